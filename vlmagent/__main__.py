@@ -1,0 +1,5 @@
+"""``python -m vlmagent``: the same program as the ``vlmagent`` command."""
+
+from vlmagent.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Whoever chooses actions: models, experts, chance. Each implements ``types.Agent``."""

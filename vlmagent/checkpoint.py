@@ -1,0 +1,192 @@
+"""Checkpoints: written whole or not at all, in open formats.
+
+``checkpoints/step-N/`` is a policy in Hugging Face format plus ``optimizer.safetensors`` and ``trainer.json``.
+A checkpoint is assembled under a temporary name, flushed to disk and renamed; ``latest`` is a symbolic link replaced in
+one operation. Knows nothing of what training does with the state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from vlmagent import paths
+from vlmagent.errors import UsageError, unknown_choice
+from vlmagent.models.hf import load_policy, save_policy
+from vlmagent.models.policy import Policy
+
+OPTIMIZER = "optimizer.safetensors"
+TRAINER = "trainer.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerState:
+    """Everything but the weights that continuing needs.
+
+    Attributes:
+        update_index: updates done.
+        env_steps: environment steps done.
+        rollout: what ``Rollout.snapshot`` gave; random states are counters in it (see ``seeding``).
+        optimizer: the engine's state, or None in a checkpoint that is only for acting.
+    """
+
+    update_index: int
+    env_steps: int
+    rollout: Mapping[str, Any] | None
+    optimizer: Mapping[str, Any] | None
+
+
+def save_checkpoint(run: Path, policy: Policy, state: TrainerState) -> Path:
+    """Write ``checkpoints/step-<env_steps>`` and point ``latest`` at it.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    root = run / paths.CHECKPOINTS
+    final = root / f"step-{state.env_steps}"
+    temporary = root / f".tmp-step-{state.env_steps}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        save_policy(policy, temporary)
+        _save_trainer(temporary, state)
+        for file in temporary.rglob("*"):
+            _fsync(file)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        _fsync(root)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    point_latest(root, final.name)
+    return final
+
+
+def point_latest(root: Path, target: str) -> None:
+    """Make ``root/latest`` a relative link to ``target``, atomically."""
+    link = root / f".latest-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+    link.replace(root / paths.LATEST)
+
+
+def _fsync(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _save_trainer(folder: Path, state: TrainerState) -> None:
+    groups = None
+    if state.optimizer is not None:
+        tensors, groups = _flatten(state.optimizer)
+        save_file(tensors, folder / OPTIMIZER)
+    document = {
+        "format": FORMAT,
+        "update_index": state.update_index,
+        "env_steps": state.env_steps,
+        "rollout": state.rollout,
+        "param_groups": groups,
+    }
+    (folder / TRAINER).write_text(json.dumps(document))
+
+
+def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """A torch optimiser's state as named tensors and JSON groups."""
+    tensors = {
+        f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
+        for index, entry in state["state"].items()
+        for name, value in entry.items()
+    }
+    return tensors, [dict(group) for group in state["param_groups"]]
+
+
+def _unflatten(tensors: Mapping[str, torch.Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    return {"state": state, "param_groups": groups}
+
+
+def load_trainer_state(folder: Path) -> TrainerState:
+    """The trainer's state in a checkpoint.
+
+    Raises:
+        UsageError: it was written by a newer version, or is a plain model without trainer state.
+    """
+    file = folder / TRAINER
+    if not file.is_file():
+        raise UsageError(f"{folder} holds a model but no {TRAINER}: a run cannot continue from it.")
+    document = json.loads(file.read_text())
+    if document.get("format") != FORMAT:
+        raise UsageError(
+            f"{folder} has checkpoint format {document.get('format')}; this version of vlmagent reads {FORMAT}."
+        )
+    optimizer = None
+    if document["param_groups"] is not None:
+        optimizer = _unflatten(load_file(folder / OPTIMIZER), document["param_groups"])
+    return TrainerState(document["update_index"], document["env_steps"], document["rollout"], optimizer)
+
+
+def load_checkpoint(folder: Path) -> tuple[Policy, TrainerState]:
+    """Policy and trainer state of a checkpoint."""
+    return load_policy(folder), load_trainer_state(folder)
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The run's complete checkpoints, oldest first."""
+    folders = [path for path in (run / paths.CHECKPOINTS).glob("step-*") if (path / TRAINER).is_file()]
+    return sorted(folders, key=_steps)
+
+
+def _steps(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def find_checkpoint(run: Path, name: str = paths.LATEST) -> Path:
+    """A checkpoint by name: ``latest``, ``start`` (before RL), ``step-N`` or ``N``.
+
+    Raises:
+        UsageError: the run has no such checkpoint; lists those it has.
+    """
+    known = list_checkpoints(run)
+    if not known:
+        raise UsageError(f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run}` lists one.")
+    if name == paths.LATEST:
+        link = run / paths.CHECKPOINTS / paths.LATEST
+        return link.resolve() if (link / TRAINER).is_file() else known[-1]
+    if name == "start":
+        name = "step-0"
+    wanted = name if name.startswith("step-") else f"step-{name}"
+    for folder in known:
+        if folder.name == wanted:
+            return folder
+    raise unknown_choice(f"checkpoint of {run}", name, ["latest", "start", *(f.name for f in known)])
+
+
+def prune(run: Path, *, keep_last: int, keep: set[int]) -> list[Path]:
+    """Remove all but the newest ``keep_last`` checkpoints and those whose env steps are in ``keep``.
+
+    Returns:
+        The removed folders.
+    """
+    old = list_checkpoints(run)[:-keep_last]
+    removed = [folder for folder in old if _steps(folder) not in keep]
+    for folder in removed:
+        doomed = folder.with_name(f".old-{folder.name}")
+        folder.rename(doomed)  # so that a reader never finds half a checkpoint
+        shutil.rmtree(doomed, ignore_errors=True)
+    return removed

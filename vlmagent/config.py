@@ -1,0 +1,413 @@
+"""A run's configuration: pydantic models with a docstring per field, YAML recipes and ``--set`` overrides.
+
+Knows nothing of what the values are used for; ``env`` stays a plain mapping here because only the task knows
+which options its environment has (``tasks.registry`` validates it, with the same error messages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vlmagent import paths
+from vlmagent.errors import UsageError, nearest, unknown_choice
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, values are frozen, field docstrings are the help text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class TinyModelConfig(Section):
+    """Size of the built-in model: the LLaVA architecture (CLIP vision encoder, MLP projector, Llama decoder)."""
+
+    image_size: int = Field(60, ge=16, le=672)
+    """Side in pixels that pictures are resized to; a multiple of ``patch_size``."""
+    patch_size: int = Field(12, ge=4, le=56)
+    """Side in pixels of one vision patch; the picture becomes (image_size / patch_size)^2 tokens."""
+    image_mean: float = Field(0.97, ge=0, le=1)
+    """Subtracted from pixels in [0, 1]. The commonest colour of the pictures should land near zero."""
+    image_std: float = Field(0.12, gt=0, le=2)
+    """Pixels are divided by this after the mean was subtracted."""
+    vision_width: int = Field(64, ge=8, le=1024)
+    """Hidden size of the vision encoder; a multiple of ``vision_heads``."""
+    vision_layers: int = Field(2, ge=1, le=24)
+    """Transformer layers of the vision encoder."""
+    vision_heads: int = Field(4, ge=1, le=16)
+    """Attention heads of the vision encoder."""
+    width: int = Field(128, ge=8, le=2048)
+    """Hidden size of the decoder; a multiple of ``heads``."""
+    layers: int = Field(3, ge=1, le=32)
+    """Transformer layers of the decoder."""
+    heads: int = Field(4, ge=1, le=32)
+    """Attention heads of the decoder."""
+    vocab_size: int = Field(512, ge=300, le=32000)
+    """Upper bound of the BPE vocabulary that is trained on the task's texts."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TinyModelConfig:
+        for name, part, whole in (
+            ("image_size", self.patch_size, self.image_size),
+            ("vision_width", self.vision_heads, self.vision_width),
+            ("width", self.heads, self.width),
+        ):
+            if whole % part:
+                raise ValueError(f"{name} = {whole} must be a multiple of {part}")
+        return self
+
+
+class ModelConfig(Section):
+    """Which network acts."""
+
+    name: str = "tiny"
+    """``tiny`` (built from ``model.tiny``), or the path of a folder in Hugging Face format."""
+    tiny: TinyModelConfig = TinyModelConfig()
+    """Size of the built-in model; used when ``name`` is ``tiny``."""
+    value_head: tuple[int, ...] = Field((128, 64), min_length=1, max_length=4)
+    """Hidden widths of the value head's MLP; the last layer to one number is added (paper: 1024, 512)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it runs; ``auto`` takes a GPU when torch sees one."""
+    threads: int = Field(0, ge=0, le=512)
+    """CPU threads of the training process; 0 leaves the choice to torch."""
+
+
+class SftConfig(Section):
+    """Supervised fine-tuning on solver samples, before RL (paper, appendix D)."""
+
+    samples: int = Field(6400, ge=0)
+    """Training stops after this many samples; 0 starts RL from the model as it is."""
+    batch_size: int = Field(32, ge=1)
+    """Samples per optimiser step."""
+    lr: float = Field(7e-4, gt=0, le=1)
+    """Peak learning rate of AdamW."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises linearly."""
+    final_lr_ratio: float = Field(0.1, ge=0, le=1)
+    """The cosine schedule ends at this share of the peak."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this global norm."""
+
+
+class RolloutConfig(Section):
+    """Collecting experience."""
+
+    num_envs: int = Field(64, ge=1, le=4096)
+    """Environments stepped together; one batched generation serves them all."""
+    temperature: float = Field(1.0, gt=0, le=10)
+    """Sampling temperature. Log-probs are those of the tempered distribution (paper: 0.2)."""
+    max_new_tokens: int = Field(64, ge=1, le=4096)
+    """Outputs are cut after this many tokens (paper: 256)."""
+
+
+class PpoConfig(Section):
+    """Proximal policy optimisation (paper, section 4 and C.3)."""
+
+    env_steps: int = Field(15_000, ge=0)
+    """Environment steps of the whole run, over all environments; rounded down to whole updates (0: SFT only)."""
+    steps_per_update: int = Field(512, ge=1)
+    """Transitions collected per update (the paper's B); a multiple of ``rollout.num_envs``."""
+    epochs: int = Field(4, ge=1, le=100)
+    """Passes over the collected transitions per update."""
+    minibatch_size: int = Field(64, ge=1)
+    """Samples per optimiser step."""
+    micro_batch_size: int = Field(64, ge=1)
+    """Samples per forward pass; gradients are accumulated up to ``minibatch_size``."""
+    lr: float = Field(2e-4, gt=0, le=1)
+    """Initial learning rate of the policy (paper: 1e-5 for 7 B with LoRA)."""
+    final_lr: float = Field(1e-6, ge=0, le=1)
+    """Learning rate at the end of the cosine schedule, which is stepped once per update."""
+    schedule_updates: int = Field(0, ge=0)
+    """Updates over which the schedule falls (the paper's T_max 25); 0 means all updates of the run."""
+    value_lr: float = Field(1e-3, gt=0, le=1)
+    """Initial learning rate of the value head; follows the same schedule."""
+    clip: float = Field(0.2, gt=0, lt=1)
+    """The ratio is clipped to [1 - clip, 1 + clip]."""
+    value_coef: float = Field(0.5, ge=0)
+    """Weight of the value loss."""
+    value_clip: float = Field(0.0, ge=0)
+    """If positive, the value may move by at most this much per update (0: no clipping)."""
+    detach_value: bool = True
+    """Whether the value loss leaves the backbone alone (gradients stop at the hidden state)."""
+    entropy_coef: float = Field(0.0, ge=0, le=10)
+    """Weight of the mean token entropy, which is maximised."""
+    max_grad_norm: float = Field(0.5, gt=0)
+    """Gradients are clipped to this global norm."""
+    gamma: float = Field(0.9, ge=0, le=1)
+    """Discount factor."""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """Lambda of generalised advantage estimation."""
+    thought_weight: float = Field(0.5, ge=0, le=1)
+    """The paper's lambda: weight of the thought tokens' log-prob (equation 4.3)."""
+    normalize_advantages: bool = True
+    """Whether advantages are shifted and scaled to mean 0, standard deviation 1 over the update's samples."""
+    target_kl: float = Field(0.0, ge=0)
+    """If positive, the remaining epochs are left out once the mean KL of an epoch exceeds this (nats per output)."""
+    max_skipped: int = Field(3, ge=0)
+    """Optimiser steps in a row that may be skipped for non-finite numbers before the run stops with a diagnosis."""
+
+
+class CheckpointConfig(Section):
+    """What is kept of a run's weights."""
+
+    every: int = Field(1, ge=1)
+    """A checkpoint is written after every this many updates, and at the end."""
+    keep_last: int = Field(3, ge=1)
+    """Newest checkpoints kept; older ones are removed."""
+    keep_every: int = Field(10, ge=0)
+    """Every this many updates one checkpoint is kept for good (0: none). The start is always kept."""
+
+
+class StoreConfig(Section):
+    """The run database."""
+
+    journal_mode: Literal["wal", "delete"] = "wal"
+    """SQLite's journal; ``delete`` for network file systems, where WAL does not work."""
+    queue_size: int = Field(1024, ge=1)
+    """Records that may wait for the writer thread; beyond that the trainer waits. Nothing is dropped."""
+
+
+class EvalConfig(Section):
+    """Defaults of ``vlmagent eval``."""
+
+    episodes: int = Field(200, ge=1)
+    """Episodes per system (paper: 200; 1000 on Blackjack)."""
+    num_envs: int = Field(64, ge=1, le=4096)
+    """Environments stepped together."""
+    temperature: float | None = Field(None, ge=0, le=10)
+    """Sampling temperature; null takes ``rollout.temperature``, 0 takes the likeliest token."""
+    seed: int = Field(0, ge=0, lt=2**20)
+    """Chooses the evaluation episodes, which no training run ever uses."""
+
+
+class Config(Section):
+    """A whole recipe: what is trained, on what, and how."""
+
+    task: str
+    """Name of a registered task, such as ``numberline``."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Seeds the model, the data, the environments and the sampling."""
+    cot: bool = True
+    """Whether the prompt asks for thoughts before the action."""
+    rule_set: str = "paper"
+    """The environment's rules: as the paper states them, or another set that the task names."""
+    env: dict[str, Any] = Field(default_factory=dict)
+    """Options of the environment; the task knows them."""
+    model: ModelConfig = ModelConfig()
+    """Which network acts."""
+    sft: SftConfig = SftConfig()
+    """Supervised fine-tuning before RL."""
+    rollout: RolloutConfig = RolloutConfig()
+    """Collecting experience."""
+    ppo: PpoConfig = PpoConfig()
+    """The RL updates."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Which weights are kept."""
+    store: StoreConfig = StoreConfig()
+    """The run database."""
+    eval: EvalConfig = EvalConfig()
+    """Defaults of the evaluation."""
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Config:
+        if self.ppo.steps_per_update % self.rollout.num_envs:
+            raise ValueError(
+                f"ppo.steps_per_update = {self.ppo.steps_per_update} must be a multiple of "
+                f"rollout.num_envs = {self.rollout.num_envs}"
+            )
+        if 0 < self.ppo.env_steps < self.ppo.steps_per_update:
+            raise ValueError(
+                f"ppo.env_steps = {self.ppo.env_steps} is less than one update of "
+                f"ppo.steps_per_update = {self.ppo.steps_per_update}"
+            )
+        return self
+
+    @property
+    def num_updates(self) -> int:
+        """Whole updates that fit into ``ppo.env_steps``."""
+        return self.ppo.env_steps // self.ppo.steps_per_update
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validate(model: type[M], data: Mapping[str, Any], prefix: str = "") -> M:
+    """Build ``model`` from ``data``; every problem becomes one readable line.
+
+    Args:
+        prefix: what stands before the keys in messages, such as ``env.``.
+
+    Raises:
+        UsageError: names each bad key, the value received and what would be valid.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(model, problem, prefix) for problem in error.errors()]
+        raise UsageError("\n".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
+    """One line for one pydantic problem: key, value, what is valid."""
+    location = [str(part) for part in problem["loc"]]
+    key = prefix + ".".join(location)
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        owner = _section(model, location[:-1])
+        known = sorted(owner.model_fields) if owner else []
+        close = nearest(location[-1], known) or nearest(key, _all_keys(model))
+        hint = f" Did you mean '{prefix}{'.'.join([*location[:-1], close]) if close in known else close}'?" if close else ""
+        return f"Unknown key '{key}'.{hint} Valid keys here: {', '.join(known)}."
+    if kind == "missing":
+        return f"The key '{key}' is missing and has no default."
+    if kind == "value_error":
+        text = str(problem["msg"]).removeprefix("Value error, ")
+        return f"{text}." if not key else f"{key}: {text}."
+    bounds = ", ".join(
+        f"{word} {context[name]}"
+        for name, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
+        if name in context
+    )
+    if bounds:
+        return f"{key} = {value!r} is out of range: it must be {_range(model, location) or bounds}."
+    if kind == "literal_error":
+        return f"{key} = {value!r} is not valid. Valid choices: {context['expected']}."
+    message = str(problem["msg"]).removeprefix("Input should be ")
+    return f"{key} = {value!r} is not valid: it should be {message}."
+
+
+def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
+    """The section that ``location`` leads to, or None."""
+    current = model
+    for name in location:
+        annotation = current.model_fields[name].annotation if name in current.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return None
+        current = annotation
+    return current
+
+
+def _range(model: type[BaseModel], location: Sequence[str]) -> str:
+    """The valid range of a number field, from its constraints."""
+    section = _section(model, location[:-1])
+    if section is None or location[-1] not in section.model_fields:
+        return ""
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    parts = [
+        f"{word} {getattr(constraint, name)}"
+        for constraint in section.model_fields[location[-1]].metadata
+        for name, word in words.items()
+        if hasattr(constraint, name)
+    ]
+    return " and ".join(parts)
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key of a model, sections included."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _all_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["ppo.lr=1e-4", "env.n_max=7"]`` as nested mappings; values are read as YAML.
+
+    Raises:
+        UsageError: a pair without ``=``, an empty key, or a key that is both a value and a section.
+    """
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise UsageError(f"--set takes key=value, but received '{pair}'. Example: --set ppo.lr=1e-4")
+        target = result
+        for part in parts[:-1]:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"--set {pair}: '{part}' was already given a value and cannot be a section too.")
+        target[parts[-1]] = _yaml_value(text, pair)
+    return result
+
+
+def _yaml_value(text: str, pair: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {pair}: the value is not readable as YAML. Quote it if it is text.") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text; people mean a number
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``; sections are merged, everything else is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def available_configs() -> list[str]:
+    """Names of the shipped recipes, such as ``numberline`` or ``paper/numberline``."""
+    root = paths.config_dir()
+    return sorted(str(file.relative_to(root).with_suffix("")) for file in root.rglob("*.yaml"))
+
+
+def find_config(name: str) -> Path:
+    """The file behind a path or a shipped recipe's name.
+
+    Raises:
+        UsageError: there is no such file or recipe; names the nearest.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = paths.config_dir() / f"{name.removesuffix('.yaml')}.yaml"
+    if shipped.is_file():
+        return shipped
+    raise unknown_choice("config", name, available_configs(), "A path to a YAML file works too.")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        UsageError: unreadable, not YAML, or not a mapping; names the line.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The config {path} could not be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"The config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"The config {path} should hold keys and values, but holds {type(data).__name__}.")
+    return data
+
+
+def load_config(source: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The recipe at ``source`` with ``overrides`` on top.
+
+    Raises:
+        UsageError: anything that is not a valid recipe.
+    """
+    return validate(Config, merge(read_yaml(source), overrides or {}))
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML that ``load_config`` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

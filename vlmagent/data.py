@@ -1,0 +1,52 @@
+"""``vlmagent data``: solver samples as a data set, pictures and a JSON file in LLaVA's conversation format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from vlmagent.errors import UsageError
+from vlmagent.sft import solver_samples
+from vlmagent.tasks.base import Task
+
+DATA = "data.json"
+
+
+def write_dataset(
+    task: Task, samples: int, out: Path, seed: int, on_sample: Callable[[int], None] = lambda _: None
+) -> Path:
+    """Write ``samples`` solver samples as ``out/images/*.png`` and ``out/data.json``.
+
+    Each record is ``{"id", "image", "conversations": [{"from": "human", "value": "<image>\\n..."}, {"from": "gpt", ...}]}``,
+    which LLaVA's training script reads as it is.
+
+    Raises:
+        UsageError: the folder is not empty or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"--out '{out}' is not an empty folder. Choose a new one, so that nothing is overwritten.")
+    try:
+        (out / "images").mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"--out '{out}' cannot be made: {error.strerror}.") from None
+    records = []
+    for index, sample in enumerate(islice(solver_samples(task, seed), samples)):
+        name = f"{task.name}-{index:06d}"
+        Image.fromarray(sample.image).save(out / "images" / f"{name}.png", compress_level=1)
+        records.append(
+            {
+                "id": name,
+                "image": f"images/{name}.png",
+                "conversations": [
+                    {"from": "human", "value": f"<image>\n{sample.prompt}"},
+                    {"from": "gpt", "value": sample.response},
+                ],
+            }
+        )
+        on_sample(index + 1)
+    (out / DATA).write_text(json.dumps(records, indent=1, ensure_ascii=False))
+    return out / DATA

@@ -1,0 +1,1 @@
+"""How gradients become weights: on this device (local), or over many processes."""

@@ -1,0 +1,38 @@
+"""What an update needs of an optimiser, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class Engine(Protocol):
+    """Accumulates gradients, clips them and steps; owns the optimiser's state and the learning rates."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Current learning rate of the first parameter group."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of one micro-batch's loss, already scaled by its share of the minibatch."""
+
+    def step(self) -> float:
+        """Clip to the maximum norm, step, clear the gradients.
+
+        Returns:
+            The gradients' norm before clipping; not finite means that nothing was changed.
+        """
+
+    def discard(self) -> None:
+        """Clear the accumulated gradients without stepping."""
+
+    def set_lr_factor(self, factor: float) -> None:
+        """Every group's learning rate becomes ``factor`` times its initial one."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The optimiser's state, as torch optimisers give it."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` gave."""

@@ -1,0 +1,61 @@
+"""One process, one device: a torch optimiser with clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+
+class LocalEngine:
+    """Implements ``engines.base.Engine`` with a torch optimiser.
+
+    Args:
+        groups: parameter groups, each with its initial ``lr``.
+        max_grad_norm: clip to this global norm over all groups.
+        weight_decay: AdamW's.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], max_grad_norm: float, weight_decay: float = 0.0) -> None:
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+        self.max_grad_norm = max_grad_norm
+        self._initial = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @property
+    def learning_rate(self) -> float:
+        """Current learning rate of the first parameter group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss's gradients."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> float:
+        """Clip, step, clear; a norm that is not finite leaves weights and optimiser untouched."""
+        norm = float(clip_grad_norm_(self._parameters, self.max_grad_norm))
+        if math.isfinite(norm):
+            self.optimizer.step()
+        self.discard()
+        return norm
+
+    def discard(self) -> None:
+        """Clear the accumulated gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def set_lr_factor(self, factor: float) -> None:
+        """Scale every group's initial learning rate."""
+        for group, initial in zip(self.optimizer.param_groups, self._initial, strict=True):
+            group["lr"] = initial * factor
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The torch optimiser's state."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the torch optimiser's state."""
+        self.optimizer.load_state_dict(dict(state))

@@ -1,0 +1,138 @@
+"""The built-in model: the LLaVA architecture in a size that trains on two CPU cores.
+
+Built from a config, never downloaded; its BPE tokenizer is trained on the task's own texts. It is an ordinary
+``LlavaForConditionalGeneration`` with a ``LlavaProcessor``: saved with ``save_pretrained`` it opens through
+transformers' Auto classes. Knows nothing of the tasks: it is handed their texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from vlmagent.config import TinyModelConfig
+
+IMAGE, PAD, BOS, EOS = "<image>", "<pad>", "<s>", "</s>"
+MAX_POSITIONS = 4096
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ 'USER: ' if message['role'] == 'user' else 'ASSISTANT: ' }}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<image>' }}{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}"
+    "{{ eos_token if message['role'] == 'assistant' else '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT: ' }}{% endif %}"
+)
+
+
+def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE whose merges cross words but never a digit or an operator.
+
+    The prompt then costs a handful of tokens, yet each decision (a digit, "+", "=") stays one token of its own.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\d|[-+*/=()]"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[PAD, BOS, EOS, IMAGE],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=None,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        extra_special_tokens={"image_token": IMAGE},
+        padding_side="left",
+        model_max_length=MAX_POSITIONS,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_processor(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Picture and text preparation. The picture's own mean and std decide whether the model learns to see."""
+    side = {"height": config.image_size, "width": config.image_size}
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(
+            size=side,
+            do_center_crop=False,
+            resample=3,
+            image_mean=[config.image_mean] * 3,
+            image_std=[config.image_std] * 3,
+            do_convert_rgb=True,
+        ),
+        tokenizer=tokenizer,
+        patch_size=config.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+        image_token=IMAGE,
+    )
+
+
+def build_model(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
+    """A freshly initialised LLaVA in float32; the same seed gives the same weights."""
+    vision = CLIPVisionConfig(
+        hidden_size=config.vision_width,
+        intermediate_size=4 * config.vision_width,
+        num_hidden_layers=config.vision_layers,
+        num_attention_heads=config.vision_heads,
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        projection_dim=config.vision_width,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.width,
+        intermediate_size=4 * config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=MAX_POSITIONS,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlavaForConditionalGeneration(
+            LlavaConfig(
+                vision_config=vision,
+                text_config=text,
+                image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+                # the last layer, so that every layer of the encoder is used and trained
+                vision_feature_layer=-1,
+                vision_feature_select_strategy="default",
+                image_seq_length=(config.image_size // config.patch_size) ** 2,
+                tie_word_embeddings=False,
+                pad_token_id=tokenizer.pad_token_id,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )

@@ -1,0 +1,1 @@
+"""Reinforcement learning: pure maths (advantages, losses, buffer) and one update (ppo)."""

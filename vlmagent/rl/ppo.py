@@ -1,0 +1,208 @@
+"""One PPO update: epochs of shuffled minibatches through an engine, everything measured.
+
+    L = L_policy + value_coef * L_value - entropy_coef * H        (paper, section 4.4 and C.3)
+
+Knows nothing of environments, prompts or files: it is handed samples, something that scores them, and an engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlmagent.config import PpoConfig
+from vlmagent.engines.base import Engine
+from vlmagent.errors import RunFailedError
+from vlmagent.models.logprob import Scores, split_logprob
+from vlmagent.rl.advantages import normalize
+from vlmagent.rl.buffer import Sample
+from vlmagent.rl.losses import explained_variance, masked_mean, policy_loss, sequence_kl, value_loss
+from vlmagent.types import Generation, Transition, UpdateStats
+
+
+class Scorer(Protocol):
+    """Recomputes an agent's own log-probs and values under its current weights, with gradients."""
+
+    def score(self, transitions: Sequence[Transition]) -> Scores:
+        """Scores of the transitions' outputs in their own states."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A minibatch's constants: all float32 (B,) but the two tables (B, L)."""
+
+    samples: Sequence[Sample]
+    advantages: Tensor
+
+    def slice(self, start: int, stop: int) -> _Batch:
+        return _Batch(self.samples[start:stop], self.advantages[start:stop])
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Sums over micro-batches, weighted by their number of samples."""
+
+    totals: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, weight: int, **values: float) -> None:
+        for name, value in values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + weight * value
+            self.counts[name] = self.counts.get(name, 0) + weight
+
+    def mean(self, name: str) -> float:
+        return self.totals[name] / self.counts[name] if self.counts.get(name) else float("nan")
+
+
+def cosine_factor(update: int, total: int, final_ratio: float) -> float:
+    """Learning-rate factor after ``update`` of ``total`` updates: from 1 down to ``final_ratio``, then flat.
+
+    factor = final + (1 - final) * (1 + cos(pi * update / total)) / 2. Stepped once per PPO update, as in the paper.
+    """
+    progress = min(update / max(total, 1), 1.0)
+    return final_ratio + (1 - final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class PpoUpdater:
+    """Runs updates on one scorer.
+
+    Args:
+        scorer: the agent that collected the samples.
+        engine: owns the optimiser.
+        config: the hyperparameters.
+    """
+
+    def __init__(self, scorer: Scorer, engine: Engine, config: PpoConfig) -> None:
+        self.scorer = scorer
+        self.engine = engine
+        self.config = config
+        self._skipped_in_a_row = 0
+
+    def update(self, samples: Sequence[Sample], seed: int) -> UpdateStats:
+        """Improve the policy on freshly collected samples.
+
+        Args:
+            samples: transitions with advantages and returns, all from the current policy.
+            seed: of the shuffling.
+
+        Raises:
+            RunFailedError: too many optimiser steps in a row had a loss or gradient that was not finite.
+        """
+        raw = torch.tensor([sample.advantage for sample in samples], dtype=torch.float32)
+        everything = _Batch(samples, normalize(raw) if self.config.normalize_advantages else raw)
+        generator = np.random.default_rng(seed)
+        meter, last_kl, skipped, first_error = _Meter(), float("nan"), 0, float("nan")
+        for epoch in range(self.config.epochs):
+            epoch_meter = _Meter()
+            order = generator.permutation(len(samples)).tolist()
+            for start in range(0, len(order), self.config.minibatch_size):
+                index = order[start : start + self.config.minibatch_size]
+                batch = _Batch([samples[i] for i in index], everything.advantages[index])
+                error, stepped = self._minibatch(batch, meter, epoch_meter)
+                skipped += not stepped
+                if epoch == 0 and start == 0:
+                    first_error = error
+            last_kl = epoch_meter.mean("kl")
+            if 0 < self.config.target_kl < last_kl:
+                break
+        values = torch.tensor([_number(sample.transition.value) for sample in samples], dtype=torch.float64)
+        returns = torch.tensor([sample.return_ for sample in samples], dtype=torch.float64)
+        return UpdateStats(
+            policy_loss=meter.mean("policy_loss"),
+            value_loss=meter.mean("value_loss"),
+            entropy=meter.mean("entropy"),
+            grad_norm=meter.mean("grad_norm"),
+            kl=last_kl,
+            clip_fraction=meter.mean("clip_fraction"),
+            first_ratio_error=first_error,
+            explained_variance=explained_variance(values, returns),
+            learning_rate=self.engine.learning_rate,
+            skipped=skipped,
+        )
+
+    def _minibatch(self, batch: _Batch, meter: _Meter, epoch_meter: _Meter) -> tuple[float, bool]:
+        """One optimiser step; returns the largest |new - old| token log-prob and whether the step was taken."""
+        size, worst, finite = len(batch.samples), 0.0, True
+        for start in range(0, size, self.config.micro_batch_size):
+            part = batch.slice(start, start + self.config.micro_batch_size)
+            loss, error = self._loss(part, meter, epoch_meter)
+            worst = max(worst, error)
+            if not torch.isfinite(loss):
+                finite = False
+                break
+            self.engine.backward(loss * (len(part.samples) / size))
+        if finite:
+            norm = self.engine.step()
+            finite = math.isfinite(norm)
+            if finite:
+                meter.add(size, grad_norm=norm)
+        else:
+            self.engine.discard()
+        self._count_skips(finite)
+        return worst, finite
+
+    def _loss(self, batch: _Batch, meter: _Meter, epoch_meter: _Meter) -> tuple[Tensor, float]:
+        """The loss of one micro-batch, and the largest change of a token's log-prob since it was sampled."""
+        scores = self.scorer.score([sample.transition for sample in batch.samples])
+        device = scores.values.device
+        generations = [_generation(sample.transition) for sample in batch.samples]
+        old_tokens = pad([g.token_logprobs for g in generations], scores.mask.shape[1]).to(device)
+        action_start = torch.tensor([g.action_start for g in generations], device=device)
+        weight = self.config.thought_weight
+        new = split_logprob(scores.token_logprobs, scores.mask, action_start, weight)
+        old = split_logprob(old_tokens, scores.mask, action_start, weight)
+        policy = policy_loss(new.weighted, old.weighted, batch.advantages.to(device), self.config.clip)
+        critic = value_loss(
+            scores.values,
+            torch.tensor([sample.return_ for sample in batch.samples], dtype=torch.float32, device=device),
+            torch.tensor([_number(s.transition.value) for s in batch.samples], dtype=torch.float32, device=device),
+            self.config.value_clip,
+        )
+        entropy = masked_mean(scores.entropies, scores.mask)
+        loss = policy.loss + self.config.value_coef * critic - self.config.entropy_coef * entropy
+        with torch.no_grad():
+            size = len(batch.samples)
+            kl = sequence_kl(scores.token_logprobs, old_tokens, scores.mask).mean()
+            epoch_meter.add(size, kl=float(kl))
+            meter.add(
+                size,
+                policy_loss=float(policy.loss),
+                value_loss=float(critic),
+                entropy=float(entropy),
+                clip_fraction=float(policy.clip_fraction),
+            )
+            change = torch.where(scores.mask, scores.token_logprobs - old_tokens, torch.zeros_like(old_tokens))
+        return loss, float(change.abs().max())
+
+    def _count_skips(self, finite: bool) -> None:
+        self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1
+        if self._skipped_in_a_row > self.config.max_skipped:
+            raise RunFailedError(
+                f"{self._skipped_in_a_row} optimiser steps in a row had a loss or gradient that was not finite. "
+                "The policy has diverged: lower ppo.lr or ppo.max_grad_norm and resume from an earlier checkpoint."
+            )
+
+
+def pad(rows: Sequence[np.ndarray], width: int) -> Tensor:
+    """Rows of different lengths as one float32 table (B, width), zero at the end."""
+    table = torch.zeros((len(rows), width), dtype=torch.float32)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = torch.from_numpy(np.ascontiguousarray(row))
+    return table
+
+
+def _generation(transition: Transition) -> Generation:
+    generation = transition.decision.generation
+    if generation is None:
+        raise ValueError(f"transition {transition.id} has no tokens: its agent cannot be trained")
+    return generation
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

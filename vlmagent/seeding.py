@@ -1,0 +1,34 @@
+"""Seeds by counting: every random choice has a seed that is a pure function of the run's seed and a counter.
+
+Nothing has to be saved to resume exactly, and two processes cannot drift apart. Training and evaluation episodes
+live in disjoint halves of the 32-bit seeds, so that no evaluation episode was ever trained on.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+EVALUATION_BIT = 2**31
+
+
+def derive(seed: int, purpose: str, *counters: int) -> int:
+    """A seed in [0, 2^32) for one purpose; equal arguments give equal seeds, different ones unrelated streams."""
+    words = [seed, zlib.crc32(purpose.encode()), *counters]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint32)[0])
+
+
+def train_episode_seed(seed: int, env_index: int, episode: int) -> int:
+    """Seed in [0, 2^31) of an environment's n-th training episode."""
+    return derive(seed, "train", env_index, episode) % EVALUATION_BIT
+
+
+def sft_episode_seed(seed: int, episode: int) -> int:
+    """Seed in [0, 2^31) of the n-th episode that the solver plays for supervised samples."""
+    return derive(seed, "sft", episode) % EVALUATION_BIT
+
+
+def evaluation_episode_seed(seed: int, episode: int) -> int:
+    """Seed in [2^31, 2^32) of the n-th evaluation episode; the same for every system, so that results pair up."""
+    return EVALUATION_BIT + derive(seed, "evaluation", episode) % EVALUATION_BIT

@@ -1,0 +1,97 @@
+"""How values look inside the database: text any tool can read, floats exact to the bit, lossless pictures.
+
+Deliberately knows no SQL and no table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmagent.types import ImageArray
+
+SCHEMA_VERSION = 1
+"""Number of migrations of this program; ``PRAGMA user_version`` of a current database."""
+PNG = "image/png"
+
+
+def clean_text(text: str) -> str:
+    """``text`` as valid Unicode: surrogate pairs are joined, lone surrogates become U+FFFD. NUL stays."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def encode_ints(values: NDArray[np.int64]) -> str:
+    """A JSON array of integers."""
+    return json.dumps(np.asarray(values).tolist(), separators=(",", ":"))
+
+
+def decode_ints(text: str) -> NDArray[np.int64]:
+    """The inverse of ``encode_ints``."""
+    return np.array(json.loads(text), dtype=np.int64)
+
+
+def encode_floats(values: NDArray[np.float32]) -> str:
+    """A JSON array of the shortest decimals that give back exactly the same float32 values.
+
+    JSON has no words for the others: infinities are written ``1e999`` and ``-1e999``, which JSON readers and
+    SQLite overflow to infinity, and NaN is ``null``.
+    """
+    array = np.asarray(values, dtype=np.float32)
+    texts = [str(value) for value in array]
+    if np.isfinite(array).all():
+        read = np.array([float(text) for text in texts], dtype=np.float64).astype(np.float32)
+        if not np.array_equal(read, array):  # so near a midpoint that float64 errs
+            texts = [repr(float(value)) for value in array]
+        return f"[{','.join(texts)}]"
+    words = {"nan": "null", "inf": "1e999", "-inf": "-1e999"}
+    exact = [repr(float(value)) for value in array]
+    return f"[{','.join(words.get(text, text) for text in exact)}]"
+
+
+def decode_floats(text: str) -> NDArray[np.float32]:
+    """The inverse of ``encode_floats``, bit by bit."""
+    wide = [math.nan if value is None else value for value in json.loads(text)]
+    return np.array(wide, dtype=np.float64).astype(np.float32)
+
+
+def number(value: Any) -> float | None:
+    """``value`` as SQLite takes it: a Python float, or None (SQLite has no NaN)."""
+    if value is None:
+        return None
+    plain = float(value)
+    return None if math.isnan(plain) else plain
+
+
+def image_key(image: ImageArray) -> str:
+    """SHA-256 over the shape and the raw bytes of a picture, as hexadecimal text."""
+    digest = hashlib.sha256(str(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def encode_image(image: ImageArray) -> bytes:
+    """A picture, uint8 (H, W, 3), as PNG: lossless, compressed for speed."""
+    from PIL import Image
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"a picture must be uint8 of shape (H, W, 3), not {image.dtype} {image.shape}")
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def decode_image(data: bytes) -> ImageArray:
+    """The inverse of ``encode_image``."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=np.uint8)

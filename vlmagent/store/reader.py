@@ -1,0 +1,363 @@
+"""Reads a run database, also while it is being written; every answer is a list or a frozen row.
+
+Deliberately knows nothing of sqlite-utils (importing it costs 0.2 s) and never writes. Every query fetches all
+its rows at once: a half-read cursor would keep the writer from folding its WAL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vlmagent.errors import StoreError, unknown_choice
+from vlmagent.store import codec
+from vlmagent.store.rows import (
+    CheckpointRow,
+    EpisodeRow,
+    EvaluationRow,
+    EventRow,
+    MetricRow,
+    RunRow,
+    TransitionRow,
+)
+from vlmagent.types import Ended, ImageArray, Split
+
+BUSY_SECONDS = 5.0
+_TRANSITION = ", ".join(name for name in TransitionRow.__dataclass_fields__)
+_EPISODE = ", ".join(name for name in EpisodeRow.__dataclass_fields__)
+_METRIC = ", ".join(name for name in MetricRow.__dataclass_fields__)
+_RUN = ", ".join(name for name in RunRow.__dataclass_fields__)
+_EVALUATION = ", ".join(name for name in EvaluationRow.__dataclass_fields__ if name != "more")
+EPISODE_ORDERS = ("id", "length", "episode_return", "seed", "update_index", "illegal")
+
+R = TypeVar("R")
+
+
+class StoreReader:
+    """A read-only view of one run database. Use it from one thread at a time.
+
+    Every method raises ``StoreError`` with one sentence when the file is gone, damaged or locked.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        """Open the database at ``path``, read-only.
+
+        Raises:
+            StoreError: missing, not (yet) a run database, damaged, or of another schema version.
+        """
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise StoreError(f"There is no run database at {self.path}. `vlmagent runs list` shows the runs.")
+        self._connection = self._open()
+        try:
+            self._check_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        self._connection.close()
+
+    # -- the run
+
+    def run(self) -> RunRow | None:
+        """The run, or None before the trainer has recorded it."""
+        return _first(self._rows(RunRow, f"SELECT {_RUN} FROM run LIMIT 1"))
+
+    def env_steps(self) -> int:
+        """Environment steps recorded so far: the number of transitions."""
+        return int(self._query("SELECT coalesce(max(id), 0) FROM transitions")[0][0])
+
+    def metrics(self, after_id: int = 0, limit: int = -1) -> list[MetricRow]:
+        """Metrics written after the row ``after_id``, oldest first: keep the last ``id`` as the cursor.
+
+        A re-done update replaces its rows; they come again, with a new id.
+        """
+        sql = f"SELECT {_METRIC} FROM metrics WHERE id > ? ORDER BY id LIMIT ?"
+        return self._rows(_metric, sql, (after_id, limit))
+
+    def latest_metrics(self) -> dict[str, MetricRow]:
+        """The row of each metric's highest update."""
+        sql = f"SELECT {_METRIC}, max(update_index) FROM metrics GROUP BY name"
+        return {row.name: row for row in self._rows(lambda *values: _metric(*values[:-1]), sql)}
+
+    def metric_series(self, name: str) -> list[MetricRow]:
+        """One metric over the updates."""
+        return self._rows(
+            _metric, f"SELECT {_METRIC} FROM metrics WHERE name = ? ORDER BY update_index", (name,)
+        )
+
+    def metric_names(self) -> list[str]:
+        """Names of all metrics, sorted."""
+        return self._rows(str, "SELECT DISTINCT name FROM metrics ORDER BY name")
+
+    def events(self, after_id: int = 0, limit: int = -1) -> list[EventRow]:
+        """Events after the row ``after_id``, oldest first."""
+        return self._rows(
+            EventRow,
+            "SELECT id, at, level, text FROM events WHERE id > ? ORDER BY id LIMIT ?",
+            (after_id, limit),
+        )
+
+    def evaluations(self) -> list[EvaluationRow]:
+        """All evaluated systems, oldest first."""
+        return self._rows(_evaluation, f"SELECT {_EVALUATION}, json FROM evaluations ORDER BY id")
+
+    def checkpoints(self) -> list[CheckpointRow]:
+        """All checkpoints ever saved, oldest first; older ones may be gone from the disk."""
+        return self._rows(CheckpointRow, "SELECT id, env_steps, path, at FROM checkpoints ORDER BY id")
+
+    # -- episodes and transitions
+
+    def episodes(
+        self,
+        *,
+        split: Split | None = None,
+        success: bool | None = None,
+        ended: Ended | None = None,
+        illegal: bool | None = None,
+        updates: tuple[int, int] | None = None,
+        order: str = "id",
+        descending: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[EpisodeRow]:
+        """A page of episodes that pass every filter given.
+
+        Args:
+            illegal: whether an output named no legal action.
+            updates: first and last update, both included, in which the episode may have ended.
+            order: one of ``EPISODE_ORDERS``.
+        """
+        if order not in EPISODE_ORDERS:
+            raise unknown_choice("order", order, EPISODE_ORDERS)
+        where, values = _episode_filter(split, success, ended, illegal, updates)
+        way = "DESC" if descending else "ASC"
+        sql = f"SELECT {_EPISODE} FROM episodes {where} ORDER BY {order} {way}, id {way} LIMIT ? OFFSET ?"
+        return self._rows(_episode, sql, (*values, limit, offset))
+
+    def episode(self, id: int) -> EpisodeRow | None:
+        """One episode, or None."""
+        return _first(self._rows(_episode, f"SELECT {_EPISODE} FROM episodes WHERE id = ?", (id,)))
+
+    def recent_success(self, episodes: int = 100, split: Split = "train") -> tuple[float, int]:
+        """Success rate of the newest finished ``episodes`` and how many there were; (NaN, 0) without any."""
+        rate, count = self._query(
+            "SELECT avg(success), count(*) FROM (SELECT success FROM episodes "
+            "WHERE split = ? AND ended <> 'running' ORDER BY id DESC LIMIT ?)",
+            (split, episodes),
+        )[0]
+        return _nan(rate), int(count)
+
+    def transitions(self, episode_id: int) -> list[TransitionRow]:
+        """All steps of one episode, in order."""
+        return self._transitions("WHERE episode_id = ? ORDER BY step", (episode_id,))
+
+    def transition(self, id: int) -> TransitionRow | None:
+        """One step, or None."""
+        return _first(self._transitions("WHERE id = ?", (id,)))
+
+    def latest_transition(self) -> TransitionRow | None:
+        """The newest step, or None before the first."""
+        return _first(self._transitions("ORDER BY id DESC LIMIT 1"))
+
+    def transitions_after(self, id: int, limit: int = 1000) -> list[TransitionRow]:
+        """Up to ``limit`` steps after ``id``, oldest first: the cursor for followers."""
+        return self._transitions("WHERE id > ? ORDER BY id LIMIT ?", (id, limit))
+
+    def transitions_of_update(self, update_index: int) -> list[TransitionRow]:
+        """All steps collected for one update, in the order of their ids."""
+        return self._transitions("WHERE update_index = ? ORDER BY id", (update_index,))
+
+    def image(self, sha256: str) -> ImageArray:
+        """A picture, uint8 (H, W, 3).
+
+        Raises:
+            StoreError: there is no such picture, or its data is damaged.
+        """
+        found = self._query("SELECT data FROM images WHERE sha256 = ?", (sha256,))
+        if not found:
+            raise StoreError(f"The run database {self.path} holds no picture {sha256[:12]}….")
+        try:
+            return codec.decode_image(found[0][0])
+        except (OSError, SyntaxError, ValueError):
+            raise StoreError(f"The picture {sha256[:12]}… in {self.path} is damaged.") from None
+
+    def search(self, text: str, limit: int = 50, offset: int = 0) -> list[TransitionRow]:
+        """Steps whose output contains all words of ``text``, newest first.
+
+        Words between double quotes must follow each other; the last word may be unfinished. Nothing a user
+        types is a syntax error; without any letter or digit the answer is empty.
+        """
+        query = _fts_query(text)
+        if not query:
+            return []
+        found = "SELECT rowid FROM transitions_fts WHERE transitions_fts MATCH ? ORDER BY rowid DESC"
+        rest = f"WHERE id IN ({found} LIMIT ? OFFSET ?) ORDER BY id DESC"
+        return self._transitions(rest, (query, limit, offset))
+
+    # -- inside
+
+    def _transitions(self, rest: str, values: Sequence[Any] = ()) -> list[TransitionRow]:
+        return self._rows(_transition, f"SELECT {_TRANSITION} FROM transitions {rest}", values)
+
+    def _rows(self, build: Callable[..., R], sql: str, values: Sequence[Any] = ()) -> list[R]:
+        return [build(*row) for row in self._query(sql, values)]
+
+    def _query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _open(self) -> sqlite3.Connection:
+        """Open read-only; a finished database in a read-only folder is opened as immutable."""
+        problem: sqlite3.Error | None = None
+        for options in ("mode=ro", "mode=ro&immutable=1"):
+            if problem is not None and not self._immutable(problem):
+                break
+            connection: sqlite3.Connection | None = None
+            try:
+                connection = self._connect(options)
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+                return connection
+            except sqlite3.Error as error:
+                problem = error
+                if connection is not None:
+                    connection.close()
+        assert problem is not None
+        raise self._error(problem) from problem
+
+    def _connect(self, options: str) -> sqlite3.Connection:
+        uri = f"{self.path.absolute().as_uri()}?{options}"
+        return sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+        )
+
+    def _immutable(self, problem: sqlite3.Error) -> bool:
+        """Whether ``problem`` may come from a read-only folder and no WAL holds anything newer."""
+        wal = self.path.with_name(self.path.name + "-wal")
+        with contextlib.suppress(OSError):
+            if wal.stat().st_size:
+                return False
+        return "unable to open" in str(problem) or "readonly" in str(problem)
+
+    def _check_schema(self) -> None:
+        version = int(self._query("PRAGMA user_version")[0][0])
+        if version == codec.SCHEMA_VERSION:
+            return
+        if version > codec.SCHEMA_VERSION:
+            raise StoreError(
+                f"The run database {self.path} has schema {version}, but this program knows only up to "
+                f"{codec.SCHEMA_VERSION}: a newer vlmagent wrote it. Install that version to open it."
+            )
+        if version == 0:
+            raise StoreError(f"{self.path} is not a run database, or its trainer is only just creating it.")
+        raise StoreError(
+            f"The run database {self.path} has the older schema {version} (now {codec.SCHEMA_VERSION}). "
+            "`vlmagent train --resume` on this run brings it up to date."
+        )
+
+    def _error(self, error: sqlite3.Error) -> StoreError:
+        text = str(error)
+        if "not a database" in text:
+            return StoreError(f"{self.path} is not a SQLite database.")
+        if "malformed" in text or "disk I/O" in text:
+            return StoreError(
+                f"The run database {self.path} is damaged or cut short ({text}). Restore a copy of it."
+            )
+        if "locked" in text:
+            return StoreError(
+                f"The run database {self.path} is locked by another program. Try again in a moment."
+            )
+        if "unable to open" in text:
+            return StoreError(
+                f"The run database {self.path} could not be opened: missing, or no permission to read it."
+            )
+        if "closed" in text:
+            return StoreError(
+                f"The run database {self.path} was already closed by this program; open it again."
+            )
+        return StoreError(f"The run database {self.path} could not be read: {text}.")
+
+
+def _first(rows: Sequence[R]) -> R | None:
+    return rows[0] if rows else None
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _metric(
+    id_: int, update_index: int, env_steps: int, name: str, value: float | None, at: float
+) -> MetricRow:
+    return MetricRow(id_, update_index, env_steps, name, _nan(value), at)
+
+
+def _episode(*values: Any) -> EpisodeRow:
+    row = dict(zip(EpisodeRow.__dataclass_fields__, values, strict=True))
+    for name in ("success", "goal"):
+        row[name] = None if row[name] is None else bool(row[name])
+    return EpisodeRow(**row)
+
+
+def _transition(*values: Any) -> TransitionRow:
+    row = dict(zip(TransitionRow.__dataclass_fields__, values, strict=True))
+    for name in ("legal_output", "terminated", "truncated"):
+        row[name] = bool(row[name])
+    row["reward"] = _nan(row["reward"])
+    row["token_ids"] = row["token_ids"] and codec.decode_ints(row["token_ids"])
+    row["token_logprobs"] = row["token_logprobs"] and codec.decode_floats(row["token_logprobs"])
+    return TransitionRow(**row)
+
+
+def _evaluation(*values: Any) -> EvaluationRow:
+    *columns, document = values
+    return EvaluationRow(*columns, json.loads(document))
+
+
+def _episode_filter(
+    split: str | None,
+    success: bool | None,
+    ended: str | None,
+    illegal: bool | None,
+    updates: tuple[int, int] | None,
+) -> tuple[str, list[Any]]:
+    """The WHERE clause of ``StoreReader.episodes`` and its values."""
+    parts: list[str] = []
+    values: list[Any] = []
+    for column, value in (("split", split), ("success", success), ("ended", ended)):
+        if value is not None:
+            parts.append(f"{column} = ?")
+            values.append(value)
+    if illegal is not None:
+        parts.append("illegal > 0" if illegal else "illegal = 0")
+    if updates is not None:
+        parts.append("update_index BETWEEN ? AND ?")
+        values += updates
+    return ("WHERE " + " AND ".join(parts) if parts else ""), values
+
+
+def _fts_query(text: str) -> str:
+    """``text`` in FTS5's syntax, every word quoted, so that no character of it is an operator."""
+    phrases: list[str] = []
+    for number, part in enumerate(codec.clean_text(text).replace("\0", " ").split('"')):
+        words = [part] if number % 2 else part.split()
+        phrases += [word for word in words if any(character.isalnum() for character in word)]
+    quoted = [f'"{phrase}"' for phrase in phrases]
+    if quoted and not text.rstrip().endswith('"'):
+        quoted[-1] += "*"
+    return " ".join(quoted)

@@ -1,0 +1,62 @@
+"""What a task is: the text side of an environment.
+
+A task writes the prompt h(o), reads the action f(v_out), names the actions and knows an expert. It owns no
+pixels and no dynamics (those are the environment's) and knows nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import gymnasium as gym
+import numpy as np
+from pydantic import BaseModel
+
+from vlmagent.types import EnvAction, ImageArray, Observation
+
+State = Mapping[str, Any]
+"""An environment's ``info``: its true, symbolic state."""
+
+
+class Task(Protocol):
+    """The text side of one environment.
+
+    A class that implements it is built as ``TaskClass(cot=True, rule_set="paper", env={...})`` and registered
+    under the entry-point group ``vlmagent.tasks``.
+    """
+
+    name: ClassVar[str]
+    """What users type, such as ``numberline``."""
+    env_id: ClassVar[str]
+    """The Gymnasium id, such as ``vlmagent/NumberLine-v0``."""
+    rule_sets: ClassVar[tuple[str, ...]]
+    """Named sets of rules that the environment offers; the first is the default."""
+    options: ClassVar[type[BaseModel]]
+    """Validates the ``env`` section of a config."""
+    cot: bool
+    rule_set: str
+
+    def make_env(self) -> gym.Env[ImageArray, EnvAction]:
+        """A new environment whose observation is an RGB picture and whose ``info`` is the true state."""
+
+    def observe(self, image: ImageArray, state: State) -> Observation:
+        """What an agent may know of the state: picture, state text and legal actions."""
+
+    def prompt(self, observation: Observation) -> str:
+        """v_in = h(o)."""
+
+    def env_action(self, action: str, observation: Observation) -> EnvAction:
+        """The environment's action for an action's name."""
+
+    def expert_action(self, state: State, rng: np.random.Generator) -> str:
+        """The expert's action in a true state; ties may be broken with ``rng``."""
+
+    def expert_response(self, state: State, action: str) -> str:
+        """The whole output v_out that an expert would write when choosing ``action``; honours ``cot``."""
+
+    def success(self, episode_return: float, state: State) -> bool:
+        """Whether a finished episode counts as a success (paper: its return is positive)."""
+
+    def goal(self, state: State) -> bool:
+        """Whether the final state is the task's goal, however it was reached."""
