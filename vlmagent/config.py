@@ -79,6 +79,11 @@ class ModelConfig(Section):
 class SftConfig(Section):
     """Supervised fine-tuning on solver samples, before RL (paper, appendix D)."""
 
+    language_samples: int = Field(0, ge=0)
+    """Samples shown with a blank picture first, so that the model knows the language before it learns to see.
+    For models built from nothing; a pretrained checkpoint has had its own. 0 leaves the stage out."""
+    language_lr: float = Field(1e-3, gt=0, le=1)
+    """Peak learning rate of that stage."""
     samples: int = Field(6400, ge=0)
     """Training stops after this many samples; 0 starts RL from the model as it is."""
     batch_size: int = Field(32, ge=1)

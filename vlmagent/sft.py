@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from vlmagent.models.policy import Policy
 from vlmagent.rl.ppo import cosine_factor
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.tasks.base import Task
-from vlmagent.types import SftSample
+from vlmagent.types import ImageArray, SftSample
 
 VERSION = 1
 """Raise when the procedure changes, so that older cached results are not taken for it."""
@@ -109,7 +109,7 @@ def sft_policy(
         The policy, in eval mode with a fresh value head, and whether it came from the cache.
     """
     texts = corpus(task)
-    if config.sft.samples == 0:
+    if config.sft.samples + config.sft.language_samples == 0:
         return build_policy(config.model, texts, config.seed), False
     folder = paths.cache_dir() / "sft" / cache_key(config, texts)
     if (folder / CURVE).is_file():
@@ -142,32 +142,55 @@ def train_sft(
     on_progress: OnProgress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[SftProgress]:
-    """Fine-tune on exactly ``config.sft.samples`` samples, one pass, loss on the response only.
+    """Fine-tune on exactly ``language_samples`` blank and then ``samples`` real samples, loss on the response only.
 
     Raises:
         SftInterruptedError: ``should_stop`` answered True between two steps.
     """
     sft = config.sft
-    engine = LocalEngine(
-        [{"params": list(policy.backbone.parameters()), "lr": sft.lr}], sft.max_grad_norm, sft.weight_decay
-    )
-    total = -(-sft.samples // sft.batch_size)
-    stream = solver_samples(task, config.seed)
+    real = solver_samples(task, config.seed)
+    stages = [
+        Stage(blank_pictures(solver_samples(task, derive(config.seed, "language"))), sft.language_samples, sft.language_lr),
+        Stage(real, sft.samples, sft.lr),
+    ]
     curve: list[SftProgress] = []
     policy.train()
-    for step in range(total):
-        if should_stop():
-            raise SftInterruptedError
-        engine.set_lr_factor(warmup_cosine(step, total, sft.warmup, sft.final_lr_ratio))
-        batch = list(islice(stream, min(sft.batch_size, sft.samples - step * sft.batch_size)))
-        loss = response_loss(policy, batch)
-        engine.backward(loss)
-        engine.step()
-        done = min((step + 1) * sft.batch_size, sft.samples)
-        curve.append(SftProgress(step + 1, done, float(loss.detach()), engine.learning_rate))
-        on_progress(curve[-1])
+    for stage in stages:
+        engine = LocalEngine(
+            [{"params": list(policy.backbone.parameters()), "lr": stage.lr}], sft.max_grad_norm, sft.weight_decay
+        )
+        steps, before = -(-stage.samples // sft.batch_size), curve[-1].samples if curve else 0
+        for step in range(steps):
+            if should_stop():
+                raise SftInterruptedError
+            engine.set_lr_factor(warmup_cosine(step, steps, sft.warmup, sft.final_lr_ratio))
+            batch = list(islice(stage.stream, min(sft.batch_size, stage.samples - step * sft.batch_size)))
+            loss = response_loss(policy, batch)
+            engine.backward(loss)
+            engine.step()
+            done = before + min((step + 1) * sft.batch_size, stage.samples)
+            curve.append(SftProgress(len(curve) + 1, done, float(loss.detach()), engine.learning_rate))
+            on_progress(curve[-1])
     policy.eval()
     return curve
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Part of the fine-tuning: where its samples come from, how many, and the peak learning rate."""
+
+    stream: Iterator[SftSample]
+    samples: int
+    lr: float
+
+
+def blank_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
+    """The same texts with nothing to see: all that can be learnt from them is the language."""
+    blank: ImageArray | None = None
+    for sample in samples:
+        if blank is None:
+            blank = np.full_like(sample.image, 255)
+        yield replace(sample, image=blank)
 
 
 def response_loss(policy: Policy, batch: list[SftSample]) -> torch.Tensor:

@@ -9,6 +9,9 @@ from gymnasium.envs.registration import register, registry
 
 ENTRY_POINTS = {
     "vlmagent/NumberLine-v0": "vlmagent_envs.numberline:NumberLineEnv",
+    "vlmagent/EZPoints-v0": "vlmagent_envs.ezpoints:EZPointsEnv",
+    "vlmagent/Points24-v0": "vlmagent_envs.points24:Points24Env",
+    "vlmagent/Blackjack-v0": "vlmagent_envs.blackjack:BlackjackEnv",
 }
 """Gymnasium id -> class. The environments truncate themselves, so no time limit is registered."""
 

@@ -114,7 +114,7 @@ def test_bad_n_max(n_max):
 def test_bad_render_mode_and_action():
     with pytest.raises(ValueError, match=r"render_mode must be None or 'rgb_array', but received 'human'"):
         NumberLineEnv(render_mode="human")
-    with pytest.raises(ValueError, match=r"but received 2"):
+    with pytest.raises(ValueError, match=r"received 2"):
         started(3, 0).step(2)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vlmagent.tasks.base import Task
-from vlmagent.types import Decision, Observation, ParsedAction
+from vlmagent.types import Agent, Decision, Observation, ParsedAction
 
 
 class ExpertAgent:
@@ -46,6 +46,10 @@ class RandomAgent:
         """A uniform random legal action; nothing is written."""
         rng = np.random.default_rng(seed)
         return [_decision(self.task, o, "", str(rng.choice(list(o.legal_actions)))) for o in observations]
+
+
+BASELINES: dict[str, Callable[[Task], Agent]] = {"expert": ExpertAgent, "random": RandomAgent}
+"""Baselines by the name that ``vlmagent eval --baseline`` takes."""
 
 
 def _decision(task: Task, observation: Observation, output: str, action: str) -> Decision:

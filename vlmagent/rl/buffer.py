@@ -6,7 +6,6 @@ Knows neither models nor environments; it holds transitions and arranges their n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -24,7 +23,6 @@ class Sample(NamedTuple):
     return_: float
 
 
-@dataclass(slots=True)
 class RolloutBuffer:
     """Collects transitions in the order of the environment steps: all environments' step 0, then step 1, ...
 
@@ -33,10 +31,9 @@ class RolloutBuffer:
         num_steps: T, steps per environment and update.
     """
 
-    num_envs: int
-    num_steps: int
-
-    def __post_init__(self) -> None:
+    def __init__(self, num_envs: int, num_steps: int) -> None:
+        self.num_envs = num_envs
+        self.num_steps = num_steps
         self._transitions: list[Transition] = []
 
     @property

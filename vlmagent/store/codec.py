@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from vlmagent.types import ImageArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Number of migrations of this program; ``PRAGMA user_version`` of a current database."""
+OLDEST_READABLE = 1
+"""The oldest schema with all tables and columns that the reader asks for; later ones only added indexes."""
 PNG = "image/png"
 
 

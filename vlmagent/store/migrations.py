@@ -74,6 +74,19 @@ def m001_first_schema(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m002_rankings(db: Database) -> None:
+    """Indexes that find the largest advantages and the lowest log-probs; a reader works without them, slowly."""
+    db.execute(
+        "CREATE INDEX transitions_advantage ON transitions (abs(advantage), legal_output, episode_id) "
+        "WHERE advantage IS NOT NULL"
+    )
+    db.execute(
+        "CREATE INDEX transitions_logprob ON transitions (logprob, legal_output, episode_id) "
+        "WHERE logprob IS NOT NULL"
+    )
+
+
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the database behind ``connection`` (at ``path``) to this program's schema, in one transaction.
 

@@ -1,7 +1,7 @@
 """Reads a run database, also while it is being written; every answer is a list or a frozen row.
 
-Deliberately knows nothing of sqlite-utils (importing it costs 0.2 s) and never writes. Every query fetches all
-its rows at once: a half-read cursor would keep the writer from folding its WAL.
+Deliberately knows nothing of sqlite-utils (importing it costs 0.2 s) and never writes. Every query fetches
+all its rows at once: a half-read cursor would keep the writer from folding its WAL.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ EPISODE_ORDERS = ("id", "length", "episode_return", "seed", "update_index", "ill
 R = TypeVar("R")
 
 
+class NotReadyError(StoreError):
+    """The file exists, but its trainer has not made the tables yet."""
+
+
 class StoreReader:
     """A read-only view of one run database. Use it from one thread at a time.
 
@@ -69,6 +73,11 @@ class StoreReader:
     def close(self) -> None:
         """Let go of the file. Idempotent."""
         self._connection.close()
+
+    def interrupt(self) -> None:
+        """Make a query that another thread is running end now, with ``StoreError``. Any thread may call it."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile
+            self._connection.interrupt()
 
     # -- the run
 
@@ -256,7 +265,7 @@ class StoreReader:
 
     def _check_schema(self) -> None:
         version = int(self._query("PRAGMA user_version")[0][0])
-        if version == codec.SCHEMA_VERSION:
+        if codec.OLDEST_READABLE <= version <= codec.SCHEMA_VERSION:
             return
         if version > codec.SCHEMA_VERSION:
             raise StoreError(
@@ -264,7 +273,7 @@ class StoreReader:
                 f"{codec.SCHEMA_VERSION}: a newer vlmagent wrote it. Install that version to open it."
             )
         if version == 0:
-            raise StoreError(f"{self.path} is not a run database, or its trainer is only just creating it.")
+            raise NotReadyError(f"{self.path} is no run database, or its trainer is only just creating it.")
         raise StoreError(
             f"The run database {self.path} has the older schema {version} (now {codec.SCHEMA_VERSION}). "
             "`vlmagent train --resume` on this run brings it up to date."
@@ -291,6 +300,21 @@ class StoreReader:
                 f"The run database {self.path} was already closed by this program; open it again."
             )
         return StoreError(f"The run database {self.path} could not be read: {text}.")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Write a consistent copy of a database, also of one in use, to the new file ``target``.
+
+    Raises:
+        StoreError: the source cannot be read or the target not written.
+    """
+    with StoreReader(source) as reader:
+        try:
+            reader._connection.execute("VACUUM INTO ?", (str(target),))
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"The run database {source} could not be copied to {target}: {error}."
+            ) from error
 
 
 def _first(rows: Sequence[R]) -> R | None:
@@ -325,8 +349,8 @@ def _transition(*values: Any) -> TransitionRow:
 
 
 def _evaluation(*values: Any) -> EvaluationRow:
-    *columns, document = values
-    return EvaluationRow(*columns, json.loads(document))
+    row = dict(zip(EvaluationRow.__dataclass_fields__, values, strict=True))
+    return EvaluationRow(**{**row, "more": json.loads(row["more"])})
 
 
 def _episode_filter(

@@ -69,8 +69,15 @@ class StoreWriter:
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; after an error the open batch is dropped: half a step is worse than none."""
+        if kind is None:
+            self.close()
+            return
+        with self._changed:
+            self._open = _Batch()
+        with contextlib.suppress(StoreError):
+            self.close()
 
     # -- the Sink protocol
 

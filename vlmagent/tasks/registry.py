@@ -17,6 +17,9 @@ from vlmagent.tasks.base import Task
 GROUP = "vlmagent.tasks"
 BUILT_IN = {
     "numberline": "vlmagent.tasks.numberline:NumberLineTask",
+    "ezpoints": "vlmagent.tasks.ezpoints:EZPointsTask",
+    "points24": "vlmagent.tasks.points24:Points24Task",
+    "blackjack": "vlmagent.tasks.blackjack:BlackjackTask",
 }
 """Name -> "module:Class"."""
 

@@ -1,0 +1,57 @@
+# make demo   a trained agent from nothing     make test   the whole suite     make lint   ruff and mypy
+PYTHON ?= python3
+VENV ?= .venv
+# torch first: a pinned build is taken as it is, a later range would fetch the newest one with all of CUDA.
+# A machine with a GPU: make demo TORCH=torch
+TORCH ?= torch==2.13.0
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test slow lint install install-test wheel clean
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing torch (once) ..."
+	$(PIP) install '$(TORCH)'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	@echo "Installing vlmagent ..."
+	$(PIP) install -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.torch pyproject.toml
+	@echo "Installing vlmagent with its test tools ..."
+	$(PIP) install -e '.[all,test]'
+	@touch $@ $(VENV)/.installed
+
+demo: install
+	$(BIN)/vlmagent train numberline
+	$(BIN)/vlmagent eval numberline --checkpoint start --checkpoint latest
+	@echo
+	@echo "What next:"
+	@echo "  $(BIN)/vlmagent runs show                 the run in numbers"
+	@echo "  $(BIN)/vlmagent tui                       the dashboard: charts, every episode, every token"
+	@echo "  $(BIN)/vlmagent train numberline --set seed=1 --detach"
+	@echo "  $(BIN)/vlmagent --help"
+
+test: install-test lint
+	$(BIN)/python -m pytest
+
+slow: install-test
+	$(BIN)/python -m pytest -m slow
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: install-test
+	$(PIP) install build
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,150 @@
+"""Blackjack as in Gymnasium's Blackjack-v1, with its cards on the table (paper, appendix B.1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vlmagent_envs.base import PAPER, RELEASED, Picture, PictureEnv, Step, check_choice
+from vlmagent_envs.cards import Card, deal, parse_card
+from vlmagent_envs.table import blackjack_picture
+
+ACTIONS = ("stand", "hit")
+
+
+def hand_total(ranks: Sequence[int]) -> tuple[int, bool]:
+    """The best total of a hand, and whether an ace counts as 11 in it.
+
+    Args:
+        ranks: from 1 (ace) to 13; jack, queen and king count as 10.
+    """
+    total = sum(min(rank, 10) for rank in ranks)
+    usable = 1 in ranks and total <= 11
+    return total + 10 * usable, usable
+
+
+class BlackjackEnv(PictureEnv):
+    """Come closer to 21 than the dealer, without exceeding it.
+
+    ## Action space
+    `Discrete(2)`: 0 is "stand", 1 is "hit".
+
+    ## Observation space
+    `Box(0, 255, (300, 300, 3), uint8)`: the dealer's two cards, the second one face down, above all of the
+    player's. When the player stands the final picture shows the dealer's whole hand. A new array at each
+    step.
+
+    ## Starting state
+    Two cards each from an infinite deck. `reset(options={"player": ["AH", "5S"], "dealer": ["10D", "KC"]})`
+    sets either hand, with two cards or more.
+
+    ## Reward
+    +1 for a win, 0 for a draw, -1 for a loss; `natural` for a win with an ace and a card worth ten.
+
+    ## Episode end
+    Terminated by "stand", after which the dealer draws up to 17 or more, or when the player exceeds 21.
+
+    ## Info
+    The true state: `player`, `dealer` (all cards, the hidden one too), `player_total`, `usable_ace`,
+    `dealer_shows` (value of the open card, an ace being 11), `dealer_total`, `step`, `goal` (the hand was
+    won).
+
+    ## Arguments
+    `natural` (1.0; the option of the paper is 1.5): the reward of a natural win. `rules`: "paper", or
+    "released" as in the paper's released code: cards worth ten are never printed as 10, a natural never pays
+    more, and the dealer's second card stays face down. `render_mode`: None or "rgb_array".
+
+    ## Version history
+    v0: the rules of the paper, B.1.4.
+    """
+
+    def __init__(self, natural: float = 1.0, rules: str = PAPER, render_mode: str | None = None) -> None:
+        check_choice("rules", rules, (PAPER, RELEASED))
+        if not isinstance(natural, int | float) or not 1 <= natural <= 10:
+            raise ValueError(f"natural must be a number from 1 to 10, but received {natural!r}.")
+        super().__init__(ACTIONS, render_mode)
+        self.natural, self.rules = float(natural), rules
+        self._dealer, self._player = [Card(1, "S")] * 2, [Card(1, "S")] * 2
+        self._step, self._over, self._won = 0, False, False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Picture, dict[str, Any]]:
+        """Deal; ``options`` may set ``player`` and ``dealer``.
+
+        Raises:
+            ValueError: an option is unknown, or a hand is not made of two or more valid names.
+        """
+        super().reset(seed=seed)
+        chosen = _chosen(options or {})
+        self._dealer, self._player = self._draw(2), self._draw(2)
+        self._dealer = chosen.get("dealer", self._dealer)
+        self._player = chosen.get("player", self._player)
+        self._step, self._over, self._won = 0, False, False
+        return self._picture(), self._info()
+
+    def step(self, action: int) -> Step:
+        """Hit or stand; see the class for rewards and ends."""
+        hit = self._name(action) == "hit"
+        self._step += 1
+        if hit:
+            self._player += self._draw(1)
+            bust = _total(self._player) > 21
+            reward = -1.0 if bust else 0.0
+        else:
+            while _total(self._dealer) < 17:
+                self._dealer += self._draw(1)
+            reward = self._compare()
+        self._over, self._won = not hit, reward > 0
+        return self._picture(), reward, not hit or reward < 0, False, self._info()
+
+    def _compare(self) -> float:
+        """The reward when the player stands."""
+        ours, theirs = (0 if total > 21 else total for total in map(_total, (self._player, self._dealer)))
+        if ours > theirs and ours == 21 and len(self._player) == 2 and self.rules == PAPER:
+            return self.natural
+        return float(ours > theirs) - float(ours < theirs)
+
+    def _draw(self, count: int) -> list[Card]:
+        cards = deal(self.np_random, count)
+        if self.rules == PAPER:
+            return cards
+        faces = self.np_random.integers(11, 14, count).tolist()
+        return [
+            Card(face, card.suit) if card.rank >= 10 else card
+            for card, face in zip(cards, faces, strict=True)
+        ]
+
+    def _info(self) -> dict[str, Any]:
+        total, usable = hand_total([card.rank for card in self._player])
+        return {
+            "player": [card.name for card in self._player],
+            "dealer": [card.name for card in self._dealer],
+            "player_total": total,
+            "usable_ace": usable,
+            "dealer_shows": hand_total([self._dealer[0].rank])[0],
+            "dealer_total": _total(self._dealer),
+            "step": self._step,
+            "goal": self._won,
+        }
+
+    def _picture(self) -> Picture:
+        shown = self._over and self.rules == PAPER
+        return blackjack_picture(self._dealer if shown else [self._dealer[0], None], self._player)
+
+
+def _total(cards: Sequence[Card]) -> int:
+    return hand_total([card.rank for card in cards])[0]
+
+
+def _chosen(options: dict[str, Any]) -> dict[str, list[Card]]:
+    """The hands that reset options name."""
+    hands = {}
+    for key, names in options.items():
+        if key not in ("player", "dealer") or not isinstance(names, list | tuple) or len(names) < 2:
+            raise ValueError(
+                "Reset options may be 'player' and 'dealer', each with two or more names like '10H'; "
+                f"received {key!r}: {names!r}."
+            )
+        hands[key] = [parse_card(name) for name in names]
+    return hands

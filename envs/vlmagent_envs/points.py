@@ -1,0 +1,141 @@
+"""What EZPoints and Points24 share: a formula is written from the cards, token by token (paper, B.1.2-3).
+
+Knows the rules; the picture is ``table``'s, arithmetic is ``formulas``'.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlmagent_envs.base import PAPER, RELEASED, Picture, PictureEnv, Step, check_choice, check_integer
+from vlmagent_envs.cards import Card, deal, parse_card
+from vlmagent_envs.formulas import evaluate, evaluate_like_python
+from vlmagent_envs.solver import solve
+from vlmagent_envs.table import deal_picture, write_formula
+
+FACE_CARDS = (10, "11-12-13")
+_MOST_DEALS = 10_000
+
+
+class PointsEnv(PictureEnv):
+    """A card game in which actions append to a formula that should equal a target.
+
+    Args:
+        numbers: how many cards are dealt.
+        operators: names of the actions beside numbers and "=".
+        target: what the formula should equal.
+        limit: the paper's T; see the rules.
+        face_cards: 10, or "11-12-13" for jack, queen and king.
+        solvable_only: deal again until there is a solution.
+        rules: "paper" or "released".
+    """
+
+    def __init__(
+        self,
+        *,
+        numbers: int,
+        operators: tuple[str, ...],
+        target: int,
+        limit: int,
+        face_cards: int | str,
+        solvable_only: bool,
+        rules: str,
+        render_mode: str | None,
+    ) -> None:
+        check_choice("rules", rules, (PAPER, RELEASED))
+        check_choice("face_cards", face_cards, FACE_CARDS)
+        self.largest = 10 if face_cards == 10 else 13
+        super().__init__((*map(str, range(1, self.largest + 1)), *operators, "="), render_mode)
+        self.count, self.limit = numbers, limit
+        self._search = "".join(operators).replace(")", "")
+        self.target = check_integer("target", target, 1, 10_000)
+        self.solvable_only, self.rules = solvable_only, rules
+        self._begin([Card(1, "S")] * numbers)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Picture, dict[str, Any]]:
+        """Deal; ``options={"cards": ["7H", "10S"]}`` deals these instead.
+
+        Raises:
+            ValueError: an option is unknown, or the cards are not as many valid names as the game has.
+        """
+        super().reset(seed=seed)
+        self._begin(self._chosen(options) if options else self._deal())
+        return self._picture(), self._info()
+
+    def step(self, action: int) -> Step:
+        """Append a token, or end with "="; see the class for rewards and ends."""
+        token = self._name(action)
+        if self.rules == RELEASED and len(self._formula) > self.limit:
+            return self._picture(), -1.0, False, True, self._info()  # the action is discarded
+        self._step += 1
+        self._illegal = token.isdecimal() and int(token) not in self._remaining
+        if token == "=":
+            self._goal = self._solved()
+            return self._picture(), 10.0 if self._goal else -1.0, True, False, self._info()
+        if not self._illegal:
+            self._formula.append(token)
+            if token.isdecimal():
+                self._remaining.remove(int(token))
+        elif self.rules == RELEASED:
+            self._formula.append(" ")
+        truncated = self.rules == PAPER and self._step >= self.limit
+        return self._picture(), -1.0 if self._illegal else 0.0, False, truncated, self._info()
+
+    def _begin(self, cards: list[Card]) -> None:
+        self._cards = cards
+        self._numbers = [min(card.rank, self.largest) for card in cards]
+        self._remaining = list(self._numbers)
+        self._formula: list[str] = []
+        self._step, self._illegal, self._goal = 0, False, False
+        self._table: Picture | None = None
+
+    def _deal(self) -> list[Card]:
+        """Cards from an infinite deck; again until they can be solved where that is asked for."""
+        for _ in range(_MOST_DEALS):
+            cards = deal(self.np_random, self.count)
+            values = [min(card.rank, self.largest) for card in cards]
+            if not self.solvable_only or solve(values, self.target, self._search):
+                return cards
+        raise ValueError(
+            f"None of {_MOST_DEALS} deals of {self.count} cards can make target = {self.target}."
+        )
+
+    def _chosen(self, options: dict[str, Any]) -> list[Card]:
+        names = options.get("cards")
+        if set(options) != {"cards"} or not isinstance(names, list | tuple) or len(names) != self.count:
+            raise ValueError(
+                f"Reset options must be {{'cards': {self.count} names like '10H'}}; received {options!r}."
+            )
+        return [parse_card(name) for name in names]
+
+    def _solved(self) -> bool:
+        """Whether the formula uses every card and equals the target."""
+        if self._remaining:
+            return False
+        if self.rules == RELEASED:
+            return evaluate_like_python("".join(self._formula)) == self.target
+        return evaluate(self._formula) == self.target
+
+    def _info(self) -> dict[str, Any]:
+        left = self.limit - self._step if self.rules == PAPER else self.limit + 1 - len(self._formula)
+        return {
+            "cards": [card.name for card in self._cards],
+            "numbers": list(self._numbers),
+            "remaining": list(self._remaining),
+            "formula": list(self._formula),
+            "formula_text": "".join(self._formula),
+            "target": self.target,
+            "step": self._step,
+            "steps_left": max(0, left),
+            "illegal": self._illegal,
+            "goal": self._goal,
+        }
+
+    def _picture(self) -> Picture:
+        if self._table is None:
+            self._table = deal_picture(self._cards)
+        picture = self._table.copy()
+        write_formula(picture, self._formula)
+        return picture

@@ -1,0 +1,372 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vlmagent import daemon, launch, paths
+from vlmagent.config import Config, load_config
+from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.writer import StoreWriter
+
+DAEMON = """
+import sys
+from pathlib import Path
+from vlmagent.daemon import daemon_session
+from vlmagent.errors import VlmAgentError
+from vlmagent.store.writer import StoreWriter
+run = Path(sys.argv[1])
+try:
+    with daemon_session(run) as stop, StoreWriter(run / "run.db") as writer:
+        writer.start_run(run.name, "numberline", "tiny", "{}", 0)
+        writer.set_status("running")
+        writer.flush()
+        print("ready", flush=True)
+        stop.wait(120)
+        writer.set_status("stopped")
+        print("ended", flush=True)
+except VlmAgentError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+CONFIG = Config(task="numberline")
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VLMAGENT_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., int]]:
+    pids: list[int] = []
+
+    def begin(run: Path, code: str = DAEMON) -> int:
+        pids.append(launch.start_daemon(run, [sys.executable, "-c", code, str(run)]))
+        until(lambda: "ready" in (run / paths.LOG).read_text())
+        return pids[-1]
+
+    yield begin
+    for child in launch._children:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+def finished(run: Path, status: str = "done") -> Path:
+    with StoreWriter(run / paths.DATABASE) as writer:
+        writer.start_run(run.name, "numberline", "tiny", "{}", 0)
+        writer.set_status(status)  # type: ignore[arg-type]
+    return run
+
+
+# folders
+
+
+def test_create_and_resolve(runs: Path) -> None:
+    run = launch.create_run(CONFIG)
+    assert run.parent == runs.resolve()
+    assert run.name.endswith("-numberline")
+    assert load_config(run / paths.CONFIG) == CONFIG
+    second = launch.create_run(CONFIG)
+    assert second != run
+    for name in (str(run), run.name, run / paths.CONFIG):
+        assert launch.resolve_run(name) == run
+    with pytest.raises(UsageError, match="several runs"):
+        launch.resolve_run(run.name[:8])
+
+
+def test_many_at_once_get_folders_of_their_own() -> None:
+    made: list[Path] = []
+    threads = [threading.Thread(target=lambda: made.append(launch.create_run(CONFIG))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 16
+
+
+def test_tasks_of_other_packages_make_plain_names() -> None:
+    run = launch.create_run(Config(task="some.module:Env/Name-v0"))
+    assert run.name.endswith("-some.module-Env-Name-v0")
+
+
+def test_an_explicit_folder(tmp_path: Path) -> None:
+    run = launch.create_run(CONFIG, tmp_path / "deep" / "er")
+    assert (run / paths.CONFIG).is_file()
+    with pytest.raises(UsageError, match="--resume"):
+        launch.create_run(CONFIG, run)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="not an empty folder"):
+        launch.create_run(CONFIG, tmp_path / "mine")
+    with pytest.raises(UsageError, match="not an empty folder"):
+        launch.create_run(CONFIG, tmp_path / "mine" / "thesis.tex")
+    with pytest.raises(UsageError, match="could not be written"):
+        launch.create_run(CONFIG, tmp_path / "mine" / "thesis.tex" / "below")
+
+
+def test_latest_follows_and_survives_a_dangling_link(runs: Path) -> None:
+    with pytest.raises(UsageError, match="no run under"):
+        launch.resolve_run()
+    first, second = launch.create_run(CONFIG), launch.create_run(CONFIG)
+    for run in (second, first):
+        with launch.daemon_session(run):
+            pass
+        for name in (None, "latest", "runs/latest", str(runs / "latest")):
+            assert launch.resolve_run(name) == run
+    (runs / "latest").unlink()
+    (runs / "latest").symlink_to("gone")
+    assert launch.resolve_run() in (first, second)
+
+
+def test_a_suffix_and_a_changed_config() -> None:
+    run = launch.create_run(CONFIG, suffix="-sft")
+    assert run.name.endswith("-numberline-sft")
+    assert launch.update_config(run, []) == CONFIG
+    changed = launch.update_config(run, ["ppo.env_steps=30000"])
+    assert changed.ppo.env_steps == 30000
+    assert load_config(run / paths.CONFIG) == changed
+    with pytest.raises(UsageError, match="Unknown key"):
+        launch.update_config(run, ["ppo.envsteps=30000"])
+    with launch.daemon_session(run), pytest.raises(UsageError, match="already being trained"):
+        launch.update_config(run, ["seed=1"])
+    assert load_config(run / paths.CONFIG) == changed
+
+
+def test_names_that_are_no_run(tmp_path: Path) -> None:
+    run = launch.create_run(CONFIG)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UsageError, match=r"neither config.yaml nor run.db.*Newest runs"):
+        launch.resolve_run(str(tmp_path / "other"))
+    with pytest.raises(UsageError, match=f"Did you mean '{run.name}'"):
+        launch.resolve_run(run.name[:-1] + "x")
+    with pytest.raises(UsageError, match="There is no run 'zzz'"):
+        launch.resolve_run("zzz")
+
+
+def test_the_link_is_never_missing_while_daemons_race(runs: Path) -> None:
+    folders = [launch.create_run(CONFIG) for _ in range(4)]
+    daemon._point_latest(folders[0])
+    done = threading.Event()
+
+    def point(run: Path) -> None:
+        while not done.is_set():
+            daemon._point_latest(run)
+
+    threads = [threading.Thread(target=point, args=(run,)) for run in folders]
+    for thread in threads:
+        thread.start()
+    seen = {(runs / "latest").resolve(strict=True) for _ in range(500)}
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert seen <= set(folders)
+    assert not [entry for entry in runs.iterdir() if entry.name.startswith(".")]
+
+
+# processes
+
+
+def test_start_show_stop(start: Callable[..., int]) -> None:
+    run = launch.create_run(CONFIG)
+    assert launch.run_state(run) == "starting"
+    pid = start(run)
+    assert launch.is_alive(run)
+    assert launch.run_state(run) == "running"
+    assert os.getsid(pid) == pid  # a session of its own: ctrl-c here does not reach it
+    shown = launch.show_run(run)
+    assert (shown["status"], shown["state"], shown["pid"], shown["env_steps"]) == (
+        "running",
+        "running",
+        pid,
+        0,
+    )
+    assert shown["path"] == str(run)
+    assert shown["task"] == "numberline"
+    json.dumps(shown)
+    assert launch.stop_run(run, timeout=30) == "stopped"
+    assert not launch.is_alive(run)
+    with pytest.raises(UsageError, match="not running: it is stopped"):
+        launch.stop_run(run)
+    assert list(launch.log_tail(run)) == ["ready", "ended"]
+    assert list(launch.log_tail(run, lines=1)) == ["ended"]
+
+
+def test_two_daemons_on_one_folder(start: Callable[..., int]) -> None:
+    run = launch.create_run(CONFIG)
+    pid = start(run)
+    with pytest.raises(UsageError, match=f"process {pid}"):
+        launch.start_daemon(run)
+    with pytest.raises(UsageError, match=f"process {pid}"), launch.daemon_session(run):
+        pass
+    second = subprocess.run(
+        [sys.executable, "-c", DAEMON, str(run)], capture_output=True, text=True, check=False
+    )
+    assert second.returncode == 2
+    assert f"process {pid}" in second.stderr
+    assert launch.is_alive(run)
+
+
+def test_two_runs_side_by_side(start: Callable[..., int]) -> None:
+    one, two = launch.create_run(CONFIG), launch.create_run(CONFIG)
+    assert start(one) != start(two)
+    assert launch.resolve_run() == two
+    assert [row["state"] for row in launch.list_runs()] == ["running", "running"]
+
+
+def test_killed_is_lost_and_can_start_again(start: Callable[..., int]) -> None:
+    run = launch.create_run(CONFIG)
+    os.kill(start(run), signal.SIGKILL)
+    until(lambda: launch.run_state(run) == "lost")
+    with pytest.raises(UsageError, match=r"lost.*--resume"):
+        launch.stop_run(run)
+    (run / paths.LOG).write_text("")
+    start(run)
+    assert launch.run_state(run) == "running"
+
+
+def test_a_reused_pid_is_not_the_daemon() -> None:
+    run = finished(launch.create_run(CONFIG), "running")
+    info = {"pid": os.getpid(), "started": time.time(), "host": launch.platform.node()}
+    (run / paths.DAEMON).write_text(json.dumps({**info, "create_time": psutil.Process().create_time()}))
+    assert launch.is_alive(run)
+    (run / paths.DAEMON).write_text(json.dumps({**info, "create_time": 1.0}))
+    assert not launch.is_alive(run)
+    assert launch.run_state(run) == "lost"
+    with pytest.raises(UsageError, match="lost"):
+        launch.stop_run(run)
+
+
+def test_a_run_of_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished(launch.create_run(CONFIG), "running")
+    info = {"pid": os.getpid(), "started": time.time(), "host": "elsewhere", "create_time": 1.0}
+    (run / paths.DAEMON).write_text(json.dumps(info))
+    assert launch.run_state(run) == "running"
+    with pytest.raises(UsageError, match="on host elsewhere"):
+        launch.stop_run(run)
+    monkeypatch.setattr(launch, "STALE_SECONDS", -1.0)
+    assert launch.run_state(run) == "lost"
+
+
+def test_a_daemon_that_dies_at_once_is_quoted() -> None:
+    run = launch.create_run(CONFIG)
+    with pytest.raises(RunFailedError, match="the reason"):
+        launch.start_daemon(run, [sys.executable, "-c", "raise SystemExit('the reason')"])
+    with pytest.raises(UsageError, match="wrote nothing"):
+        launch.start_daemon(run, [sys.executable, "-c", "raise SystemExit(2)"])
+
+
+def test_a_daemon_that_never_begins_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "START_SECONDS", 0.3)
+    run = launch.create_run(CONFIG)
+    with pytest.raises(RunFailedError, match="-9"):
+        launch.start_daemon(run, [sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def test_signals_only_set_the_event() -> None:
+    run = launch.create_run(CONFIG)
+    before = signal.getsignal(signal.SIGINT)
+    with launch.daemon_session(run) as stop:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.wait(5)
+    assert signal.getsignal(signal.SIGINT) is before
+    with launch.daemon_session(run):
+        pass  # the lock was given back
+
+
+def test_a_stop_that_takes_too_long(start: Callable[..., int]) -> None:
+    run = launch.create_run(CONFIG)
+    start(run, DAEMON.replace("stop.wait(120)", "__import__('time').sleep(60)"))
+    with pytest.raises(VlmAgentError, match="still finishing"):
+        launch.stop_run(run, timeout=0.3)
+
+
+# looking
+
+
+def test_the_list_survives_anything(runs: Path) -> None:
+    assert launch.list_runs() == []
+    good = finished(launch.create_run(CONFIG))
+    young = launch.create_run(CONFIG)
+    for name, content in (("text", b"no database " * 100), ("empty", b"")):
+        folder = runs / name
+        folder.mkdir()
+        (folder / paths.DATABASE).write_bytes(content)
+    cut = runs / "cut"
+    cut.mkdir()
+    (cut / paths.DATABASE).write_bytes((good / paths.DATABASE).read_bytes()[:9000])
+    (runs / "notes.txt").touch()
+    (runs / "unrelated").mkdir()
+    (young / paths.DAEMON).write_text("{")
+    rows = {Path(row["path"]).name: row for row in launch.list_runs()}
+    assert {name: row["state"] for name, row in rows.items()} == {
+        good.name: "done", young.name: "starting", "text": "damaged", "empty": "starting", "cut": "damaged",
+    }  # fmt: skip
+    assert "not a SQLite database" in rows["text"]["error"]
+    assert len({tuple(row) for row in rows.values()}) == 1  # the same keys everywhere
+    json.dumps(list(rows.values()))
+
+
+def test_following_the_log(start: Callable[..., int]) -> None:
+    run = launch.create_run(CONFIG)
+    start(run)
+    lines: list[str] = []
+    thread = threading.Thread(target=lambda: lines.extend(launch.log_tail(run, follow=True)))
+    thread.start()
+    launch.stop_run(run)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert lines == ["ready", "ended"]
+    assert list(launch.log_tail(launch.create_run(CONFIG))) == []
+
+
+def test_export_of_a_live_run(start: Callable[..., int], tmp_path: Path) -> None:
+    run = launch.create_run(CONFIG)
+    start(run)
+    for number in (1, 2):
+        (run / "checkpoints" / f"step-{number}").mkdir(parents=True)
+        (run / "checkpoints" / f"step-{number}" / "model").write_text(str(number))
+    (run / "checkpoints" / "latest").symlink_to("step-2")
+    (run / "evaluations").mkdir()
+    StoreWriter(run / "evaluations" / "a.db").close()
+    out = launch.export_run(run, tmp_path / "copy")
+    assert (out / "checkpoints" / "latest" / "model").read_text() == "2"
+    assert not (out / "checkpoints" / "step-1").exists()
+    assert load_config(out / paths.CONFIG) == CONFIG
+    for name in ("run.db", "evaluations/a.db"):
+        with StoreReader(out / name) as reader:
+            assert reader.env_steps() == 0
+    assert launch.run_state(out) == "lost"  # can be resumed
+    with pytest.raises(UsageError, match="already exists"):
+        launch.export_run(run, out)
+    (run / paths.DATABASE).write_bytes(b"broken" * 1000)
+    with pytest.raises(VlmAgentError):
+        launch.export_run(run, tmp_path / "copy2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "runs"]
+
+
+def test_importing_is_cheap() -> None:
+    code = (
+        "import sys, vlmagent.launch; "
+        "print([m for m in ('sqlite_utils', 'torch', 'transformers', 'textual') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

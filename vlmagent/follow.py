@@ -1,0 +1,214 @@
+"""What is known of a run while it goes on, gathered from its database by cursor; only what is new is read.
+
+Deliberately knows no screen: the progress display and the dashboard draw it, each in its own way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlmagent import launch, paths
+from vlmagent.errors import StoreError
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
+
+SPEED_UPDATES = 3
+KEPT_UPDATES = 50
+PHASES = {
+    "loading": "loading",
+    "sft": "supervised start",
+    "rl": "reinforcement learning",
+    "saving": "saving",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the config promises: numbers to compare progress with; 0 when unknown."""
+
+    sft_samples: int = 0
+    env_steps: int = 0
+    updates: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Goal:
+        """Read from a resolved config."""
+        try:
+            size = int(config["ppo"]["steps_per_update"])
+            updates = int(config["ppo"]["env_steps"]) // size
+            return cls(int(config["sft"]["samples"]), updates * size, updates)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a follower has read: the highest ids it has seen."""
+
+    metric_id: int = 0
+    event_id: int = 0
+    transition_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a run wrote after a cursor.
+
+    Attributes:
+        newest: the newest step, None when it is the one already known.
+        recent: success rate of the last episodes and their number, None when no step is new.
+        more: there are more metrics than were asked for.
+    """
+
+    row: RunRow | None
+    metrics: Sequence[MetricRow]
+    events: Sequence[EventRow]
+    env_steps: int
+    newest: TransitionRow | None
+    recent: tuple[float, int] | None
+    more: bool
+
+
+def read_news(reader: StoreReader, cursor: Cursor, limit: int = -1) -> News:
+    """What was written after ``cursor``; at most ``limit`` metrics unless it is negative.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    metrics = reader.metrics(cursor.metric_id, limit)
+    steps = reader.env_steps()
+    changed = steps != cursor.transition_id
+    return News(
+        row=reader.run(),
+        metrics=metrics,
+        events=reader.events(cursor.event_id),
+        env_steps=steps,
+        newest=reader.latest_transition() if changed else None,
+        recent=reader.recent_success() if changed else None,
+        more=len(metrics) == limit,
+    )
+
+
+@dataclass
+class RunView:
+    """What is known of a run; ``refresh`` reads only what is new."""
+
+    run: Path
+    state: str = "starting"
+    row: RunRow | None = None
+    goal: Goal = field(default_factory=Goal)
+    phase: str = ""
+    env_steps: int = 0
+    metrics: dict[str, MetricRow] = field(default_factory=dict)
+    updates: dict[int, dict[str, MetricRow]] = field(default_factory=dict)
+    success: dict[int, float] = field(default_factory=dict)
+    speeds: deque[float] = field(default_factory=lambda: deque(maxlen=SPEED_UPDATES))
+    recent: tuple[float, int] = (math.nan, 0)
+    newest: TransitionRow | None = None
+    events: deque[EventRow] = field(default_factory=lambda: deque(maxlen=50))
+    problem: str = ""
+    _reader: StoreReader | None = None
+    _metric_id: int = 0
+    _event_id: int = 0
+    _sft_began: MetricRow | None = None
+
+    def refresh(self) -> None:
+        """Read what is new. A database that cannot be read right now becomes ``problem``."""
+        self.state = launch.run_state(self.run)
+        try:
+            self._read()
+            self.problem = ""
+        except StoreError as error:
+            self.problem = str(error) if self.state != "starting" else ""
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def metric(self, name: str) -> float:
+        """The newest value of a metric, NaN without one."""
+        row = self.metrics.get(name)
+        return math.nan if row is None else row.value
+
+    @property
+    def fraction(self) -> float:
+        """How much of the present phase is done, in [0, 1]."""
+        done, total = self.counts
+        return min(1.0, done / total) if total else 0.0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Done and total of the present phase: SFT samples or environment steps."""
+        if self.phase == "sft":
+            samples = self.metric("sft/samples")
+            return (0 if math.isnan(samples) else int(samples)), self.goal.sft_samples
+        return self.env_steps, self.goal.env_steps
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate for the present phase from the last updates, NaN when there is nothing to go by."""
+        done, total = self.counts
+        if self.phase == "sft":
+            first, last = self._sft_began, self.metrics.get("sft/samples")
+            if first is None or last is None or last.at <= first.at or last.value <= first.value:
+                return math.nan
+            return (total - done) * (last.at - first.at) / (last.value - first.value)
+        speed = sum(self.speeds) / len(self.speeds) if self.speeds else 0.0
+        return (total - done) / speed if speed > 0 and total else math.nan
+
+    @property
+    def cursor(self) -> Cursor:
+        """Up to where the database was read."""
+        return Cursor(self._metric_id, self._event_id, self.env_steps)
+
+    def take(self, news: News) -> None:
+        """Add what was read after ``cursor``."""
+        self.row = news.row
+        if self.row is not None and not self.goal.env_steps:
+            with contextlib.suppress(ValueError):
+                self.goal = Goal.of(json.loads(self.row.config_json))
+        for row in news.metrics:
+            self._take_metric(row)
+        for event in news.events:
+            self._take_event(event)
+        self.env_steps = news.env_steps
+        self.newest = news.newest or self.newest
+        self.recent = news.recent or self.recent
+
+    def _read(self) -> None:
+        if self._reader is None:
+            if not (self.run / paths.DATABASE).exists() and self.state == "starting":
+                return
+            self._reader = StoreReader(self.run / paths.DATABASE)
+        self.take(read_news(self._reader, self.cursor))
+
+    def _take_event(self, event: EventRow) -> None:
+        self._event_id = event.id
+        if event.level == "phase":
+            words = event.text.removeprefix("phase:").split()
+            self.phase = words[0] if words else ""
+        self.events.append(event)
+
+    def _take_metric(self, row: MetricRow) -> None:
+        self._metric_id = row.id
+        self.metrics[row.name] = row
+        if not row.name.startswith("sft/"):
+            self.updates.setdefault(row.update_index, {})[row.name] = row
+            while len(self.updates) > KEPT_UPDATES:
+                self.updates.pop(next(iter(self.updates)))
+        if row.name == "rollout/success":
+            self.success[row.update_index] = row.value
+        elif row.name == "rollout/env_steps_per_second" and row.value > 0:
+            self.speeds.append(row.value)
+        elif row.name == "sft/samples" and self._sft_began is None:
+            self._sft_began = row

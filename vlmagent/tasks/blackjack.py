@@ -1,0 +1,90 @@
+"""Blackjack's text side: prompt (paper, Figure 15), expert, supervised responses (Figures 24 and 25)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from pydantic import BaseModel, Field
+
+import vlmagent_envs
+from vlmagent.config import Section
+from vlmagent.tasks.base import State
+from vlmagent.types import EnvAction, ImageArray, Observation
+from vlmagent_envs.blackjack_solver import should_hit
+
+ACTIONS = ("stand", "hit")
+
+_INTRODUCTION = (
+    "You are a blackjack player. You are observing the current game state, you can choose between "
+    "['stand', 'hit']. Your response should be a valid json file in the following format:\n"
+)
+_COT = (
+    '"thoughts": "{first describe your total points and the dealer\'s total points then think about which '
+    'action to choose}",\n'
+)
+_ACTION = '"action": "stand" or "hit"\n'
+
+
+class BlackjackOptions(Section):
+    """Options of the environment."""
+
+    natural: float = Field(1.0, ge=1, le=10)
+    """The reward for winning with an ace and a card worth ten (the paper's option: 1.5)."""
+
+
+class BlackjackTask:
+    """Beat the dealer; see ``vlmagent_envs.blackjack`` for the rules."""
+
+    name: ClassVar[str] = "blackjack"
+    env_id: ClassVar[str] = "vlmagent/Blackjack-v0"
+    rule_sets: ClassVar[tuple[str, ...]] = ("paper", "released")
+    options: ClassVar[type[BaseModel]] = BlackjackOptions
+
+    def __init__(
+        self, *, cot: bool = True, rule_set: str = "paper", env: Mapping[str, Any] | None = None
+    ) -> None:
+        self.cot = cot
+        self.rule_set = rule_set
+        self.natural = BlackjackOptions.model_validate(env or {}).natural
+
+    def make_env(self) -> gym.Env[ImageArray, EnvAction]:
+        """A new environment; pictures are uint8 (300, 300, 3)."""
+        vlmagent_envs.register_envs()
+        return gym.make(self.env_id, natural=self.natural, rules=self.rule_set, disable_env_checker=True)
+
+    def observe(self, image: ImageArray, state: State) -> Observation:
+        """The picture alone: no part of the prompt depends on the state."""
+        return Observation(image, None, ACTIONS)
+
+    def prompt(self, observation: Observation) -> str:
+        """Figure 15, without its reasoning key when ``cot`` is off (Figure 25)."""
+        return _INTRODUCTION + "{\n" + (_COT if self.cot else "") + _ACTION + "}"
+
+    def env_action(self, action: str, observation: Observation) -> EnvAction:
+        """0 for "stand", 1 for "hit"."""
+        return ACTIONS.index(action)
+
+    def expert_action(self, state: State, rng: np.random.Generator) -> str:
+        """The action of the highest expected reward; it sees what the player sees."""
+        return ACTIONS[should_hit(state["player_total"], state["usable_ace"], state["dealer_shows"])]
+
+    def expert_response(self, state: State, action: str) -> str:
+        """Figures 24 and 25, to the letter; the dealer's points are those of the open card."""
+        if not self.cot:
+            return f'{{\n"action": "{action}"\n}}'
+        thoughts = (
+            f"I have {state['player_total']} points and the dealer has {state['dealer_shows']} points. "
+            f"I think I should {action}."
+        )
+        return f'{{\n"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
+
+    def success(self, episode_return: float, state: State) -> bool:
+        """The paper's count: the episode's return is positive, so a draw is none."""
+        return episode_return > 0
+
+    def goal(self, state: State) -> bool:
+        """Whether the hand was won."""
+        return bool(state["goal"])

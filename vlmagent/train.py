@@ -1,0 +1,358 @@
+"""``vlmagent train``: SFT start, then PPO, everything logged; what the daemon runs.
+
+Assembles task, policy, rollout, updater, store and checkpoints. A run continues from its newest checkpoint: what the
+database holds beyond it is not sampled again but replayed, so that nothing logged is lost and an interrupted run ends
+like one left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vlmagent import paths
+from vlmagent.agents.vlm import VlmAgent
+from vlmagent.checkpoint import TrainerState, list_checkpoints, load_checkpoint, prune, save_checkpoint
+from vlmagent.config import Config, load_config
+from vlmagent.engines.local import LocalEngine
+from vlmagent.errors import RunFailedError, StoreError, VlmAgentError
+from vlmagent.models.policy import Policy
+from vlmagent.rl.buffer import RolloutBuffer, Sample
+from vlmagent.rl.ppo import PpoUpdater, cosine_factor
+from vlmagent.rollout import Rollout
+from vlmagent.seeding import derive, train_episode_seed
+from vlmagent.sft import SftInterruptedError, SftProgress, sft_policy
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.rows import RunStatus, TransitionRow
+from vlmagent.store.writer import StoreWriter, mark_failed
+from vlmagent.tasks.registry import task_from_config
+from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
+
+ShouldStop = Callable[[], bool]
+_NO_PICTURE = np.zeros((0, 0, 3), dtype=np.uint8)
+
+
+class EpisodeLog:
+    """A sink that keeps the episodes that ended since it was last asked."""
+
+    def __init__(self) -> None:
+        self._ended: list[EpisodeEnd] = []
+
+    def episode_started(self, episode: EpisodeStart) -> None:
+        """Nothing to keep."""
+
+    def transition(self, transition: Transition) -> None:
+        """Nothing to keep."""
+
+    def episode_ended(self, episode: EpisodeEnd) -> None:
+        """Keep it."""
+        self._ended.append(episode)
+
+    def take(self) -> list[EpisodeEnd]:
+        """The episodes since the last call."""
+        ended, self._ended = self._ended, []
+        return ended
+
+
+def train(run: Path, should_stop: ShouldStop) -> RunStatus:
+    """Train the run in folder ``run`` until done or asked to stop; continue it if it has checkpoints.
+
+    Args:
+        run: holds ``config.yaml``; everything else is written here.
+        should_stop: asked after every environment step and SFT step.
+
+    Returns:
+        ``done`` or ``stopped``. On any error the run is marked ``failed`` in the database and the error goes on.
+    """
+    database = run / paths.DATABASE
+    try:
+        config = load_config(run / paths.CONFIG)
+        with StoreWriter(
+            database, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
+        ) as writer:
+            writer.start_run(
+                run.resolve().name, config.task, config.model.name, json.dumps(config.model_dump(mode="json")), config.seed
+            )
+            writer.set_status("running")
+            status: RunStatus = Trainer(run, config, writer, should_stop).run()
+            writer.event("info", f"training {status}")
+            writer.set_status(status)
+            writer.flush()
+        return status
+    except BaseException as error:
+        mark_failed(database, _explain(error))
+        raise
+
+
+def _explain(error: BaseException) -> str:
+    """What the database says about a failure: our sentences as they are, foreign errors with their last frame."""
+    if isinstance(error, VlmAgentError):
+        return str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return (
+            f"Out of memory: {error}. Lower ppo.micro_batch_size, rollout.num_envs or rollout.max_new_tokens "
+            "and resume."
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+class Trainer:
+    """One training process.
+
+    Args:
+        run: the run's folder.
+        config: the resolved recipe.
+        writer: the run's open database.
+        should_stop: see ``train``.
+    """
+
+    def __init__(self, run: Path, config: Config, writer: StoreWriter, should_stop: ShouldStop) -> None:
+        self.path = run
+        self.config = config
+        self.writer = writer
+        self.should_stop = should_stop
+        self.task = task_from_config(config)
+        if config.model.threads:
+            torch.set_num_threads(config.model.threads)
+
+    def run(self) -> RunStatus:
+        """SFT unless there is a checkpoint, then PPO."""
+        self.writer.event("phase", "phase: loading")
+        newest = list_checkpoints(self.path)[-1:]
+        if newest:
+            policy, state = load_checkpoint(newest[0])
+            self.writer.event("info", f"resumed from {newest[0].name}")
+        else:
+            try:
+                policy = self._sft()
+            except SftInterruptedError:
+                return "stopped"
+            state = TrainerState(0, 0, None, None)
+        policy.to(choose_device(self.config.model.device))
+        return self._rl(policy, state)
+
+    def _sft(self) -> Policy:
+        sft = self.config.sft
+        self.writer.event("phase", f"phase: sft ({sft.samples} samples)")
+        started = time.monotonic()
+        policy, cached = sft_policy(self.config, self.task, self._log_sft, self.should_stop)
+        origin = "taken from the cache" if cached else f"trained in {time.monotonic() - started:.0f} s"
+        self.writer.event("info", f"SFT start: {sft.samples} samples, {origin}")
+        return policy
+
+    def _log_sft(self, progress: SftProgress) -> None:
+        values = {"sft/loss": progress.loss, "sft/samples": progress.samples, "sft/learning_rate": progress.learning_rate}
+        self.writer.metrics(progress.step, 0, values)
+
+    def _rl(self, policy: Policy, state: TrainerState) -> RunStatus:
+        """PPO updates from ``state`` on."""
+        config = self.config
+        self.policy = policy
+        self.agent = VlmAgent(
+            policy,
+            self.task,
+            temperature=config.rollout.temperature,
+            max_new_tokens=config.rollout.max_new_tokens,
+            thought_weight=config.ppo.thought_weight,
+            detach_value=config.ppo.detach_value,
+        )
+        self.engine = LocalEngine(
+            [
+                {"params": list(policy.backbone.parameters()), "lr": config.ppo.lr},
+                {"params": list(policy.value_head.parameters()), "lr": config.ppo.value_lr},
+            ],
+            config.ppo.max_grad_norm,
+        )
+        if state.optimizer is not None:
+            self.engine.load_state_dict(state.optimizer)
+        self.updater = PpoUpdater(self.agent, self.engine, config.ppo)
+        self.episodes = EpisodeLog()
+        self.rollout = Rollout(
+            self.task,
+            self.agent,
+            num_envs=config.rollout.num_envs,
+            split="train",
+            seed=config.seed,
+            episode_seeds=lambda env_index, count: train_episode_seed(config.seed, env_index, count),
+            sinks=[self.writer, self.episodes],
+        )
+        try:
+            return self._updates(state)
+        finally:
+            self.rollout.close()
+
+    def _updates(self, state: TrainerState) -> RunStatus:
+        if state.rollout is None:
+            self.rollout.start()
+            self._save(TrainerState(0, 0, self.rollout.snapshot(), self.engine.state_dict()))
+        else:
+            self.rollout.restore(state.rollout)
+        self.writer.event("phase", f"phase: rl ({self.config.num_updates} updates)")
+        for update in range(state.update_index + 1, self.config.num_updates + 1):
+            boundary = self.rollout.snapshot()
+            started = time.monotonic()
+            samples = self._collect(update)
+            if samples is None:
+                self._save(TrainerState(update - 1, int(boundary["steps"]), boundary, self.engine.state_dict()))
+                return "stopped"
+            self._update(update, samples, started)
+        return "done"
+
+    def _collect(self, update: int) -> list[Sample] | None:
+        """One update's samples, logged ones first; None when asked to stop before they were complete."""
+        ppo, num_envs = self.config.ppo, self.config.rollout.num_envs
+        buffer = RolloutBuffer(num_envs, ppo.steps_per_update // num_envs)
+        for logged in self._logged_steps(update):
+            transitions, differences = self.rollout.replay(logged)
+            buffer.add(transitions)
+            for difference in differences:
+                self.writer.event("warning", f"the environment does not repeat itself under its seed: {difference}")
+        while not buffer.full:
+            if self.should_stop():
+                self.writer.flush()
+                return None
+            buffer.add(self.rollout.step(update))
+            self.writer.commit()
+        return buffer.finish(self.rollout.values(), gamma=ppo.gamma, gae_lambda=ppo.gae_lambda)
+
+    def _logged_steps(self, update: int) -> list[list[Transition]]:
+        """What an interrupted process logged of this update: whole steps of all environments."""
+        with StoreReader(self.writer.path) as reader:
+            rows = [restore_transition(row) for row in reader.transitions_of_update(update)]
+        size = self.config.rollout.num_envs
+        if len(rows) % size:
+            raise RunFailedError(
+                f"Update {update} has {len(rows)} logged transitions, no multiple of rollout.num_envs = {size}. "
+                "Was the config changed? Resume with the value the run was started with."
+            )
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def _update(self, update: int, samples: Sequence[Sample], started: float) -> None:
+        """One PPO update with its log rows and, when due, a checkpoint."""
+        ppo = self.config.ppo
+        collected = time.monotonic()
+        self.writer.advantages(
+            update,
+            [sample.transition.id for sample in samples],
+            [sample.advantage for sample in samples],
+            [sample.return_ for sample in samples],
+        )
+        total = ppo.schedule_updates or self.config.num_updates
+        self.engine.set_lr_factor(cosine_factor(update - 1, total, ppo.final_lr / ppo.lr))
+        stats = self.updater.update(samples, derive(self.config.seed, "update", update))
+        values = {f"ppo/{name}": float(value) for name, value in asdict(stats).items()}
+        values |= rollout_metrics([sample.transition for sample in samples], self.episodes.take())
+        finished = time.monotonic()
+        values["rollout/env_steps_per_second"] = len(samples) / (finished - started)
+        values["time/collect_seconds"] = collected - started
+        values["time/update_seconds"] = finished - collected
+        self.writer.metrics(update, self.rollout.steps, values)
+        if stats.skipped:
+            self.writer.event("warning", f"update {update}: {stats.skipped} optimiser steps skipped (not finite)")
+        last = update == self.config.num_updates
+        if last or update % self.config.checkpoint.every == 0:
+            self._save(
+                TrainerState(update, self.rollout.steps, self.rollout.snapshot(), self.engine.state_dict())
+            )
+
+    def _save(self, state: TrainerState) -> None:
+        """Write a checkpoint unless there is one of this step, then remove what is not kept."""
+        self.writer.flush()  # the database is never behind a checkpoint
+        if any(folder.name == f"step-{state.env_steps}" for folder in list_checkpoints(self.path)):
+            return
+        try:
+            folder = save_checkpoint(self.path, self.policy, state)
+        except OSError as error:
+            raise StoreError(
+                f"The checkpoint step-{state.env_steps} could not be written to {self.path}: {error.strerror}. "
+                "Free some space or make the folder writable, then `vlmagent train --resume`."
+            ) from error
+        self.writer.checkpoint(state.env_steps, folder.relative_to(self.path))
+        prune(self.path, keep_last=self.config.checkpoint.keep_last, keep=kept_steps(self.config))
+
+
+def kept_steps(config: Config) -> set[int]:
+    """Environment steps whose checkpoints are never removed: the start, and every ``keep_every`` updates."""
+    every = config.checkpoint.keep_every
+    updates = range(every, config.num_updates + 1, every) if every else ()
+    return {0, *(update * config.ppo.steps_per_update for update in updates)}
+
+
+def rollout_metrics(transitions: Sequence[Transition], ended: Sequence[EpisodeEnd]) -> dict[str, float]:
+    """What one update's collection measured; rates are fractions, log-probs sums per output in nats.
+
+    Episode metrics cover the episodes that ended in it and are left out when none did.
+    """
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / len(values) if values else float("nan")
+
+    generations = [t.decision.generation for t in transitions]
+    metrics = {
+        "rollout/legal_rate": mean([t.decision.parsed.legal_output for t in transitions]),
+        "rollout/output_tokens": mean([len(g.token_ids) for g in generations if g]),
+        "rollout/thought_logprob": mean([t.decision.thought_logprob or 0.0 for t in transitions]),
+        "rollout/action_logprob": mean([t.decision.action_logprob or 0.0 for t in transitions]),
+        "rollout/value": mean([t.value for t in transitions if t.value is not None]),
+        "rollout/reward": mean([t.reward for t in transitions]),
+        "rollout/episodes": float(len(ended)),
+    }
+    if ended:
+        metrics["rollout/success"] = mean([e.success for e in ended])
+        metrics["rollout/goal"] = mean([e.goal for e in ended])
+        metrics["rollout/return"] = mean([e.episode_return for e in ended])
+        metrics["rollout/episode_length"] = mean([e.length for e in ended])
+    return metrics
+
+
+def restore_transition(row: TransitionRow) -> Transition:
+    """A logged transition as it was, but for the picture, which replaying renders again."""
+    if row.token_ids is None or row.token_logprobs is None or row.action_start is None:
+        raise RunFailedError(f"Transition {row.id} was logged without tokens; this run cannot be continued.")
+    generation = Generation(row.output, row.token_ids, row.token_logprobs, row.action_start, row.value)
+    decision = Decision(
+        prompt=row.prompt,
+        output=row.output,
+        thoughts=row.thoughts,
+        parsed=ParsedAction(row.action, row.legal_output, row.action_text, None),
+        logprob=row.logprob,
+        thought_logprob=row.thought_logprob,
+        action_logprob=row.action_logprob,
+        generation=generation,
+    )
+    return Transition(
+        id=row.id,
+        episode_id=row.episode_id,
+        update_index=row.update_index,
+        env_index=row.env_index,
+        step=row.step,
+        image=_NO_PICTURE,
+        decision=decision,
+        reward=row.reward,
+        terminated=row.terminated,
+        truncated=row.truncated,
+        value=row.value,
+        bootstrap_value=row.bootstrap_value,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``model.device`` names.
+
+    Raises:
+        RunFailedError: ``cuda`` without a GPU.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RunFailedError("model.device = cuda, but torch sees no GPU. Use model.device=auto or cpu.")
+    return torch.device(name)

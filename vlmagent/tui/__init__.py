@@ -1,0 +1,1 @@
+"""The dashboard: reads run databases, never torch."""

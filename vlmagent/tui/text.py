@@ -1,0 +1,48 @@
+"""Untrusted text made harmless for widgets: what a model writes is shown, never obeyed.
+
+Deliberately knows no widget. ``Content`` is for widgets that take Textual's own type, ``Text`` for table
+cells.
+"""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.content import Content
+
+from vlmagent.words import harmless
+
+BLOCK_LIMIT = 20_000
+LINE_LIMIT = 400
+
+
+def safe(raw: str, limit: int = BLOCK_LIMIT, *, lines: bool = True) -> str:
+    """At most ``limit`` characters of ``raw`` without anything a terminal or a parser obeys.
+
+    Character i of the result stands for character i of ``raw``; what is cut off is said at the end.
+
+    Args:
+        lines: keep line feeds; otherwise the result is one line.
+    """
+    shown = harmless(raw[:limit], lines=lines)
+    if len(raw) <= limit:
+        return shown
+    return f"{shown} … ({len(raw) - limit:,} more characters)" if lines else f"{shown[: limit - 1]}…"
+
+
+def safe_text(raw: str, limit: int = BLOCK_LIMIT, *, style: str = "") -> Content:
+    """A block of untrusted text for a widget; line feeds stay."""
+    return _content(safe(raw, limit), style)
+
+
+def safe_line(raw: str, limit: int = LINE_LIMIT, *, style: str = "") -> Content:
+    """One line of untrusted text for a widget."""
+    return _content(safe(raw, limit, lines=False), style)
+
+
+def safe_cell(raw: str, limit: int = LINE_LIMIT, *, style: str = "") -> Text:
+    """One line of untrusted text for a ``DataTable`` cell, which would read a plain string as markup."""
+    return Text(safe(raw, limit, lines=False), style=style, no_wrap=True, overflow="ellipsis", end="")
+
+
+def _content(text: str, style: str) -> Content:
+    return Content.styled(text, style) if style else Content(text)

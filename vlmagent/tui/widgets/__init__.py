@@ -1,0 +1,1 @@
+"""Widgets of the dashboard that several screens share."""

@@ -1,0 +1,363 @@
+"""One chart: axes, curves of one or several runs, a crosshair that reads their values.
+
+Deliberately knows no run and no metric: it draws the lines it is given. Everything is drawn once per change with
+numpy (about a millisecond), because the processor is busy training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding
+from textual.content import Content
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from vlmagent.tui.widgets.raster import Floats, Span, curve, log_ticks, short, span_of, ticks
+
+LINE_STYLES = 6
+_BRAILLE = 0x2800
+_EMPTY, _AXIS, _TICK, _RULE, _CURSOR, _FIRST_LINE = range(6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """One curve.
+
+    Attributes:
+        x, y: (N,) each, x ascending.
+        colour: which of the ``LINE_STYLES`` colours.
+        faint: drawn beneath the others and not read by the crosshair: unsmoothed values.
+    """
+
+    x: Floats
+    y: Floats
+    colour: int = 0
+    faint: bool = False
+
+    def at(self, x: float) -> float:
+        """The known value nearest to ``x``, NaN without any."""
+        known = np.flatnonzero(np.isfinite(self.y))
+        if not known.size:
+            return math.nan
+        return float(self.y[known[np.argmin(np.abs(self.x[known] - x))]])
+
+    @property
+    def last(self) -> float:
+        """The newest known value, NaN without any."""
+        known = self.y[np.isfinite(self.y)]
+        return float(known[-1]) if known.size else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How to draw: the value axis' ends where they are fixed, how values are written, a logarithmic axis."""
+
+    low: float | None = None
+    high: float | None = None
+    write: Callable[[float], str] = short
+    tick: Callable[[float], str] = short
+    log: bool = False
+
+
+@dataclass(slots=True)
+class _Canvas:
+    """Characters and their style numbers, (rows, columns) each."""
+
+    characters: NDArray[np.uint32]
+    styles: NDArray[np.int64]
+
+    @classmethod
+    def blank(cls, columns: int, rows: int) -> _Canvas:
+        return cls(np.full((rows, columns), ord(" "), np.uint32), np.zeros((rows, columns), np.int64))
+
+    def write(self, x: int, y: int, text: str, style: int) -> None:
+        """Put ``text`` at column x of row y; what does not fit is cut off."""
+        rows, columns = self.characters.shape
+        if not 0 <= y < rows or x >= columns:
+            return
+        text = text[max(0, -x) : columns - x]
+        start = max(0, x)
+        self.characters[y, start : start + len(text)] = [ord(character) for character in text]
+        self.styles[y, start : start + len(text)] = style
+
+
+@dataclass(slots=True)
+class _Layout:
+    """Where things are within a chart of a given size, in characters."""
+
+    columns: int
+    rows: int
+    gutter: int
+    x: Span
+    y: Span
+    y_ticks: list[tuple[int, str]] = field(default_factory=list)
+    x_ticks: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Chart(Widget, can_focus=True):
+    """A chart with its name and newest value in the border.
+
+    Args:
+        title: what it shows.
+        frame: how it is drawn.
+    """
+
+    COMPONENT_CLASSES = {
+        "chart--axis",
+        "chart--tick",
+        "chart--rule",
+        "chart--cursor",
+        *(f"chart--line-{number}" for number in range(LINE_STYLES)),
+    }
+    DEFAULT_CSS = """
+    Chart {
+        border: round $surface-lighten-2;
+        border-title-color: $text-muted;
+        border-subtitle-color: $text-muted;
+        & > .chart--axis { color: $surface-lighten-3; }
+        & > .chart--tick { color: $text-muted; }
+        & > .chart--rule { color: $surface-lighten-2; }
+        & > .chart--cursor { color: $foreground; }
+        & > .chart--line-0 { color: $text-primary; }
+        & > .chart--line-1 { color: $text-warning; }
+        & > .chart--line-2 { color: $text-success; }
+        & > .chart--line-3 { color: $text-error; }
+        & > .chart--line-4 { color: $text-accent; }
+        & > .chart--line-5 { color: $text-secondary; }
+    }
+    Chart:focus { border: round $primary; border-title-color: $foreground; }
+    """
+    BINDINGS = [
+        Binding("left", "move(-1)", "Crosshair", show=False, id="chart.left", tooltip="Crosshair one update back"),
+        Binding("right", "move(1)", "Crosshair", show=False, id="chart.right", tooltip="Crosshair one update on"),
+        Binding("shift+left", "move(-10)", "Crosshair", show=False, id="chart.far-left", tooltip="Crosshair ten updates back"),
+        Binding("shift+right", "move(10)", "Crosshair", show=False, id="chart.far-right", tooltip="Crosshair ten updates on"),
+        Binding("home", "move(-1000000)", "First", show=False, id="chart.first", tooltip="Crosshair to the first update"),
+        Binding("end", "move(1000000)", "Last", show=False, id="chart.last", tooltip="Crosshair to the newest update"),
+        Binding("enter", "choose", "Episodes", id="chart.choose", tooltip="The episodes of the update under the crosshair"),
+    ]  # fmt: skip
+
+    @dataclass
+    class Moved(Message):
+        """The user moved the crosshair by ``steps`` points, or to the position ``x``."""
+
+        chart: Chart
+        steps: int = 0
+        x: float | None = None
+
+    @dataclass
+    class Chosen(Message):
+        """The user wants to see what is behind the point under the crosshair."""
+
+        chart: Chart
+
+    def __init__(self, title: str, frame: Frame | None = None, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.name_of_values = title
+        self.frame = frame or Frame()
+        self._lines: Sequence[Line] = ()
+        self._x = Span(0.0, 1.0)
+        self._cursor: float | None = None
+        self._strips: list[Strip] | None = None
+        self._layout_: _Layout | None = None
+
+    # -- what to show
+
+    def draw(self, lines: Sequence[Line], x: Span, cursor: float | None = None, *, log: bool = False) -> None:
+        """Show ``lines`` over the range ``x``, with the crosshair at ``cursor`` (None: without)."""
+        self._lines, self._x, self._cursor = lines, x, cursor
+        if log != self.frame.log:
+            frame = self.frame
+            self.frame = Frame(frame.low, frame.high, frame.write, frame.tick, log)
+        self._retitle()
+        self._changed()
+
+    def move_cursor(self, cursor: float | None) -> None:
+        """Put the crosshair at ``cursor``."""
+        if cursor != self._cursor:
+            self._cursor = cursor
+            self._retitle()
+            self._changed()
+
+    def _changed(self) -> None:
+        self._strips = None
+        self.refresh()
+
+    def _retitle(self) -> None:
+        """The name, and each line's value under the crosshair or the newest one."""
+        title = Content.styled(self.name_of_values, "bold")
+        for line in self._lines:
+            if line.faint:
+                continue
+            value = line.last if self._cursor is None else line.at(self._cursor)
+            text = "–" if math.isnan(value) else self.frame.write(value)
+            colour = self.get_component_styles(f"chart--line-{line.colour}").color
+            title = Content.assemble(title, "  ", (text, f"{colour.hex}"))
+        self.border_title = title.markup
+
+    # -- drawing
+
+    def notify_style_update(self) -> None:
+        """Colours changed."""
+        super().notify_style_update()
+        self._strips = None
+        if self.is_mounted:
+            self._retitle()
+
+    def on_resize(self) -> None:
+        """The size changed."""
+        self._strips = None
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the chart, drawn before or now."""
+        if self._strips is None:
+            self._strips = self._paint()
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
+
+    def _paint(self) -> list[Strip]:
+        columns, rows = self.size.width, self.size.height
+        canvas = _Canvas.blank(columns, rows)
+        layout = self._layout_ = self._measure(columns, rows)
+        if layout is None:
+            if rows and columns > 12:
+                canvas.write((columns - 11) // 2, rows // 2, "no data yet", _TICK)
+        else:
+            self._paint_axes(canvas, layout)
+            self._paint_lines(canvas, layout)
+        return _to_strips(canvas, self._styles())
+
+    def _measure(self, columns: int, rows: int) -> _Layout | None:
+        """Sizes and ticks; None when there is nothing to draw or no room."""
+        values = [self._scaled(line.y[self._inside(line)]) for line in self._lines]
+        known = np.concatenate(values) if values else np.zeros(0)
+        plot_rows = rows - 1
+        if plot_rows < 2 or columns < 16 or not np.isfinite(known).any():
+            return None
+        low, high = (None, None) if self.frame.log else (self.frame.low, self.frame.high)
+        span = span_of(known, low, high)
+        y_ticks = self._y_ticks(span, plot_rows)
+        gutter = max((len(text) for _, text in y_ticks), default=0) + 1
+        plot = columns - gutter
+        layout = _Layout(plot, plot_rows, gutter, self._x, span, y_ticks)
+        for value in ticks(self._x, max(2, plot // 10)):
+            layout.x_ticks.append((round(float(self._x.place(np.array(value))) * (plot - 1)), short(value)))
+        return layout
+
+    def _y_ticks(self, span: Span, rows: int) -> list[tuple[int, str]]:
+        found: dict[int, str] = {}
+        most = max(2, min(6, rows // 2))
+        for value in log_ticks(span, most) if self.frame.log else ticks(span, most):
+            row = round(float(1 - span.place(np.array(value))) * (rows - 1))
+            found.setdefault(row, self.frame.tick(float(f"{10.0**value:.2g}") if self.frame.log else value))
+        return sorted(found.items())
+
+    def _inside(self, line: Line) -> NDArray[np.bool_]:
+        return (line.x >= self._x.low) & (line.x <= self._x.high)
+
+    def _scaled(self, y: Floats) -> Floats:
+        if not self.frame.log:
+            return y
+        return np.log10(np.where(y > 0, y, np.nan))
+
+    def _paint_axes(self, canvas: _Canvas, layout: _Layout) -> None:
+        for row in range(layout.rows):
+            canvas.write(layout.gutter - 1, row, "│", _AXIS)
+        for row, text in layout.y_ticks:
+            canvas.write(layout.gutter - 1 - len(text), row, text, _TICK)
+            canvas.write(layout.gutter - 1, row, "┤", _AXIS)
+            canvas.write(layout.gutter, row, "┈" * layout.columns, _RULE)
+        end = -1
+        canvas.write(layout.gutter - 1, layout.rows, "└", _AXIS)
+        for column, text in layout.x_ticks:
+            start = min(layout.gutter + column - len(text) // 2, layout.gutter + layout.columns - len(text))
+            start = max(start, layout.gutter)
+            if start > end:
+                canvas.write(start, layout.rows, text, _TICK)
+                end = start + len(text) + 1
+
+    def _paint_lines(self, canvas: _Canvas, layout: _Layout) -> None:
+        left, cells = layout.gutter, np.zeros((layout.rows, layout.columns), np.uint8)
+        styles = canvas.styles[: layout.rows, left:]
+        first, count = len(self._lines) and self._lines[0].colour, LINE_STYLES
+        for line in sorted(self._lines, key=lambda line: (not line.faint, line.colour != first)):
+            bits = curve(line.x, self._scaled(line.y), layout.x, layout.y, layout.columns, layout.rows)
+            cells |= bits
+            styles[bits > 0] = _FIRST_LINE + line.colour % count + (count if line.faint else 0)
+        characters = canvas.characters[: layout.rows, left:]
+        drawn = cells > 0
+        column = self._cursor_column(layout)
+        if column is not None:
+            characters[:, column], styles[:, column] = ord("│"), np.where(drawn[:, column], styles[:, column], _CURSOR)
+        characters[drawn] = cells[drawn].astype(np.uint32) + _BRAILLE
+
+    def _cursor_column(self, layout: _Layout) -> int | None:
+        if self._cursor is None:
+            return None
+        place = float(layout.x.place(np.array(self._cursor)))
+        return round(place * (layout.columns - 1)) if 0 <= place <= 1 else None
+
+    def _styles(self) -> list[Style]:
+        """Rich styles by style number."""
+        base = self.rich_style
+
+        def of(name: str) -> Style:
+            return base + self.get_component_rich_style(f"chart--{name}", partial=True)
+
+        lines = [of(f"line-{number}") for number in range(LINE_STYLES)]
+        faint = [line + Style(dim=True) for line in lines]
+        return [base, of("axis"), of("tick"), of("rule"), of("cursor"), *lines, *faint]
+
+    # -- keys and mouse
+
+    def action_move(self, steps: int) -> None:
+        """Ask for the crosshair to move."""
+        self.post_message(self.Moved(self, steps=steps))
+
+    def action_choose(self) -> None:
+        """Ask for what is behind the point."""
+        self.post_message(self.Chosen(self))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """The crosshair follows the mouse."""
+        x = self._x_at(event)
+        if x is not None:
+            self.post_message(self.Moved(self, x=x))
+
+    def on_click(self, event: events.Click) -> None:
+        """A click moves the crosshair, a double click chooses."""
+        x = self._x_at(event)
+        if x is not None:
+            self.post_message(self.Moved(self, x=x))
+            if event.chain == 2:
+                self.action_choose()
+
+    def _x_at(self, event: events.MouseEvent) -> float | None:
+        offset, layout = event.get_content_offset(self), self._layout_
+        if offset is None or layout is None or offset.x < layout.gutter:
+            return None
+        return layout.x.low + (offset.x - layout.gutter) / max(1, layout.columns - 1) * (layout.x.high - layout.x.low)
+
+
+def _to_strips(canvas: _Canvas, styles: Sequence[Style]) -> list[Strip]:
+    """The canvas as lines of segments, one segment per run of equal style."""
+    rows, columns = canvas.characters.shape
+    strips = []
+    for y in range(rows):
+        text = canvas.characters[y].astype("<u4").tobytes().decode("utf-32-le")
+        segments, start = [], 0
+        for style, group in groupby(canvas.styles[y].tolist()):
+            end = start + len(list(group))
+            segments.append(Segment(text[start:end], styles[style]))
+            start = end
+        strips.append(Strip(segments, columns))
+    return strips

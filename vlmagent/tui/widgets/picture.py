@@ -1,0 +1,281 @@
+"""A picture in the terminal: half blocks, two pixels a cell, or the terminal's own graphics for stills.
+
+Half-cell drawing is fast and works everywhere, so it is the default and what moves. The terminal's graphics
+(kitty, sixel) come from textual-image, which questions the terminal when it is imported: that must happen
+before the application starts (``prepare_graphics``), and whatever goes wrong there means half blocks.
+Deliberately knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.color import Color, ColorType
+from rich.color_triplet import ColorTriplet
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+from vlmagent.errors import unknown_choice
+from vlmagent.types import ImageArray
+
+IMAGE_MODES = ("auto", "kitty", "sixel", "half", "off")
+CACHED_FRAMES = 256
+_ROUNDING = 4  # colours are rounded to steps of 4 of 255, which nobody sees, so that styles repeat
+_frames: OrderedDict[tuple[str, int, int, str], list[Strip]] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True)
+class Graphics:
+    """What ``prepare_graphics`` found.
+
+    Attributes:
+        mode: ``kitty``, ``sixel``, ``half`` or ``off``.
+        notice: one sentence for people when what they asked for is not to be had; "" otherwise.
+    """
+
+    mode: str
+    notice: str = ""
+
+
+StillWidget = Callable[[Image.Image], Widget]
+_still_widgets: dict[str, StillWidget] = {}
+_cell_shape = [1.0, 2.0]  # width and height of a cell, in any unit
+
+
+def prepare_graphics(mode: str) -> Graphics:
+    """Find out how stills can be drawn. Call it before the application takes the terminal over.
+
+    Args:
+        mode: one of ``IMAGE_MODES``.
+
+    Raises:
+        UsageError: ``mode`` is none of them.
+    """
+    if mode not in IMAGE_MODES:
+        raise unknown_choice("way to draw pictures", mode, IMAGE_MODES)
+    if mode in ("half", "off"):
+        return Graphics(mode)
+    problem = _terminal_problem()
+    if problem is None:
+        try:
+            found = _load_textual_image()
+        except ImportError:
+            problem = "textual-image is not installed (pip install 'vlmagent[graphics]')"
+        except Exception as error:
+            problem = f"textual-image could not question this terminal ({type(error).__name__}: {error})"
+        else:
+            wanted = found if mode == "auto" else mode
+            return Graphics(wanted if wanted in _still_widgets else "half")
+    notice = "" if mode == "auto" else f"Pictures are drawn with half blocks, not {mode}: {problem}."
+    return Graphics("half", notice)
+
+
+def _terminal_problem() -> str | None:
+    """Why this terminal must not be questioned; None when it may."""
+    if not (sys.__stdin__ and sys.__stdout__ and sys.__stdin__.isatty() and sys.__stdout__.isatty()):
+        return "standard input and output are not both a terminal"
+    try:
+        columns, rows = os.get_terminal_size(sys.__stdout__.fileno())
+    except OSError as error:
+        return f"the terminal does not tell its size ({error})"
+    return None if columns and rows else "the terminal says that its size is zero"
+
+
+def _load_textual_image() -> str:
+    """Import textual-image, which asks the terminal; returns what it chose: kitty, sixel or half."""
+    from textual_image import renderable
+    from textual_image._terminal import get_cell_size
+    from textual_image.widget import SixelImage, TGPImage
+
+    _still_widgets.update(kitty=TGPImage, sixel=SixelImage)
+    size = get_cell_size()
+    if size.width and size.height:
+        _cell_shape[:] = size.width, size.height
+    chosen = {renderable.TGPImage: "kitty", renderable.SixelImage: "sixel"}
+    return chosen.get(renderable.Image, "half")
+
+
+class Picture(Widget):
+    """Shows one picture as large as fits, its aspect kept, in the middle.
+
+    Args:
+        image: uint8 (H, W, 3), or None for an empty frame.
+        mode: one of ``IMAGE_MODES``; ``auto``, ``kitty`` and ``sixel`` are half blocks unless
+            ``prepare_graphics`` found that the terminal can do it.
+    """
+
+    DEFAULT_CSS = """
+    Picture { width: 1fr; height: 1fr; align: center middle; }
+    Picture > * { background: transparent; }
+    """
+
+    def __init__(
+        self,
+        image: ImageArray | None = None,
+        mode: str = "half",
+        *,
+        empty: str = "no picture",
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        if mode not in IMAGE_MODES:
+            raise unknown_choice("way to draw pictures", mode, IMAGE_MODES)
+        self.mode = mode
+        self.empty = empty
+        self._image: ImageArray | None = None
+        self._key = ""
+        self._moving = True
+        self._still: Widget | None = None
+        self._still_of: tuple[str, Size] | None = None
+        self.show(image)
+
+    @property
+    def image(self) -> ImageArray | None:
+        """The picture shown."""
+        return self._image
+
+    def show(self, image: ImageArray | None, *, moving: bool = False) -> None:
+        """Show another picture, or none.
+
+        Args:
+            moving: more will follow soon: draw half blocks, whatever the terminal can do.
+        """
+        key = "" if image is None else _digest(image)
+        if key == self._key and moving == self._moving:
+            return
+        self._image, self._key, self._moving = image, key, moving
+        if self.is_mounted:
+            self._update_still()
+            self.refresh()
+
+    def on_mount(self) -> None:
+        """Draw what was given before there was a terminal."""
+        self._update_still()
+
+    def on_resize(self) -> None:
+        """Fit the still to the new size."""
+        self._update_still()
+
+    def render_line(self, y: int) -> Strip:
+        """Line ``y`` of the half-cell picture; blank while a still covers it."""
+        width, height = self.content_size
+        if self._image is None or self.mode == "off" or self._still is not None:
+            return self._words(y, width, height)
+        strips = _half_cells(self._image, self._key, width, height, self.rich_style)
+        return strips[y] if y < len(strips) else Strip.blank(width, self.rich_style)
+
+    def _words(self, y: int, width: int, height: int) -> Strip:
+        """A line of what is shown instead of a picture."""
+        if y != height // 2 or self._still is not None:
+            return Strip.blank(width, self.rich_style)
+        words = self.empty if self._image is None else "{1} × {0} pixels".format(*self._image.shape)
+        return Strip([Segment(words[:width].center(width), self.rich_style)], width)
+
+    def _update_still(self) -> None:
+        """Put the terminal's own drawing on top, or take it away."""
+        make = self._still_maker()
+        wanted = (self._key, self.content_size) if make and self._key and not self._moving else None
+        if wanted == self._still_of:
+            return
+        if self._still is not None:
+            self._still.remove()
+        self._still, self._still_of = None, wanted
+        if wanted is not None and make is not None and self._image is not None:
+            width, height = self.content_size
+            columns, rows = fit(self._image.shape[1], self._image.shape[0], width, height, _cell_shape)
+            self._still = make(Image.fromarray(self._image))
+            self._still.styles.width, self._still.styles.height = columns, rows
+            self.mount(self._still)
+
+    def _still_maker(self) -> StillWidget | None:
+        mode = self.mode if self.mode != "auto" else next(iter(_still_widgets), "half")
+        return _still_widgets.get(mode) if self.content_size.area else None
+
+
+def fit(
+    image_width: int, image_height: int, columns: int, rows: int, cell: list[float] | tuple[float, float]
+) -> tuple[int, int]:
+    """Columns and rows of the largest picture of this aspect inside ``columns`` x ``rows``; at least 1 x 1.
+
+    Args:
+        cell: width and height of a cell.
+    """
+    scale = min(columns * cell[0] / max(image_width, 1), rows * cell[1] / max(image_height, 1))
+    fitted = image_width * scale / cell[0], image_height * scale / cell[1]
+    return min(columns, max(1, round(fitted[0]))), min(rows, max(1, round(fitted[1])))
+
+
+def half_cells(image: ImageArray, columns: int, rows: int) -> NDArray[np.uint8]:
+    """The pixels to draw in ``columns`` x ``rows`` cells, uint8 (2r, c, 3) with c <= columns, r <= rows."""
+    height, width = image.shape[:2]
+    scale = min(columns / max(width, 1), 2 * rows / max(height, 1))
+    c = min(columns, max(1, round(width * scale)))
+    r = min(2 * rows, max(2, round(height * scale)))
+    small = Image.fromarray(image).resize((c, r + r % 2), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def _half_cells(image: ImageArray, key: str, columns: int, rows: int, base: Style) -> list[Strip]:
+    """All lines of a picture in the middle of ``columns`` x ``rows`` cells, remembered by content and size."""
+    where = (key, columns, rows, str(base))
+    strips = _frames.get(where)
+    if strips is not None:
+        _frames.move_to_end(where)
+        return strips
+    strips = _draw(half_cells(image, columns, rows), columns, rows, base) if columns and rows else []
+    _frames[where] = strips
+    if len(_frames) > CACHED_FRAMES:
+        _frames.popitem(last=False)
+    return strips
+
+
+def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> list[Strip]:
+    """Lines of ``columns`` cells; equal neighbours share one segment."""
+    rounded = np.minimum((pixels.astype(np.uint32) + _ROUNDING // 2) // _ROUNDING * _ROUNDING, 255)
+    packed = rounded[..., 0] << 16 | rounded[..., 1] << 8 | rounded[..., 2]
+    pairs = packed[0::2].astype(np.uint64) << 24 | packed[1::2]  # (r, c)
+    r, c = pairs.shape
+    left, top = (columns - c) // 2, (rows - r) // 2
+    blank = Strip.blank(columns, base)
+    before, after = Segment(" " * left, base), Segment(" " * (columns - left - c), base)
+    strips = [blank] * top
+    for row in pairs:
+        starts = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), c]
+        segments = [
+            _segment(pair, end - start)
+            for pair, start, end in zip(row[starts[:-1]].tolist(), starts[:-1], starts[1:], strict=True)
+        ]
+        strips.append(Strip([before, *segments, after], columns))
+    return strips + [blank] * (rows - r - top)
+
+
+@lru_cache(maxsize=65_536)
+def _segment(pair: int, count: int) -> Segment:
+    """``count`` cells with the upper colour in bits 24-47 and the lower one in bits 0-23."""
+    upper, lower = pair >> 24, pair & 0xFFFFFF
+    return Segment(("▀" if upper != lower else " ") * count, Style.from_color(_color(upper), _color(lower)))
+
+
+@lru_cache(maxsize=65_536)
+def _color(packed: int) -> Color:
+    triplet = ColorTriplet(packed >> 16, packed >> 8 & 255, packed & 255)
+    return Color(f"#{packed:06x}", ColorType.TRUECOLOR, None, triplet)
+
+
+def _digest(image: ImageArray) -> str:
+    return hashlib.blake2b(
+        np.ascontiguousarray(image).data, digest_size=16, key=str(image.shape).encode()[:64]
+    ).hexdigest()

@@ -1,0 +1,71 @@
+"""Words and numbers as terminals show them: harmless text, short numbers, durations, sparklines.
+
+Deliberately knows no widget and no console: strings in, strings out.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+
+BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
+
+
+def harmless(text: str, *, lines: bool = False) -> str:
+    """``text`` fit to print: no control characters, escape sequences, direction overrides or surrogates.
+
+    Each character becomes exactly one, so that offsets stay valid: white space a blank, the others ``·``.
+    Brackets stay; callers never let Rich or Textual parse the result as markup.
+
+    Args:
+        lines: keep line feeds.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c
+        if c.isprintable() or (lines and c == "\n")
+        else " "
+        if c.isspace()
+        else "·"
+        if unicodedata.category(c)[0] == "C"
+        else c
+        for c in text
+    )
+
+
+def sparkline(values: Sequence[float], width: int, ascii_: bool = False) -> str:
+    """Values in [0, 1] as one row of blocks, averaged down to at most ``width``; NaN is a blank."""
+    blocks = ASCII_BLOCKS if ascii_ else BLOCKS
+    size = max(1, math.ceil(len(values) / width))
+    means: list[float] = []
+    for start in range(0, len(values), size):
+        known = [value for value in values[start : start + size] if not math.isnan(value)]
+        means.append(sum(known) / len(known) if known else math.nan)
+    top = len(blocks) - 1
+    return "".join(" " if math.isnan(x) else blocks[round(min(max(x, 0.0), 1.0) * top)] for x in means)
+
+
+def number(value: float) -> str:
+    """Three or four significant digits; a dash for what is not known."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.4f}" if 0 < abs(value) < 0.1 else f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage."""
+    return "-" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``45 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 4 h``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
