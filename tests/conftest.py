@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,25 @@ from vlmagent.config import Config
 SMALL = {
     "task": "numberline",
     "model": {
-        "tiny": {"vision_width": 32, "vision_layers": 1, "width": 32, "layers": 1, "heads": 2, "vision_heads": 2},
+        "tiny": {
+            "vision_width": 32,
+            "vision_layers": 1,
+            "width": 32,
+            "layers": 1,
+            "heads": 2,
+            "vision_heads": 2,
+        },
         "value_head": [16],
     },
     "sft": {"samples": 64, "batch_size": 16, "lr": 2e-3},
     "rollout": {"num_envs": 4, "max_new_tokens": 24, "temperature": 0.7},
-    "ppo": {"env_steps": 96, "steps_per_update": 32, "minibatch_size": 16, "micro_batch_size": 8, "epochs": 2},
+    "ppo": {
+        "env_steps": 96,
+        "steps_per_update": 32,
+        "minibatch_size": 16,
+        "micro_batch_size": 8,
+        "epochs": 2,
+    },
     "checkpoint": {"keep_last": 2, "keep_every": 0},
     "eval": {"episodes": 8, "num_envs": 4},
 }
@@ -25,11 +37,10 @@ SMALL = {
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and caches of a test go to its own temporary folder."""
     monkeypatch.setenv("VLMAGENT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VLMAGENT_CACHE", str(tmp_path / "cache"))
-    yield
 
 
 @pytest.fixture

@@ -164,7 +164,9 @@ def find_checkpoint(run: Path, name: str = paths.LATEST) -> Path:
     """
     known = list_checkpoints(run)
     if not known:
-        raise UsageError(f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run}` lists one.")
+        raise UsageError(
+            f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run}` lists one."
+        )
     if name == paths.LATEST:
         link = run / paths.CHECKPOINTS / paths.LATEST
         return link.resolve() if (link / TRAINER).is_file() else known[-1]

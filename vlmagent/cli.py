@@ -31,21 +31,33 @@ app = typer.Typer(
 runs_app = typer.Typer(help="List, show, stop, follow and export runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
 
-TaskArgument = Annotated[str, typer.Argument(help="numberline, or module:EnvId of a registered task.", metavar="TASK")]
+TaskArgument = Annotated[
+    str, typer.Argument(help="numberline, or module:EnvId of a registered task.", metavar="TASK")
+]
 ConfigOption = Annotated[
-    str | None, typer.Option("--config", help="A YAML file, or the name of a shipped one. Default: the task's own.")
+    str | None,
+    typer.Option("--config", help="A YAML file, or the name of a shipped one. Default: the task's own."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a config value, such as --set ppo.lr=1e-4. Repeatable.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set", help="Override a config value, such as --set ppo.lr=1e-4. Repeatable.", metavar="KEY=VALUE"
+    ),
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="'tiny', or a folder in Hugging Face format.", metavar="NAME|PATH")
+    str | None,
+    typer.Option("--model", help="'tiny', or a folder in Hugging Face format.", metavar="NAME|PATH"),
 ]
-RunDirOption = Annotated[Path | None, typer.Option("--run-dir", help="Where the run goes. Default: runs/<time>-<task>.")]
-RunArgument = Annotated[str | None, typer.Argument(help="A run's name or path. Default: runs/latest.", metavar="[RUN]")]
+RunDirOption = Annotated[
+    Path | None, typer.Option("--run-dir", help="Where the run goes. Default: runs/<time>-<task>.")
+]
+RunArgument = Annotated[
+    str | None, typer.Argument(help="A run's name or path. Default: runs/latest.", metavar="[RUN]")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-DetachOption = Annotated[bool, typer.Option("--detach", help="Return at once; the run goes on in the background.")]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Return at once; the run goes on in the background.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -70,7 +82,9 @@ def train(
 
     if resume is not None:
         if task or config or model or run_dir:
-            raise UsageError("--resume continues a run with its own config: give only --set and --detach beside it.")
+            raise UsageError(
+                "--resume continues a run with its own config: give only --set and --detach beside it."
+            )
         run = launch.resolve_run(resume)
         launch.update_config(run, set_ or [])
     else:
@@ -104,31 +118,42 @@ def data(
     cot: Annotated[bool, typer.Option("--cot/--no-cot", help="With or without thoughts.")] = True,
 ) -> None:
     """Write solver samples as a data set: pictures and a JSON file in LLaVA's conversation format."""
-    from rich.progress import track
+    from rich.progress import Progress
 
     from vlmagent.data import write_dataset
     from vlmagent.tasks.registry import task_from_config
 
     overrides = [*(set_ or []), *([] if cot else ["cot=false"])]
     resolved = _build_config(task, config, overrides, None)
-    steps = iter(track(range(samples), description="Writing samples", console=_stderr(), transient=True))
-    path = write_dataset(task_from_config(resolved), samples, out, resolved.seed, lambda _: next(steps, None))
+    with Progress(console=_stderr(), transient=True) as progress:
+        bar = progress.add_task("Writing samples", total=samples)
+        path = write_dataset(
+            task_from_config(resolved), samples, out, resolved.seed, lambda done: progress.update(bar, completed=done)
+        )
     typer.echo(f"{samples} samples written: {path}")
 
 
 @app.command("eval")
 def eval_(
-    task: Annotated[list[str] | None, typer.Argument(help="Default: the latest run's.", metavar="[TASK]...")] = None,
-    run: Annotated[str | None, typer.Option("--run", help="A run's name or path. Default: the latest.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Argument(help="Default: the latest run's.", metavar="[TASK]...")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="A run's name or path. Default: the latest.")
+    ] = None,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option("--checkpoint", help="latest, start (before RL) or step-N. Repeatable. Default: start and latest."),
+        typer.Option(
+            "--checkpoint", help="latest, start (before RL) or step-N. Repeatable. Default: start and latest."
+        ),
     ] = None,
     baseline: Annotated[
         list[str] | None, typer.Option("--baseline", help="expert or random, instead of a run. Repeatable.")
     ] = None,
     episodes: Annotated[int | None, typer.Option("--episodes", min=1, help="Episodes per system.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, max=2**20 - 1, help="Chooses the episodes.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**20 - 1, help="Chooses the episodes.")
+    ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -172,7 +197,9 @@ def runs_show(run: RunArgument = None, as_json: JsonOption = False) -> None:
 @runs_app.command("stop")
 def runs_stop(
     run: RunArgument = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait for the run to end.")] = 600,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for the run to end.")
+    ] = 600,
 ) -> None:
     """Ask a run to stop: it finishes its step, writes a checkpoint and closes its database."""
     from vlmagent import launch
@@ -209,6 +236,31 @@ def runs_export(
     typer.echo(f"{path} exported to {out}")
 
 
+@app.command()
+def tui(
+    run: Annotated[
+        str | None, typer.Argument(help="A run's name or path. Default: the list of all runs.", metavar="[RUN]")
+    ] = None,
+    images: Annotated[
+        str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
+    ] = "auto",
+    screenshot: Annotated[
+        Path | None, typer.Option("--screenshot", help="Write SVG pictures of the screens here and end.", metavar="DIR")
+    ] = None,
+) -> None:
+    """The dashboard: all runs, or one of them, live."""
+    from vlmagent import launch
+
+    folder = None if run is None and screenshot is None else launch.resolve_run(run)
+    from vlmagent.tui.run import run_dashboard, take_screenshots
+
+    if screenshot is not None and folder is not None:
+        for file in take_screenshots(screenshot, folder):
+            typer.echo(str(file))
+        return
+    run_dashboard(folder, images)
+
+
 @app.command("_daemon", hidden=True)
 def _daemon(run: Path) -> None:
     """What the detached process runs."""
@@ -220,14 +272,26 @@ def _daemon(run: Path) -> None:
         run_training(run, stop.is_set)
 
 
-def _build_config(task: str | None, config: str | None, overrides: list[str] | None, model: str | None) -> Config:
+def _build_config(
+    task: str | None, config: str | None, overrides: list[str] | None, model: str | None
+) -> Config:
     """Recipe, overrides and --model as one validated config; the task and the model's folder are checked too."""
-    from vlmagent.config import Config, available_configs, find_config, load_config, merge, parse_overrides, validate
+    from vlmagent.config import (
+        Config,
+        available_configs,
+        find_config,
+        load_config,
+        merge,
+        parse_overrides,
+        validate,
+    )
     from vlmagent.models.locate import check_checkpoint
     from vlmagent.tasks.registry import task_from_config, task_names
 
     if task is None and config is None:
-        raise UsageError(f"Which task? Valid choices: {', '.join(task_names())}. Example: vlmagent train numberline")
+        raise UsageError(
+            f"Which task? Valid choices: {', '.join(task_names())}. Example: vlmagent train numberline"
+        )
     over: dict[str, Any] = parse_overrides(overrides or [])
     if model is not None:
         over = merge(over, {"model": {"name": model}})

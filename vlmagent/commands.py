@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +45,11 @@ def eval_command(
         UsageError: a task, run, checkpoint or baseline does not exist; before anything was played.
     """
     jobs = plan_jobs(tasks, run_name, checkpoints, baselines, overrides)
-    results = []
+    results: list[EvalResult] = []
     for job in jobs:
         count = episodes or job.config.eval.episodes
         chosen = job.config.eval.seed if seed is None else seed
-        for load in _systems(job):
-            results.append(_evaluate_one(job, load, count, chosen, console))
+        results += [_evaluate_one(job, load, count, chosen, console) for load in _systems(job)]
     return results
 
 
@@ -75,13 +75,14 @@ def plan_jobs(
     over = parse_overrides(overrides)
     only_baselines = bool(baselines) and not checkpoints and run_name is None
     jobs = []
-    for task in tasks or [None]:
-        run = _find_run(task, run_name, optional=only_baselines and task is not None)
-        config = load_config(run / paths.CONFIG if run else find_config(str(task)), over)
-        if task is not None and config.task != task:
-            raise UsageError(f"The run {run} was trained on '{config.task}', not on '{task}'.")
-        names = () if only_baselines else tuple(checkpoints) or (paths.LATEST,)
-        jobs.append(Job(config, run, names, tuple(baselines)))
+    wanted: Sequence[str | None] = tasks or [None]
+    for name in wanted:
+        run = _find_run(name, run_name, optional=only_baselines and name is not None)
+        config = load_config(run / paths.CONFIG if run else find_config(str(name)), over)
+        if name is not None and config.task != name:
+            raise UsageError(f"The run {run} was trained on '{config.task}', not on '{name}'.")
+        which = () if only_baselines else tuple(checkpoints) or (paths.LATEST,)
+        jobs.append(Job(config, run, which, tuple(baselines)))
     return jobs
 
 
@@ -115,8 +116,8 @@ def _systems(job: Job) -> list[Callable[[], System]]:
 
         temperature = _temperature(job.config)
         folders = [find_checkpoint(job.run, name) for name in job.checkpoints]
-        loaders += [lambda f=folder: checkpoint_system(job.config, task, f, temperature) for folder in folders]
-    loaders += [lambda n=name: baseline_system(n, task) for name in job.baselines]
+        loaders += [partial(checkpoint_system, job.config, task, folder, temperature) for folder in folders]
+    loaders += [partial(baseline_system, name, task) for name in job.baselines]
     return loaders
 
 
@@ -127,7 +128,14 @@ def _temperature(config: Config) -> float:
 def _evaluate_one(
     job: Job, load: Callable[[], System], episodes: int, seed: int, console: Console
 ) -> EvalResult:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from vlmagent.evaluate import evaluate
 

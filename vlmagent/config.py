@@ -267,7 +267,11 @@ def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
         owner = _section(model, location[:-1])
         known = sorted(owner.model_fields) if owner else []
         close = nearest(location[-1], known) or nearest(key, _all_keys(model))
-        hint = f" Did you mean '{prefix}{'.'.join([*location[:-1], close]) if close in known else close}'?" if close else ""
+        hint = (
+            f" Did you mean '{prefix}{'.'.join([*location[:-1], close]) if close in known else close}'?"
+            if close
+            else ""
+        )
         return f"Unknown key '{key}'.{hint} Valid keys here: {', '.join(known)}."
     if kind == "missing":
         return f"The key '{key}' is missing and has no default."
@@ -339,7 +343,9 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
         for part in parts[:-1]:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
-                raise UsageError(f"--set {pair}: '{part}' was already given a value and cannot be a section too.")
+                raise UsageError(
+                    f"--set {pair}: '{part}' was already given a value and cannot be a section too."
+                )
         target[parts[-1]] = _yaml_value(text, pair)
     return result
 
@@ -348,7 +354,9 @@ def _yaml_value(text: str, pair: str) -> Any:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UsageError(f"--set {pair}: the value is not readable as YAML. Quote it if it is text.") from None
+        raise UsageError(
+            f"--set {pair}: the value is not readable as YAML. Quote it if it is text."
+        ) from None
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text; people mean a number
         try:
             return float(value)

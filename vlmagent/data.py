@@ -21,14 +21,16 @@ def write_dataset(
 ) -> Path:
     """Write ``samples`` solver samples as ``out/images/*.png`` and ``out/data.json``.
 
-    Each record is ``{"id", "image", "conversations": [{"from": "human", "value": "<image>\\n..."}, {"from": "gpt", ...}]}``,
-    which LLaVA's training script reads as it is.
+    Each record has ``id``, ``image`` and ``conversations``: a turn of "human", which is the prompt after ``<image>``,
+    and one of "gpt". LLaVA's training script reads the file as it is.
 
     Raises:
         UsageError: the folder is not empty or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out '{out}' is not an empty folder. Choose a new one, so that nothing is overwritten.")
+        raise UsageError(
+            f"--out '{out}' is not an empty folder. Choose a new one, so that nothing is overwritten."
+        )
     try:
         (out / "images").mkdir(parents=True)
     except OSError as error:

@@ -158,7 +158,9 @@ def evaluate(
     started = time.monotonic()
     try:
         if writer:
-            writer.start_run(str(run), config.task, system.model or system.name, config.model_dump_json(), seed)
+            writer.start_run(
+                str(run), config.task, system.model or system.name, config.model_dump_json(), seed
+            )
             writer.set_status("running")
         _play(config, task, system, episodes, seed, tally, writer)
         result = _result(config, system, tally, seed, temperature, run, database, time.monotonic() - started)
@@ -174,7 +176,13 @@ def evaluate(
 
 
 def _play(
-    config: Config, task: Task, system: System, episodes: int, seed: int, tally: _Tally, writer: StoreWriter | None
+    config: Config,
+    task: Task,
+    system: System,
+    episodes: int,
+    seed: int,
+    tally: _Tally,
+    writer: StoreWriter | None,
 ) -> None:
     """Step until every episode has ended. Episode k goes to environment k mod N."""
     num_envs = min(config.eval.num_envs, episodes)
@@ -207,7 +215,9 @@ def _database(run: Path, system: System) -> Path:
     """A new file for one evaluation's transitions."""
     folder = run / paths.EVALUATIONS
     folder.mkdir(exist_ok=True)
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{system.name.replace(' ', '-')}-{system.checkpoint or 'baseline'}"
+    stem = (
+        f"{time.strftime('%Y%m%d-%H%M%S')}-{system.name.replace(' ', '-')}-{system.checkpoint or 'baseline'}"
+    )
     candidates = (folder / f"{stem}{suffix}.db" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
     return next(path for path in candidates if not path.exists())
 

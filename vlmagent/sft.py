@@ -97,7 +97,10 @@ def _model_identity(config: Config) -> object:
     if config.model.name == "tiny":
         return config.model.tiny.model_dump(mode="json")
     folder = Path(config.model.name).resolve()
-    return [str(folder), sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.glob("*.safetensors"))]
+    return [
+        str(folder),
+        sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.glob("*.safetensors")),
+    ]
 
 
 def sft_policy(
@@ -150,14 +153,20 @@ def train_sft(
     sft = config.sft
     real = solver_samples(task, config.seed)
     stages = [
-        Stage(blank_pictures(solver_samples(task, derive(config.seed, "language"))), sft.language_samples, sft.language_lr),
+        Stage(
+            blank_pictures(solver_samples(task, derive(config.seed, "language"))),
+            sft.language_samples,
+            sft.language_lr,
+        ),
         Stage(real, sft.samples, sft.lr),
     ]
     curve: list[SftProgress] = []
     policy.train()
     for stage in stages:
         engine = LocalEngine(
-            [{"params": list(policy.backbone.parameters()), "lr": stage.lr}], sft.max_grad_norm, sft.weight_decay
+            [{"params": list(policy.backbone.parameters()), "lr": stage.lr}],
+            sft.max_grad_norm,
+            sft.weight_decay,
         )
         steps, before = -(-stage.samples // sft.batch_size), curve[-1].samples if curve else 0
         for step in range(steps):

@@ -15,7 +15,14 @@ from rich.text import Text
 
 from vlmagent.published import SOURCE, published_rows
 
-STATE_STYLE = {"running": "green", "starting": "green", "done": "blue", "stopped": "yellow", "failed": "red", "lost": "red"}
+STATE_STYLE = {
+    "running": "green",
+    "starting": "green",
+    "done": "blue",
+    "stopped": "yellow",
+    "failed": "red",
+    "lost": "red",
+}
 
 
 def eval_table(rows: Sequence[Mapping[str, Any]]) -> Group:
@@ -46,7 +53,14 @@ def _task_table(task: str, rows: Sequence[Mapping[str, Any]]) -> Group:
     for entry in published:
         mean_return = "" if entry.mean_return is None else f"{entry.mean_return:.2f}"
         table.add_row(
-            Text(f"{entry.system} (published)", style="dim"), f"{entry.success:.1f}", "", mean_return, "", "", "", style="dim"
+            Text(f"{entry.system} (published)", style="dim"),
+            f"{entry.success:.1f}",
+            "",
+            mean_return,
+            "",
+            "",
+            "",
+            style="dim",
         )
     return Group(table, Text(_footnote(rows, bool(published)), style="dim"))
 
@@ -60,7 +74,11 @@ def _system(row: Mapping[str, Any]) -> Text:
 
 def _footnote(rows: Sequence[Mapping[str, Any]], published: bool) -> str:
     temperatures = {row["temperature"] for row in rows if row["temperature"] is not None}
-    sampled = f", sampled at temperature {', '.join(f'{t:g}' for t in sorted(temperatures))}" if temperatures else ""
+    sampled = (
+        f", sampled at temperature {', '.join(f'{t:g}' for t in sorted(temperatures))}"
+        if temperatures
+        else ""
+    )
     note = f"Success: return > 0. Evaluation seed {rows[0]['seed']}{sampled}."
     return f"{note} Published: {SOURCE}, a 7 B model." if published else note
 

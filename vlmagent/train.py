@@ -78,7 +78,11 @@ def train(run: Path, should_stop: ShouldStop) -> RunStatus:
             database, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
         ) as writer:
             writer.start_run(
-                run.resolve().name, config.task, config.model.name, json.dumps(config.model_dump(mode="json")), config.seed
+                run.resolve().name,
+                config.task,
+                config.model.name,
+                json.dumps(config.model_dump(mode="json")),
+                config.seed,
             )
             writer.set_status("running")
             status: RunStatus = Trainer(run, config, writer, should_stop).run()
@@ -150,7 +154,11 @@ class Trainer:
         return policy
 
     def _log_sft(self, progress: SftProgress) -> None:
-        values = {"sft/loss": progress.loss, "sft/samples": progress.samples, "sft/learning_rate": progress.learning_rate}
+        values = {
+            "sft/loss": progress.loss,
+            "sft/samples": progress.samples,
+            "sft/learning_rate": progress.learning_rate,
+        }
         self.writer.metrics(progress.step, 0, values)
 
     def _rl(self, policy: Policy, state: TrainerState) -> RunStatus:
@@ -202,7 +210,9 @@ class Trainer:
             started = time.monotonic()
             samples = self._collect(update)
             if samples is None:
-                self._save(TrainerState(update - 1, int(boundary["steps"]), boundary, self.engine.state_dict()))
+                self._save(
+                    TrainerState(update - 1, int(boundary["steps"]), boundary, self.engine.state_dict())
+                )
                 return "stopped"
             self._update(update, samples, started)
         return "done"
@@ -215,7 +225,9 @@ class Trainer:
             transitions, differences = self.rollout.replay(logged)
             buffer.add(transitions)
             for difference in differences:
-                self.writer.event("warning", f"the environment does not repeat itself under its seed: {difference}")
+                self.writer.event(
+                    "warning", f"the environment does not repeat itself under its seed: {difference}"
+                )
         while not buffer.full:
             if self.should_stop():
                 self.writer.flush()
@@ -257,7 +269,9 @@ class Trainer:
         values["time/update_seconds"] = finished - collected
         self.writer.metrics(update, self.rollout.steps, values)
         if stats.skipped:
-            self.writer.event("warning", f"update {update}: {stats.skipped} optimiser steps skipped (not finite)")
+            self.writer.event(
+                "warning", f"update {update}: {stats.skipped} optimiser steps skipped (not finite)"
+            )
         last = update == self.config.num_updates
         if last or update % self.config.checkpoint.every == 0:
             self._save(

@@ -106,7 +106,7 @@ def _blackjack_table() -> Picture:
     image = Image.new("RGB", (SIZE, SIZE), GREEN)
     draw = ImageDraw.Draw(image)
     for text, (left, top) in (("Dealer", _DEALER), ("Player", _PLAYER)):
-        draw.text((left + 2, top - 12), text, WHITE, font(19), anchor="lm", stroke_width=0.5)
+        draw.text((left + 2, top - 13), text, WHITE, font(20), anchor="lm")
     return np.asarray(image)
 
 
@@ -118,10 +118,8 @@ def _token_sprite(token: str, size: int) -> Picture:
     image = Image.new("RGB", (width, _TEXT_HEIGHT), DARK)
     draw, x, y = ImageDraw.Draw(image), width / 2, _TEXT_HEIGHT / 2
     if token == "-":
-        draw.rectangle(
-            (round(x - 0.24 * size), round(y - size / 20), round(x + 0.24 * size), round(y + size / 20)),
-            WHITE,
-        )
+        half, thick = round(0.24 * size), round(size / 20)
+        draw.rectangle((x - half, y - thick, x + half, y + thick), WHITE)
     else:
         draw.text((x, y), token, WHITE, font(size), anchor="mm", stroke_width=size // 30)
     return np.asarray(image)

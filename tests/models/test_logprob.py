@@ -20,7 +20,9 @@ def test_split_with_weights():
 
 
 def test_without_a_key_everything_is_thought_and_has_a_real_logprob():
-    split = split_logprob(torch.tensor([[-1.0, -2.0]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([2]), 0.5)
+    split = split_logprob(
+        torch.tensor([[-1.0, -2.0]]), torch.ones(1, 2, dtype=torch.bool), torch.tensor([2]), 0.5
+    )
     assert (split.thought.item(), split.action.item(), split.weighted.item()) == (-3.0, 0.0, -1.5)
 
 

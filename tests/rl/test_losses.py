@@ -25,7 +25,9 @@ def test_ratio_one_gives_minus_the_mean_advantage():
     ],
 )
 def test_clipped_surrogate_in_each_quadrant(ratio, advantage, objective):
-    loss, fraction = policy_loss(torch.tensor([math.log(ratio)]), torch.zeros(1), torch.tensor([advantage]), clip=0.2)
+    loss, fraction = policy_loss(
+        torch.tensor([math.log(ratio)]), torch.zeros(1), torch.tensor([advantage]), clip=0.2
+    )
     assert float(loss) == pytest.approx(-objective)
     assert float(fraction) == 1.0
 

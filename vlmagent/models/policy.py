@@ -87,7 +87,7 @@ class Policy(nn.Module):
 
     def encode(self, prompt: str, image: ImageArray) -> EncodedState:
         """A state as the model reads it, through the processor's own chat template. Recent states are cached."""
-        key = (prompt, hashlib.sha256(np.ascontiguousarray(image)).digest())
+        key = (prompt, hashlib.sha256(np.ascontiguousarray(image).data).digest())
         row = self._rows.get(key)
         if row is not None:
             self._rows.move_to_end(key)

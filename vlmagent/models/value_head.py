@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class ValueHead(nn.Module):
         super().__init__()
         sizes = [width, *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         last = nn.Linear(sizes[-1], 1)
         nn.init.zeros_(last.weight)  # V(s) = 0 everywhere at the start: advantages are then plain returns

@@ -49,7 +49,9 @@ class RolloutBuffer:
         expected = list(range(self.num_envs))
         received = [t.env_index for t in transitions]
         if received != expected:
-            raise ValueError(f"one transition per environment 0..{self.num_envs - 1} expected, received {received}")
+            raise ValueError(
+                f"one transition per environment 0..{self.num_envs - 1} expected, received {received}"
+            )
         if self.full:
             raise ValueError("the buffer is full")
         self._transitions.extend(transitions)

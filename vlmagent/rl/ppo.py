@@ -161,7 +161,9 @@ class PpoUpdater:
         critic = value_loss(
             scores.values,
             torch.tensor([sample.return_ for sample in batch.samples], dtype=torch.float32, device=device),
-            torch.tensor([_number(s.transition.value) for s in batch.samples], dtype=torch.float32, device=device),
+            torch.tensor(
+                [_number(s.transition.value) for s in batch.samples], dtype=torch.float32, device=device
+            ),
             self.config.value_clip,
         )
         entropy = masked_mean(scores.entropies, scores.mask)
@@ -177,7 +179,9 @@ class PpoUpdater:
                 entropy=float(entropy),
                 clip_fraction=float(policy.clip_fraction),
             )
-            change = torch.where(scores.mask, scores.token_logprobs - old_tokens, torch.zeros_like(old_tokens))
+            change = torch.where(
+                scores.mask, scores.token_logprobs - old_tokens, torch.zeros_like(old_tokens)
+            )
         return loss, float(change.abs().max())
 
     def _count_skips(self, finite: bool) -> None:

@@ -13,9 +13,8 @@ import vlmagent_envs
 from vlmagent.config import Section
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
+from vlmagent_envs.blackjack import ACTIONS
 from vlmagent_envs.blackjack_solver import should_hit
-
-ACTIONS = ("stand", "hit")
 
 _INTRODUCTION = (
     "You are a blackjack player. You are observing the current game state, you can choose between "

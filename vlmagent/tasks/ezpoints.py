@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, field_validator
 from vlmagent.config import Section
 from vlmagent.errors import UsageError
 from vlmagent.tasks.points import PointsTask
+from vlmagent_envs.ezpoints import OPERATORS
 from vlmagent_envs.solver import EZPOINTS, solve
 
 
@@ -34,7 +35,7 @@ class EZPointsTask(PointsTask):
     name: ClassVar[str] = "ezpoints"
     env_id: ClassVar[str] = "vlmagent/EZPoints-v0"
     options: ClassVar[type[BaseModel]] = EZPointsOptions
-    operators = ("+", "*")
+    operators = OPERATORS
     introduction: ClassVar[dict[str, str]] = {"game": "", "cards": "two"}
     reasoning = (
         '"cards": [x, y],\n'

@@ -16,8 +16,7 @@ import vlmagent_envs
 from vlmagent.config import Section
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
-
-ACTIONS = ("+", "-")
+from vlmagent_envs.numberline import ACTIONS, LARGEST_N_MAX
 
 _INTRODUCTION = (
     "You are playing a game called number line. You will see a target number and a current number in the "
@@ -36,7 +35,7 @@ _ACTION = '"action": "-" or "+"\n'
 class NumberLineOptions(Section):
     """Options of the environment."""
 
-    n_max: int = Field(5, ge=1, le=999_999)
+    n_max: int = Field(5, ge=1, le=LARGEST_N_MAX)
     """The largest number; episodes are truncated after twice as many steps."""
 
 

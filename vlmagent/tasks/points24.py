@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from vlmagent.config import Section
 from vlmagent.tasks.points import PointsTask
 from vlmagent.types import EnvAction, ImageArray
+from vlmagent_envs.points24 import OPERATORS
 
 
 class Points24Options(Section):
@@ -29,7 +30,7 @@ class Points24Task(PointsTask):
     name: ClassVar[str] = "points24"
     env_id: ClassVar[str] = "vlmagent/Points24-v0"
     options: ClassVar[type[BaseModel]] = Points24Options
-    operators = ("+", "-", "*", "/", "(", ")")
+    operators = OPERATORS
     introduction: ClassVar[dict[str, str]] = {"game": "{target} points ", "cards": "these four"}
     reasoning = (
         '"cards": [x, y, z, w],\n'

@@ -1,32 +1,90 @@
-"""The dashboard's application: opens the first screen, knows the themes and the commands every screen has.
+"""The dashboard's application: opens the first screen, knows the themes and what every screen has.
 
 Deliberately knows neither SQL nor training; never imports torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from textual.app import App
+from textual.app import App, SystemCommand
+from textual.screen import Screen
 
 from vlmagent.errors import unknown_choice
-
-IMAGE_MODES = ("auto", "kitty", "sixel", "half", "off")
+from vlmagent.tui.keys import key
+from vlmagent.tui.navigate import open_train
+from vlmagent.tui.settings import load_theme, save_theme
+from vlmagent.tui.themes import DEFAULT, THEMES
+from vlmagent.tui.widgets.picture import IMAGE_MODES
 
 
 class VlmAgentApp(App[None]):
     """The workbench beside a run.
 
     Args:
-        run: the folder of the run to open at once; None begins with the list of runs.
+        run: the folder of the run to open at once; None stays at the list of runs.
         images: how pictures are drawn, one of ``IMAGE_MODES``.
+        notice: a sentence to show at the beginning.
     """
 
     TITLE = "vlmagent"
+    CSS_PATH = "app.tcss"
+    BINDINGS = [
+        key("question_mark", "help", "Help", "app.help", "All keys of this screen", display="?"),
+        key("ctrl+t", "next_theme", "Theme", "app.theme", "Dark or light", show=False),
+    ]
 
-    def __init__(self, run: Path | None = None, images: str = "auto") -> None:
+    def __init__(self, run: Path | None = None, images: str = "half", *, notice: str = "") -> None:
         if images not in IMAGE_MODES:
             raise unknown_choice("way to draw pictures", images, IMAGE_MODES)
         super().__init__()
         self.run_folder = run
         self.images = images
+        self._notice = notice
+        self.animation_level = "none"
+        for theme in THEMES:
+            self.register_theme(theme)
+        known = load_theme()
+        self.theme = known if known in self.available_themes else DEFAULT
+
+    def on_mount(self) -> None:
+        """The list of runs, and on top of it the run that was asked for."""
+        from vlmagent.tui.screens.runs import RunsScreen
+
+        self.push_screen(RunsScreen(self.run_folder))
+        if self.run_folder is not None:
+            open_train(self, self.run_folder)
+        if self._notice:
+            self.notify(self._notice, markup=False)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the screen's keys do, by name, then what every Textual application has."""
+        seen: set[str] = set()
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and binding.tooltip and not binding.system and binding.id not in seen | {None}:
+                seen.add(str(binding.id))
+                action, node = binding.action, active.node
+                yield SystemCommand(
+                    binding.description, binding.tooltip, lambda a=action, n=node: self.run_action(a, n)
+                )
+        yield from super().get_system_commands(screen)
+
+    def action_help(self) -> None:
+        """Show the keys of the present screen."""
+        from vlmagent.tui.screens.help import HelpScreen, keys_of
+
+        if not isinstance(self.screen, HelpScreen):
+            name = type(self.screen).__name__.removesuffix("Screen").lower()
+            self.push_screen(HelpScreen(name, keys_of(self.screen)))
+
+    def action_next_theme(self) -> None:
+        """The other of our own themes."""
+        names = [theme.name for theme in THEMES]
+        self.theme = names[(names.index(self.theme) + 1) % len(names)] if self.theme in names else names[0]
+
+    def watch_theme(self, theme: str) -> None:
+        """Remember the choice."""
+        if self.is_running:
+            save_theme(theme)

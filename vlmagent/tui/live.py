@@ -167,7 +167,9 @@ class LiveRun:
 
 def seen_state(state: str, row: RunRow | None) -> str:
     """``state``, but ``lost`` for a run whose process lives and has not said so for a while."""
-    silent = row is not None and row.finished_at is None and time.time() - row.heartbeat_at > launch.STALE_SECONDS
+    silent = (
+        row is not None and row.finished_at is None and time.time() - row.heartbeat_at > launch.STALE_SECONDS
+    )
     return "lost" if state == "running" and silent else state
 
 

@@ -121,12 +121,12 @@ class Chart(Widget, can_focus=True):
     }
     DEFAULT_CSS = """
     Chart {
-        border: round $surface-lighten-2;
+        border: round $foreground 20%;
         border-title-color: $text-muted;
         border-subtitle-color: $text-muted;
-        & > .chart--axis { color: $surface-lighten-3; }
-        & > .chart--tick { color: $text-muted; }
-        & > .chart--rule { color: $surface-lighten-2; }
+        & > .chart--axis { color: $foreground 30%; }
+        & > .chart--tick { color: $foreground-muted; }
+        & > .chart--rule { color: $foreground 14%; }
         & > .chart--cursor { color: $foreground; }
         & > .chart--line-0 { color: $text-primary; }
         & > .chart--line-1 { color: $text-warning; }
@@ -144,7 +144,7 @@ class Chart(Widget, can_focus=True):
         Binding("shift+right", "move(10)", "Crosshair", show=False, id="chart.far-right", tooltip="Crosshair ten updates on"),
         Binding("home", "move(-1000000)", "First", show=False, id="chart.first", tooltip="Crosshair to the first update"),
         Binding("end", "move(1000000)", "Last", show=False, id="chart.last", tooltip="Crosshair to the newest update"),
-        Binding("enter", "choose", "Episodes", id="chart.choose", tooltip="The episodes of the update under the crosshair"),
+        Binding("enter", "choose", "Update", id="chart.choose", tooltip="The episodes of the update under the crosshair"),
     ]  # fmt: skip
 
     @dataclass
@@ -289,7 +289,7 @@ class Chart(Widget, can_focus=True):
         left, cells = layout.gutter, np.zeros((layout.rows, layout.columns), np.uint8)
         styles = canvas.styles[: layout.rows, left:]
         first, count = len(self._lines) and self._lines[0].colour, LINE_STYLES
-        for line in sorted(self._lines, key=lambda line: (not line.faint, line.colour != first)):
+        for line in sorted(self._lines, key=lambda line: (not line.faint, line.colour == first)):
             bits = curve(line.x, self._scaled(line.y), layout.x, layout.y, layout.columns, layout.rows)
             cells |= bits
             styles[bits > 0] = _FIRST_LINE + line.colour % count + (count if line.faint else 0)
@@ -297,7 +297,10 @@ class Chart(Widget, can_focus=True):
         drawn = cells > 0
         column = self._cursor_column(layout)
         if column is not None:
-            characters[:, column], styles[:, column] = ord("│"), np.where(drawn[:, column], styles[:, column], _CURSOR)
+            characters[:, column], styles[:, column] = (
+                ord("│"),
+                np.where(drawn[:, column], styles[:, column], _CURSOR),
+            )
         characters[drawn] = cells[drawn].astype(np.uint32) + _BRAILLE
 
     def _cursor_column(self, layout: _Layout) -> int | None:
@@ -307,15 +310,16 @@ class Chart(Widget, can_focus=True):
         return round(place * (layout.columns - 1)) if 0 <= place <= 1 else None
 
     def _styles(self) -> list[Style]:
-        """Rich styles by style number."""
-        base = self.rich_style
+        """Rich styles by style number. Half-transparent colours are mixed with the background here."""
+        background = self.background_colors[1]
 
         def of(name: str) -> Style:
-            return base + self.get_component_rich_style(f"chart--{name}", partial=True)
+            colour = background + self.get_component_styles(f"chart--{name}").color
+            return Style(color=colour.rich_color, bgcolor=background.rich_color)
 
         lines = [of(f"line-{number}") for number in range(LINE_STYLES)]
         faint = [line + Style(dim=True) for line in lines]
-        return [base, of("axis"), of("tick"), of("rule"), of("cursor"), *lines, *faint]
+        return [self.rich_style, of("axis"), of("tick"), of("rule"), of("cursor"), *lines, *faint]
 
     # -- keys and mouse
 
@@ -345,7 +349,9 @@ class Chart(Widget, can_focus=True):
         offset, layout = event.get_content_offset(self), self._layout_
         if offset is None or layout is None or offset.x < layout.gutter:
             return None
-        return layout.x.low + (offset.x - layout.gutter) / max(1, layout.columns - 1) * (layout.x.high - layout.x.low)
+        return layout.x.low + (offset.x - layout.gutter) / max(1, layout.columns - 1) * (
+            layout.x.high - layout.x.low
+        )
 
 
 def _to_strips(canvas: _Canvas, styles: Sequence[Style]) -> list[Strip]:

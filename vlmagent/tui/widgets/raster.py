@@ -61,7 +61,8 @@ def curve(x: Floats, y: Floats, span_x: Span, span_y: Span, columns: int, rows: 
     levels = np.arange(height)[:, None]  # (height, 1)
     dots = (levels >= top[None, :]) & (levels <= bottom[None, :])  # (height, width)
     blocks = dots.reshape(rows, DOTS_Y, columns, DOTS_X).transpose(0, 2, 1, 3)
-    return np.where(blocks, _BITS, np.uint8(0)).sum(axis=(2, 3)).astype(np.uint8)
+    bits: Cells = np.where(blocks, _BITS, np.uint8(0)).sum(axis=(2, 3)).astype(np.uint8)
+    return bits
 
 
 def _column_ranges(

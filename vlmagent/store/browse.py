@@ -1,0 +1,355 @@
+"""Finds the episodes and outputs worth looking at, in pages by cursor that stay fast in a database of millions.
+
+Deliberately writes nothing and knows no widget. Outputs are ranked and searched in windows: a call ends after
+about ``seconds`` even when the filters let nothing through, and says where to go on.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vlmagent.store.reader import StoreReader, _episode, _fts_query
+from vlmagent.store.rows import EpisodeRow
+from vlmagent.types import Split
+
+EpisodeOrder = Literal["newest", "oldest", "lowest return", "longest"]
+Place = tuple[float, int]
+"""Where an output stands in a ranking: what it is ranked by, and its id."""
+OutputOrder = Literal["advantage", "logprob", "match"]
+EPISODE_ORDERS: dict[EpisodeOrder, tuple[str, str]] = {
+    "newest": ("id", "DESC"),
+    "oldest": ("id", "ASC"),
+    "lowest return": ("episode_return", "ASC"),
+    "longest": ("length", "DESC"),
+}
+WINDOW, LARGEST_WINDOW = 1000, 8000
+NARROW = 20_000
+EXCERPT = 400
+_EPISODE = ", ".join(EpisodeRow.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What to leave out; None lets everything through.
+
+    Attributes:
+        success: of the episode.
+        illegal: episodes with an output that named no legal action; of outputs, those themselves.
+        updates: first and last update, both included.
+    """
+
+    split: Split | None = None
+    success: bool | None = None
+    illegal: bool | None = None
+    updates: tuple[int, int] | None = None
+
+    @property
+    def selects_outputs(self) -> bool:
+        """Whether any condition must be looked up for each single output."""
+        return not (self.split is None and self.success is None and self.illegal is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """What a list shows of an output; ``marks`` are (start, end) of the words searched for."""
+
+    text: str
+    marks: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """One output in a list, with what is known of its episode.
+
+    Attributes:
+        excerpt: at most ``EXCERPT`` characters of it, or the words around a match.
+        marks: (start, end) of the matched words in ``excerpt``.
+        key: what the list is ranked by.
+    """
+
+    id: int
+    episode_id: int
+    step: int
+    update_index: int
+    action: str
+    legal_output: bool
+    reward: float | None
+    value: float | None
+    logprob: float | None
+    advantage: float | None
+    seed: int
+    success: bool | None
+    episode_return: float | None
+    length: int | None
+    excerpt: str
+    marks: tuple[tuple[int, int], ...]
+    key: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPage:
+    """A page of outputs.
+
+    Attributes:
+        cursor: where the next page begins; None when nothing is left.
+        looked_at: how many outputs were considered for this page.
+    """
+
+    rows: list[OutputRow]
+    cursor: Place | None
+    looked_at: int
+
+
+def episode_page(
+    reader: StoreReader,
+    filter: Filter,
+    order: EpisodeOrder = "newest",
+    *,
+    after: EpisodeRow | None = None,
+    limit: int = 200,
+) -> list[EpisodeRow]:
+    """The finished episodes that follow ``after`` in this order."""
+    column, way = EPISODE_ORDERS[order]
+    where, values = _episodes_where(filter)
+    if after is not None:
+        sign = "<" if way == "DESC" else ">"
+        key = getattr(after, column)
+        where += f" AND {column} {sign}= ? AND ({column} {sign} ? OR id {sign} ?)"
+        values += [key, key, after.id]
+    sql = f"SELECT {_EPISODE} FROM episodes WHERE {where} ORDER BY {column} {way}, id {way} LIMIT ?"
+    return [_episode(*row) for row in reader._query(sql, (*values, limit))]
+
+
+def episodes_since(reader: StoreReader, filter: Filter, id: int) -> list[EpisodeRow]:
+    """The finished episodes with an id of at least ``id``, newest first."""
+    where, values = _episodes_where(filter)
+    sql = f"SELECT {_EPISODE} FROM episodes WHERE {where} AND id >= ? ORDER BY id DESC"
+    return [_episode(*row) for row in reader._query(sql, (*values, id))]
+
+
+def count_episodes(reader: StoreReader, filter: Filter) -> int:
+    """How many finished episodes pass ``filter``."""
+    where, values = _episodes_where(filter)
+    return int(reader._query(f"SELECT count(*) FROM episodes WHERE {where}", values)[0][0])
+
+
+def update_bounds(reader: StoreReader) -> tuple[int, int] | None:
+    """First and last update that has outputs; None before the first."""
+    sql = "SELECT (SELECT min(update_index) FROM transitions), (SELECT max(update_index) FROM transitions)"
+    first, last = reader._query(sql)[0]
+    return None if first is None else (int(first), int(last))
+
+
+def output_page(
+    reader: StoreReader,
+    filter: Filter,
+    order: OutputOrder,
+    *,
+    text: str = "",
+    after: Place | None = None,
+    limit: int = 100,
+    seconds: float = 0.15,
+) -> OutputPage:
+    """The outputs that follow ``after``.
+
+    Args:
+        order: ``advantage``: largest absolute value first; ``logprob``: lowest first; ``match``: those that
+            contain the words of ``text`` (see ``StoreReader.search``), newest first.
+        seconds: return what was found when this much time is over.
+    """
+    ranking = _ranking(reader, filter, order, text)
+    if ranking is None:
+        return OutputPage([], None, 0)
+    rows: list[OutputRow] = []
+    began = time.monotonic()
+    looked_at, cursor, size = 0, after, WINDOW if filter.selects_outputs else limit
+    while True:
+        begun = time.monotonic()
+        window = ranking.window(reader, cursor, size)
+        looked_at += window.size
+        rows += ranking.rows(reader, filter, cursor, window, limit - len(rows))
+        if len(rows) >= limit:
+            return OutputPage(rows, (rows[-1].key, rows[-1].id), looked_at)
+        now, cursor, size = time.monotonic(), window.last, min(2 * size, LARGEST_WINDOW)
+        if cursor is None or now - began + 2 * (now - begun) > seconds:
+            return OutputPage(rows, cursor, looked_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Some outputs of a ranking, whatever the filters say.
+
+    Attributes:
+        last: place of the last one; None when nothing follows.
+        ids: the outputs, where they were looked up.
+    """
+
+    size: int
+    last: Place | None
+    ids: tuple[int, ...] = ()
+
+
+class _Ranking(abc.ABC):
+    """Outputs in an order, as SQL: ``source`` follows FROM, ``order`` follows ORDER BY."""
+
+    source: str
+    order: str
+    key: str
+
+    @abc.abstractmethod
+    def window(self, reader: StoreReader, after: Place | None, size: int) -> _Window:
+        """The next ``size`` outputs after ``after``."""
+
+    @abc.abstractmethod
+    def inside(self, after: Place | None, window: _Window) -> tuple[str, list[Any]]:
+        """The condition, and its values, that keeps what lies after ``after`` in ``window``."""
+
+    @abc.abstractmethod
+    def excerpt(self, output: str) -> Excerpt:
+        """What a list shows of an output."""
+
+    def rows(
+        self, reader: StoreReader, filter: Filter, after: Place | None, window: _Window, limit: int
+    ) -> list[OutputRow]:
+        """The first ``limit`` outputs of ``window`` that pass the filter."""
+        where, values = self.inside(after, window)
+        for column, value in (("e.split", filter.split), ("e.success", filter.success)):
+            if value is not None:
+                where += f" AND {column} = ?"
+                values.append(value)
+        if filter.illegal is not None:
+            where += " AND t.legal_output = ?"
+            values.append(not filter.illegal)
+        sql = (
+            "SELECT t.id, t.episode_id, t.step, t.update_index, t.action, t.legal_output, t.reward, t.value, "
+            "t.logprob, t.advantage, e.seed, e.success, e.episode_return, e.length, "
+            f"t.output, {self.key} FROM {self.source} CROSS JOIN episodes e ON e.id = t.episode_id "
+            f"WHERE {where} ORDER BY {self.order} LIMIT ?"
+        )
+        return [self._row(*row) for row in reader._query(sql, (*values, limit))]
+
+    def _row(self, *values: Any) -> OutputRow:
+        *columns, output, key = values
+        columns[5] = bool(columns[5])
+        columns[11] = None if columns[11] is None else bool(columns[11])
+        found = self.excerpt(output)
+        return OutputRow(*(*columns, found.text, found.marks, key))
+
+
+class _Ranked(_Ranking):
+    """Outputs by a number, over the index of that number where the database has one."""
+
+    def __init__(self, reader: StoreReader, order: OutputOrder, ids: tuple[int, int]) -> None:
+        self.key = "abs(t.advantage)" if order == "advantage" else "t.logprob"
+        self.descending = order == "advantage"
+        way = "DESC" if self.descending else "ASC"
+        self.order = f"{self.key} {way}, t.id {way}"
+        self.where, self.ids = f"t.{order} IS NOT NULL AND t.id BETWEEN ? AND ?", ids
+        narrow, index = ids[1] - ids[0] < NARROW, f"transitions_{order}"
+        known = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?"
+        self.indexed = not narrow and bool(reader._query(known, (index,)))
+        hint = f"INDEXED BY {index}" if self.indexed else "NOT INDEXED" if narrow else ""
+        self.source = f"transitions t {hint}"
+
+    def window(self, reader: StoreReader, after: Place | None, size: int) -> _Window:
+        if not self.indexed:  # each query sorts everything: one must do
+            return _Window(self.ids[1] - self.ids[0] + 1, None)
+        where, values = self.inside(after, _Window(0, None))
+        sql = (
+            f"SELECT {self.key}, t.id FROM {self.source} WHERE {where} ORDER BY {self.order} LIMIT 1 OFFSET ?"
+        )
+        last = reader._query(sql, (*values, size - 1))
+        return _Window(size, (last[0][0], int(last[0][1])) if last else None)
+
+    def inside(self, after: Place | None, window: _Window) -> tuple[str, list[Any]]:
+        where, values = self.where, list[Any](self.ids)
+        beyond, until = ("<", ">") if self.descending else (">", "<")
+        if after is not None:
+            where += f" AND {self.key} {beyond}= ? AND ({self.key} {beyond} ? OR t.id {beyond} ?)"
+            values += [after[0], after[0], after[1]]
+        if window.last is not None:
+            key, id_ = window.last
+            where += f" AND {self.key} {until}= ? AND ({self.key} {until} ? OR t.id {until}= ?)"
+            values += [key, key, id_]
+        return where, values
+
+    def excerpt(self, output: str) -> Excerpt:
+        return Excerpt(output[:EXCERPT])
+
+
+class _Matches(_Ranking):
+    """Outputs that contain words, newest first."""
+
+    source = "transitions t"
+    order = "t.id DESC"
+    key = "t.id"
+
+    def __init__(self, text: str, query: str, ids: tuple[int, int]) -> None:
+        self.query, self.ids = query, ids
+        words = sorted(re.findall(r"\w+", text), key=len, reverse=True)
+        self.words = re.compile("|".join(map(re.escape, words[:50])), re.IGNORECASE)
+
+    def window(self, reader: StoreReader, after: Place | None, size: int) -> _Window:
+        sql = (
+            "SELECT rowid FROM transitions_fts WHERE transitions_fts MATCH ? AND rowid >= ? AND rowid <= ? "
+            "ORDER BY rowid DESC LIMIT ?"
+        )
+        high = self.ids[1] if after is None else after[1] - 1
+        ids = tuple(int(row[0]) for row in reader._query(sql, (self.query, self.ids[0], high, size)))
+        return _Window(len(ids), (ids[-1], ids[-1]) if len(ids) == size else None, ids)
+
+    def inside(self, after: Place | None, window: _Window) -> tuple[str, list[Any]]:
+        return "t.id IN (SELECT value FROM json_each(?))", [json.dumps(window.ids)]
+
+    def excerpt(self, output: str) -> Excerpt:
+        found = self.words.search(output)
+        start = max(0, found.start() - EXCERPT // 8) if found else 0
+        text = output[start : start + EXCERPT]
+        return Excerpt(text, tuple(match.span() for match in self.words.finditer(text)))
+
+
+def _ranking(reader: StoreReader, filter: Filter, order: OutputOrder, text: str) -> _Ranking | None:
+    """The ranking, or None when it is empty for certain."""
+    ids = _id_range(reader, filter.updates)
+    if ids is None:
+        return None
+    if order != "match":
+        return _Ranked(reader, order, ids)
+    query = _fts_query(text)
+    return _Matches(text, query, ids) if query else None
+
+
+def _id_range(reader: StoreReader, updates: tuple[int, int] | None) -> tuple[int, int] | None:
+    """First and last id of the outputs of these updates: ids grow with the updates. None without any."""
+    if updates is None:
+        return 0, reader.env_steps()
+    sql = "SELECT id FROM transitions WHERE update_index BETWEEN ? AND ? ORDER BY update_index {0}, id {0} LIMIT 1"
+    first, last = (reader._query(sql.format(way), updates) for way in ("ASC", "DESC"))
+    return (int(first[0][0]), int(last[0][0])) if first and last else None
+
+
+def _episodes_where(filter: Filter) -> tuple[str, list[Any]]:
+    parts: list[str] = ["ended <> 'running'"]
+    values: list[Any] = []
+    for column, value in (("split", filter.split), ("success", filter.success)):
+        if value is not None:
+            parts.append(f"{column} = ?")
+            values.append(value)
+    if filter.illegal is not None:
+        parts.append("illegal > 0" if filter.illegal else "illegal = 0")
+    if filter.updates is not None:
+        parts.append("update_index BETWEEN ? AND ?")
+        values += filter.updates
+    return " AND ".join(parts), values
+
+
+def merge_newest(known: Sequence[EpisodeRow], found: Sequence[EpisodeRow]) -> list[EpisodeRow]:
+    """Both lists as one, newest first; where both have an episode, the second list's row."""
+    rows = {row.id: row for row in (*known, *found)}
+    return [rows[id_] for id_ in sorted(rows, reverse=True)]

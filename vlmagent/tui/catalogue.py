@@ -1,0 +1,135 @@
+"""All runs as the list shows them; a run that has not changed is not read again.
+
+Deliberately knows no widget. ``scan`` reads files: call it on a worker's thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vlmagent import launch, paths
+from vlmagent.errors import StoreError
+from vlmagent.follow import Goal
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.rows import RunRow
+from vlmagent.tui.live import seen_state
+from vlmagent.tui.states import LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run of the list. Times are unix seconds; what is not known is None or empty.
+
+    Attributes:
+        success: success rate of every update so far.
+        speed: environment steps per second of the last update.
+        error: why it failed, or why it cannot be read.
+    """
+
+    path: Path
+    state: str
+    task: str = ""
+    model: str = ""
+    seed: int | None = None
+    env_steps: int | None = None
+    goal_steps: int = 0
+    success: tuple[float, ...] = ()
+    speed: float | None = None
+    created_at: float | None = None
+    ended_at: float | None = None
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def words(self) -> str:
+        """What a filter looks through."""
+        return f"{self.name} {self.task} {self.model} {self.state}".lower()
+
+
+_Signature = tuple[tuple[int, int], ...]
+
+
+class Catalogue:
+    """Lists the runs under the runs folder and one more that may lie elsewhere."""
+
+    def __init__(self, extra: Path | None = None) -> None:
+        self._extra = extra
+        self._known: dict[Path, tuple[_Signature, RunSummary]] = {}
+
+    def scan(self) -> list[RunSummary]:
+        """All runs, newest first. A run that cannot be read is listed as ``damaged``; never raises."""
+        folders = [folder.resolve() for folder in launch.run_folders()]
+        if self._extra is not None and self._extra not in folders and launch.is_run(self._extra):
+            folders.insert(0, self._extra)
+        self._known = {folder: self._look(folder) for folder in folders}
+        return sorted((run for _, run in self._known.values()), key=lambda run: -(run.created_at or 0.0))
+
+    def _look(self, folder: Path) -> tuple[_Signature, RunSummary]:
+        signature = _signature(folder)
+        known = self._known.get(folder)
+        if known is None or known[0] != signature:
+            return signature, summarise(folder)
+        if known[1].state in LIVE:  # its process may have died without a word
+            row = _row(launch.show_run(folder))
+            return signature, replace(known[1], state=row[0])
+        return known
+
+
+def summarise(folder: Path) -> RunSummary:
+    """Read one run. Never raises."""
+    shown = launch.show_run(folder)
+    state, _ = _row(shown)
+    summary = RunSummary(
+        path=folder,
+        state=state,
+        task=str(shown["task"] or ""),
+        model=str(shown["model"] or ""),
+        seed=shown["seed"],
+        env_steps=shown["env_steps"],
+        goal_steps=_goal(shown["config_json"]),
+        created_at=shown["created_at"],
+        ended_at=shown["finished_at"] or shown["heartbeat_at"],
+        error=str(shown["error"] or ""),
+    )
+    try:
+        with StoreReader(folder / paths.DATABASE) as reader:
+            success = tuple(row.value for row in reader.metric_series("rollout/success"))
+            speed = [row.value for row in reader.metric_series("rollout/env_steps_per_second")]
+    except StoreError:
+        return summary
+    return replace(summary, success=success, speed=speed[-1] if speed else None)
+
+
+def _row(shown: Mapping[str, Any]) -> tuple[str, RunRow | None]:
+    """The state as the dashboard sees it, and the row it comes from."""
+    if shown["heartbeat_at"] is None:
+        return str(shown["state"]), None
+    row = RunRow(**{name: shown[name] for name in RunRow.__dataclass_fields__})
+    return seen_state(str(shown["state"]), row), row
+
+
+def _goal(config_json: str | None) -> int:
+    try:
+        return Goal.of(json.loads(config_json or "{}")).env_steps
+    except ValueError:
+        return 0
+
+
+def _signature(folder: Path) -> _Signature:
+    """Sizes and times of the files that change when a run does."""
+    found = []
+    for name in (paths.DATABASE, f"{paths.DATABASE}-wal", paths.DAEMON):
+        try:
+            status = (folder / name).stat()
+            found.append((status.st_mtime_ns, status.st_size))
+        except OSError:
+            found.append((0, 0))
+    return tuple(found)

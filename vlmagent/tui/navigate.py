@@ -1,0 +1,80 @@
+"""Opens one screen from another, and stops a run after a question: what several screens do alike.
+
+Screens are imported when they are opened, which keeps the first one quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from textual.app import App
+from textual.content import Content
+
+from vlmagent import launch
+from vlmagent.errors import VlmAgentError
+from vlmagent.tui.source import Worker
+from vlmagent.tui.text import safe
+
+STOP_SECONDS = 600.0
+
+
+def open_train(app: App[Any], run: Path, overlays: Sequence[Path] = ()) -> None:
+    """The live view of a run."""
+    from vlmagent.tui.screens.train import TrainScreen
+
+    app.push_screen(TrainScreen(run, overlays, images_of(app)))
+
+
+def open_episodes(app: App[Any], run: Path, updates: tuple[int, int] | None = None) -> None:
+    """The episodes of a run, or of some of its updates."""
+    from vlmagent.tui.screens.episodes import EpisodesScreen
+
+    app.push_screen(EpisodesScreen(run, updates=updates))
+
+
+def open_replay(app: App[Any], run: Path, episode_id: int) -> None:
+    """One episode, step by step."""
+    from vlmagent.tui.screens.replay import ReplayScreen
+
+    app.push_screen(ReplayScreen(run, episode_id))
+
+
+def open_compare(app: App[Any], left: Path, right: Path) -> None:
+    """Two runs, or twice the same for two of its checkpoints, on the same seeds."""
+    from vlmagent.tui.screens.compare import CompareScreen, CompareSide
+
+    app.push_screen(CompareScreen(CompareSide(left), CompareSide(right)))
+
+
+def stop_run(app: App[Any], run: Path) -> None:
+    """Ask whether to stop the run, then do it without holding anything up; says how it went."""
+    app.run_worker(_stop(app, run), group="stop")
+
+
+async def _stop(app: App[Any], run: Path) -> None:
+    from vlmagent.tui.screens.confirm import ConfirmScreen
+
+    name = safe(run.name, 80, lines=False)
+    question = Content.assemble(
+        "Stop ", (name, "bold"), "?\n\nIt finishes its step, saves a checkpoint and ends. It can be continued with ",
+        (f"vlmagent train --resume {name}", "$foreground-muted"), ".",
+    )  # fmt: skip
+    if not await app.push_screen_wait(ConfirmScreen(question, "Stop the run")):
+        return
+    app.notify(f"{name} is finishing its step …", markup=False)
+    worker = Worker("stop-run")
+    try:
+        state = await worker.call(lambda: launch.stop_run(run, STOP_SECONDS))
+    except VlmAgentError as error:
+        app.notify(safe(str(error), 400), severity="error", markup=False, timeout=10)
+    else:
+        app.notify(f"{name}: {state}.", markup=False)
+    finally:
+        worker.close()
+
+
+def images_of(app: App[Any]) -> str:
+    """How pictures are drawn in this application."""
+    return str(getattr(app, "images", "half"))

@@ -1,0 +1,159 @@
+"""Which characters of an output each of its tokens wrote, found with the run's own tokenizer.
+
+The store keeps an output's text and its token ids; the tokenizer lies in the run's checkpoints. Uses the small
+``tokenizers`` library only, never torch or transformers. Deliberately knows no widget.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from vlmagent import paths
+
+TOKENIZER = "tokenizer.json"
+STRIDE = 128  # prefixes are decoded from a point at most about this many tokens back
+CACHED = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """An output in pieces.
+
+    Attributes:
+        texts: what each token wrote, length L; together they are the output. A token that wrote none of it (a
+            special token, a part of a character that a later token completes) has "".
+        names: the vocabulary's names of the special tokens among those, by position.
+    """
+
+    texts: tuple[str, ...]
+    names: dict[int, str]
+
+
+def tokenizer_files(run: Path, checkpoint: str | None = None) -> Iterable[Path]:
+    """Where a run's tokenizer may lie, the likeliest first; all checkpoints of a run have the same one."""
+    folder = run / paths.CHECKPOINTS
+    if checkpoint:
+        yield folder / checkpoint / TOKENIZER
+    yield folder / paths.LATEST / TOKENIZER
+    try:
+        others = sorted(folder.glob(f"*/{TOKENIZER}"))
+    except OSError:
+        return
+    yield from reversed(others)
+
+
+class PieceReader:
+    """Splits outputs of one run. May be used from several threads."""
+
+    def __init__(self, run: Path, checkpoint: str | None = None) -> None:
+        self.run = run
+        self.checkpoint = checkpoint
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[tuple[str, bytes], Pieces | None] = OrderedDict()
+
+    def split(self, output: str, token_ids: Any) -> Pieces | None:
+        """The output in pieces, or None when no tokenizer was found that writes exactly this text.
+
+        Args:
+            token_ids: int64 (L,).
+        """
+        key = (output, token_ids.tobytes())
+        with self._lock:
+            if key in self._cache:
+                return self._cache[key]
+            found = self._split(output, [int(id_) for id_ in token_ids])
+            self._cache[key] = found
+            if len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
+            return found
+
+    def _split(self, output: str, ids: list[int]) -> Pieces | None:
+        for file in tokenizer_files(self.run, self.checkpoint):
+            try:
+                tokenizer = _load(file, file.stat().st_mtime)
+            except OSError:
+                continue
+            if tokenizer is not None:
+                return split_output(output, ids, tokenizer.decode, tokenizer.id_to_token)
+        return None
+
+
+@lru_cache(maxsize=8)
+def _load(file: Path, _changed: float) -> Any:
+    """The tokenizer in ``file``, or None when it cannot be used."""
+    try:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(file))
+    except Exception:  # the library raises bare Exceptions; then the output is shown without colours
+        return None
+
+
+def split_output(
+    output: str,
+    ids: Sequence[int],
+    decode: Callable[[list[int]], str],
+    name: Callable[[int], str | None] = lambda _: None,
+) -> Pieces | None:
+    """Cut ``output`` where each token ends.
+
+    Token k ends where the text of the first k tokens stops agreeing with the output: that text may end in
+    U+FFFD for a character whose last bytes are still to come, which then belongs to the token that completes
+    it.
+
+    Args:
+        decode: maps ids to text, special tokens left out.
+        name: the vocabulary's word for an id.
+
+    Returns:
+        None when ``decode`` does not give ``output``: these are another model's ids.
+    """
+    ids = list(ids)
+    try:
+        ends = _ends(output, ids, decode)
+    except Exception:  # an id that this vocabulary does not have
+        return None
+    if ends is None:
+        return None
+    starts = [0, *ends][: len(ends)]
+    texts = tuple(output[start:end] for start, end in zip(starts, ends, strict=True))
+    names = {k: name(id_) or str(id_) for k, id_ in enumerate(ids) if not texts[k] and not decode([id_])}
+    return Pieces(texts, names)
+
+
+def _ends(output: str, ids: list[int], decode: Callable[[list[int]], str]) -> list[int] | None:
+    """For each token the offset in ``output`` where it ends; None when the ids do not write ``output``."""
+    if decode(ids) != output:
+        return None
+    ends: list[int] = []
+    anchor = base = reach = 0  # the tokens before ``anchor`` write output[:base]
+    for k in range(1, len(ids) + 1):
+        window = decode(ids[anchor:k])
+        reach = max(reach, base + _agreement(output, base, window))
+        ends.append(reach)
+        whole = reach == base + len(window)  # it ends with a complete character
+        if k - anchor >= STRIDE and whole and decode(ids[k:]) == output[reach:]:
+            anchor, base = k, reach
+    if ends:
+        ends[-1] = len(output)
+    return ends
+
+
+def _agreement(output: str, start: int, text: str) -> int:
+    """How many characters of ``text`` agree with ``output`` from ``start`` on."""
+    if output.startswith(text, start):
+        return len(text)
+    low, high = 0, len(text)  # the longest prefix that agrees
+    while low < high:
+        middle = (low + high + 1) // 2
+        if output.startswith(text[:middle], start):
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,290 @@
+"""All runs: what they are, how far, how well; opens, overlays, compares and stops them.
+
+Deliberately knows no SQL: ``Catalogue`` reads, on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import DataTable, Footer, Input, Static
+
+from vlmagent import __version__, paths
+from vlmagent.errors import StoreError
+from vlmagent.tui.catalogue import Catalogue, RunSummary
+from vlmagent.tui.keys import key
+from vlmagent.tui.navigate import open_compare, open_episodes, open_train, stop_run
+from vlmagent.tui.run_rows import Setting, columns_for, row_of
+from vlmagent.tui.source import Worker
+from vlmagent.tui.states import state_sign
+from vlmagent.tui.widgets.keyed_table import KeyedTable
+from vlmagent.tui.widgets.run_preview import RunPreview
+
+POLL_SECONDS = 2.0
+ORDERS = ("newest", "success", "env steps", "name")
+
+
+class RunsTable(KeyedTable):
+    """The list of runs."""
+
+    BINDINGS = [key("enter", "select_cursor", "Open", "runs.open", "Open the run, the marked ones laid over its curves")]
+
+
+class RunsScreen(Screen[None]):
+    """Lists the runs under the runs folder.
+
+    Args:
+        extra: one more run, which may lie elsewhere.
+    """
+
+    CSS_PATH = "runs.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
+    BINDINGS = [
+        key("space", "mark", "Mark", "runs.mark", "Mark the run, to overlay or compare it"),
+        key("c", "compare", "Compare", "runs.compare", "Compare two marked runs, or the marked one with this one"),
+        key("e", "episodes", "Episodes", "runs.episodes", "The run's episodes"),
+        key("slash", "filter", "Filter", "runs.filter", "Show only runs with these words in name, task, model or state", display="/"),
+        key("s", "sort", "Sort", "runs.sort", "Order: newest, success, env steps, name"),
+        key("S", "stop", "Stop run", "runs.stop", "Stop the run, after a question"),
+        key("u", "unmark", "Unmark all", "runs.unmark", "Unmark all runs", show=False),
+        key("f5", "refresh", "Refresh", "runs.refresh", "Read all runs again now", show=False),
+        key("escape", "clear", "Clear filter", "runs.clear", "Show all runs again", show=False),
+        key("q", "app.quit", "Quit", "runs.quit", "Leave the dashboard; runs go on"),
+    ]  # fmt: skip
+
+    def __init__(self, extra: Path | None = None) -> None:
+        super().__init__()
+        self._catalogue = Catalogue(extra)
+        self._worker = Worker("runs")
+        self.runs: dict[str, RunSummary] = {}
+        self.marked: set[str] = set()
+        self.order = ORDERS[0]
+        self._busy = False
+        self._read = False
+        self._timer: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """A title, the table with a preview, the filter."""
+        yield Static("", id="runs-title", markup=False)
+        with Horizontal(id="runs-body"):
+            with Vertical(id="runs-list"):
+                yield RunsTable(id="runs-table")
+                yield Static("", id="runs-empty", markup=False)
+            yield RunPreview(id="runs-preview")
+        yield Input(placeholder="words in name, task, model or state", id="runs-filter", compact=True)
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self.query_one(Input).display = False
+        self.query_one("#runs-empty").display = False
+        self.table.focus()
+        self._timer = self.set_interval(POLL_SECONDS, self._poll)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
+        self._poll()
+
+    def on_unmount(self) -> None:
+        """Stop looking."""
+        self._worker.close()
+
+    def on_screen_suspend(self) -> None:
+        """Another screen is on top: rest."""
+        if self._timer is not None:
+            self._timer.pause()
+
+    def on_screen_resume(self) -> None:
+        """Back again."""
+        if self._timer is not None:
+            self._timer.resume()
+            self._poll()
+
+    def on_resize(self) -> None:
+        """Other columns, perhaps."""
+        self.call_after_refresh(self._show)
+
+    @property
+    def table(self) -> KeyedTable:
+        """The list."""
+        return self.query_one(KeyedTable)
+
+    @property
+    def current(self) -> RunSummary | None:
+        """The run under the cursor."""
+        return self.runs.get(self.table.current or "")
+
+    # -- looking
+
+    def _poll(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self._scan()
+
+    @work(group="scan")
+    async def _scan(self) -> None:
+        try:
+            found = await self._worker.call(self._catalogue.scan)
+            self.runs = {str(run.path): run for run in found}
+            self.marked &= set(self.runs)
+            self._read = True
+            with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
+                self._show()
+        except StoreError:
+            pass  # closed meanwhile
+        finally:
+            self._busy = False
+
+    def _show(self) -> None:
+        if not self._read or not self.table.size.width:
+            return
+        shown = self._ordered([run for run in self.runs.values() if self._passes(run)])
+        now, colours = time.time(), self.app.theme_variables
+        columns = columns_for(self.table.size.width, [run.name for run in shown])
+        self.table.set_columns([(column.title, column.width) for column in columns])
+        self.table.show(
+            {
+                key: row_of(run, columns, Setting(key in self.marked, now, colours))
+                for key, run in ((str(run.path), run) for run in shown)
+            }
+        )
+        self.table.display = bool(shown)
+        empty = self.query_one("#runs-empty", Static)
+        empty.display = not shown
+        empty.update(self._why_empty())
+        self._show_title(len(shown))
+        self.query_one(RunPreview).show(self.current)
+
+    def _passes(self, run: RunSummary) -> bool:
+        return all(word in run.words for word in self.query_one(Input).value.lower().split())
+
+    def _ordered(self, runs: list[RunSummary]) -> list[RunSummary]:
+        if self.order == "success":
+            return sorted(runs, key=lambda run: -_last(run.success))
+        if self.order == "env steps":
+            return sorted(runs, key=lambda run: -(run.env_steps or 0))
+        return sorted(runs, key=lambda run: run.name) if self.order == "name" else runs
+
+    def _why_empty(self) -> Content:
+        if self.runs:
+            return Content("No run has all these words. escape shows all runs.")
+        return Content.assemble(
+            f"There are no runs under {paths.runs_dir().absolute()} yet.\n\nStart one:  ",
+            ("vlmagent train numberline", "bold"),
+        )
+
+    def _show_title(self, shown: int) -> None:
+        live = sum(run.state in ("running", "starting") for run in self.runs.values())
+        count = f"{len(self.runs)} runs" if shown == len(self.runs) else f"{shown} of {len(self.runs)} runs"
+        parts: list[Content | tuple[str, str]] = [(f"vlmagent {__version__}", "bold"), (f"   {count}", "")]
+        if live:
+            parts.append((f" · {state_sign('running')} {live} running", "$success"))
+        if self.marked:
+            parts.append((f" · {len(self.marked)} marked", "$warning"))
+        parts.append((f" · by {self.order}   {paths.runs_dir()}", "$foreground-muted"))
+        self.query_one("#runs-title", Static).update(Content.assemble(*parts))
+
+    @on(DataTable.RowHighlighted)
+    def _highlighted(self) -> None:
+        self.query_one(RunPreview).show(self.current)
+
+    # -- actions
+
+    @on(DataTable.RowSelected)
+    def action_open(self) -> None:
+        """Open the run under the cursor."""
+        run = self.current
+        if run is not None:
+            others = [Path(path) for path in self.runs if path in self.marked and path != str(run.path)]
+            open_train(self.app, run.path, others)
+
+    def action_mark(self) -> None:
+        """Mark or unmark, and go on to the next."""
+        if self.current is None:
+            return
+        self.marked ^= {str(self.current.path)}
+        self._show()
+        self.table.action_cursor_down()
+
+    def action_unmark(self) -> None:
+        """Unmark all."""
+        self.marked.clear()
+        self._show()
+
+    def action_compare(self) -> None:
+        """Two marked runs; one and the one under the cursor; or that one's start and newest checkpoint."""
+        if self.current is None:
+            return
+        chosen = [Path(path) for path in self.runs if path in self.marked]
+        if len(chosen) > 2:
+            self.notify("Mark two runs to compare; enter overlays the curves of more.", severity="warning")
+            return
+        if len(chosen) < 2 and self.current.path not in chosen:
+            chosen.append(self.current.path)
+        open_compare(self.app, chosen[0], chosen[-1])
+
+    def action_episodes(self) -> None:
+        """The episodes of the run under the cursor."""
+        if self.current is not None:
+            open_episodes(self.app, self.current.path)
+
+    def action_sort(self) -> None:
+        """The next order."""
+        self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
+        self._show()
+
+    def action_stop(self) -> None:
+        """Ask, then stop the run under the cursor."""
+        run = self.current
+        if run is None:
+            return
+        if run.state in ("done", "stopped", "failed", "damaged"):
+            self.notify(f"This run is not running: it is {run.state}.", severity="warning")
+            return
+        stop_run(self.app, run.path)
+
+    def action_refresh(self) -> None:
+        """Look again now."""
+        self._poll()
+
+    # -- the filter
+
+    def action_filter(self) -> None:
+        """Type words to look for."""
+        entry = self.query_one(Input)
+        entry.display = True
+        entry.focus()
+
+    def action_clear(self) -> None:
+        """No filter any more."""
+        entry = self.query_one(Input)
+        entry.value = ""
+        entry.display = False
+        self.table.focus()
+        self._show()
+
+    @on(Input.Changed)
+    def _filter_changed(self) -> None:
+        self._show()
+
+    @on(Input.Submitted)
+    def _filter_done(self) -> None:
+        entry = self.query_one(Input)
+        entry.display = bool(entry.value)
+        self.table.focus()
+
+
+def _last(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return known[-1] if known else -1.0
+
+

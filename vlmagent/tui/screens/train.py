@@ -1,0 +1,431 @@
+"""One run, live: its curves, its progress, its newest step, its events.
+
+Deliberately knows no SQL: ``LiveRun`` reads, the widgets draw. Asks twice a second for what is new and draws
+only what changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Footer, Static
+
+from vlmagent.errors import StoreError
+from vlmagent.tui.catalogue import Catalogue
+from vlmagent.tui.curves import AXES, AXIS_NAMES, SMOOTHINGS, ZOOMS, Look, Points, lines_of, points_of, span_x
+from vlmagent.tui.keys import key
+from vlmagent.tui.live import Change, LiveRun
+from vlmagent.tui.metrics import BY_KEY, RL_KEYS, SFT_KEYS
+from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, stop_run
+from vlmagent.tui.screens.pick import PickRunsScreen
+from vlmagent.tui.text import safe_line
+from vlmagent.tui.widgets.chart import LINE_STYLES, Chart
+from vlmagent.tui.widgets.chart_grid import ChartGrid
+from vlmagent.tui.widgets.event_log import EventLog
+from vlmagent.tui.widgets.newest import NewestStep
+from vlmagent.tui.widgets.run_panels import Progress, RunTitle
+
+POLL_SECONDS = 0.5
+MOST_OVERLAYS = LINE_STYLES - 1
+PANES = ("charts", "progress", "newest", "events")
+
+T = TypeVar("T")
+
+
+class TrainScreen(Screen[None]):
+    """Follows one run; others may be laid over its charts.
+
+    Args:
+        run: the run's folder.
+        overlays: folders of runs to compare its curves with.
+        images: how pictures are drawn, see ``Picture``.
+    """
+
+    CSS_PATH = "train.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]
+    BINDINGS = [
+        key("e", "episodes", "Episodes", "train.episodes", "Episodes: those of the update under the crosshair, else all"),
+        key("c", "compare", "Compare", "train.compare", "Compare with the overlaid run, or the start with the newest checkpoint"),
+        key("o", "overlay", "Overlay", "train.overlay", "Lay the curves of other runs over these"),
+        key("s", "smooth", "Smooth", "train.smooth", "Smoothing: off, light, strong"),
+        key("z", "alone", "Zoom", "train.zoom", "The focused chart alone, or all charts again"),
+        key("right_square_bracket,pagedown", "page(1)", "Page", "train.next-page", "Next page of charts", display="]"),
+        key("left_square_bracket,pageup", "page(-1)", "Page", "train.previous-page", "Previous page of charts", display="[", show=False),
+        key("x", "axis", "X axis", "train.axis", "Horizontal axis: env steps, updates, minutes", show=False),
+        key("l", "log", "Log", "train.log", "Logarithmic scale where the values allow it", show=False),
+        key("plus,equals_sign", "zoom(1)", "Closer", "train.closer", "A smaller part of the axis", show=False, display="+"),
+        key("minus", "zoom(-1)", "Further", "train.further", "A larger part of the axis", show=False, display="-"),
+        key("t", "phase", "SFT", "train.phase", "Between the charts of RL and of the supervised start", show=False),
+        key("up", "step(0,-1)", "Chart above", "train.up", "To the chart above", show=False),
+        key("down", "step(0,1)", "Chart below", "train.down", "To the chart below", show=False),
+        key("f", "follow", "Follow", "train.follow", "Follow the newest step and event again", show=False),
+        key("r", "replay", "Replay", "train.replay", "Replay the episode of the step shown", show=False),
+        key("1", "pane(0)", "Charts", "train.pane-1", "Charts on and off", show=False),
+        key("2", "pane(1)", "Progress", "train.pane-2", "Progress on and off", show=False),
+        key("3", "pane(2)", "Newest step", "train.pane-3", "Newest step on and off", show=False),
+        key("4", "pane(3)", "Events", "train.pane-4", "Events on and off", show=False),
+        key("S", "stop", "Stop run", "train.stop", "Stop the run, after a question", show=False),
+        key("escape", "back", "Back", "train.back", "Remove the crosshair, else back to the runs"),
+    ]  # fmt: skip
+
+    def __init__(self, run: Path, overlays: Sequence[Path] = (), images: str = "half") -> None:
+        super().__init__()
+        self.live = LiveRun(run)
+        self.overlays = [LiveRun(path) for path in overlays[:MOST_OVERLAYS]]
+        self.look = Look()
+        self.sft = False
+        self.cursor: int | None = None
+        self._chosen_phase = False
+        self._images = images
+        self._busy = False
+        self._timer: Timer | None = None
+        self._beginning = True
+
+    def compose(self) -> ComposeResult:
+        """Title, charts, and beside or beneath them the other panes."""
+        yield RunTitle(id="title", markup=False)
+        yield Static("", id="problem", markup=False)
+        with Horizontal(id="body"):
+            with Vertical(id="charts"):
+                yield Static("", id="chart-bar", markup=False)
+                yield ChartGrid(id="grid")
+            with Vertical(id="side"):
+                yield Progress(id="progress")
+                yield NewestStep(self._images, id="newest")
+                yield EventLog(id="events")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Begin to follow."""
+        self.query_one("#problem").display = False
+        self.grid.choose(RL_KEYS)
+        self._timer = self.set_interval(POLL_SECONDS, self._poll)
+        self._poll()
+        self.call_after_refresh(self.grid.charts[RL_KEYS[0]].focus)
+
+    def on_unmount(self) -> None:
+        """Let go of all databases."""
+        for live in self.lives:
+            live.close()
+
+    def on_screen_suspend(self) -> None:
+        """Another screen is on top: rest."""
+        if self._timer is not None:
+            self._timer.pause()
+
+    def on_screen_resume(self) -> None:
+        """Back again."""
+        if self._timer is not None:
+            self._timer.resume()
+            self._poll()
+
+    @property
+    def lives(self) -> list[LiveRun]:
+        """The run and those laid over it."""
+        return [self.live, *self.overlays]
+
+    @property
+    def grid(self) -> ChartGrid:
+        """The charts."""
+        return self.query_one(ChartGrid)
+
+    @property
+    def points(self) -> Points:
+        """Where the crosshair can stand."""
+        return points_of(self.live, self.look, self.sft)
+
+    @property
+    def update_index(self) -> int | None:
+        """The update under the crosshair."""
+        updates = self.points.updates
+        return None if self.cursor is None or not updates else updates[self.cursor]
+
+    # -- following
+
+    def _poll(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self._refresh()
+
+    @work(group="follow")
+    async def _refresh(self) -> None:
+        """Read once what is new in all runs; at once again while there is more."""
+        try:
+            more = True
+            while more and self.is_mounted:
+                changes = [await live.refresh() for live in self.lives]
+                more = any(change.restarted or (change.news and change.news.more) for change in changes)
+                with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
+                    await self._take(changes)
+        except StoreError:
+            pass  # closed meanwhile
+        finally:
+            self._busy = False
+
+    async def _take(self, changes: Sequence[Change]) -> None:
+        own = changes[0]
+        if own.restarted:
+            self.cursor = None
+            self.query_one(EventLog).clear()
+            self.query_one(NewestStep).clear()
+        if own.news is not None:
+            self.query_one(EventLog).add(own.news.events, old=self._beginning)
+            self._beginning = self._beginning and own.news.more
+        if own.state or self._progressed(own):
+            self._show_state()
+        if any(change.metrics or change.restarted for change in changes):
+            self._choose_phase()
+            self._draw()
+        if own.step:
+            await self._show_newest()
+
+    def _progressed(self, change: Change) -> bool:
+        return change.metrics or change.step or (change.news is not None and bool(change.news.events))
+
+    def _show_state(self) -> None:
+        view = self.live.view
+        unread = self.query_one(EventLog).unread
+        hidden = unread and not self.query_one(EventLog).display
+        self.query_one(RunTitle).show(self.live, f"{unread} new events (4)" if hidden else "")
+        self.query_one(Progress).show(self.live)
+        problem = self.query_one("#problem", Static)
+        problem.display = bool(view.problem)
+        if view.problem:
+            problem.update(safe_line(view.problem))
+
+    async def _show_newest(self) -> None:
+        pane, step = self.query_one(NewestStep), self.live.view.newest
+        if step is None or not pane.display:
+            return
+        image = None
+        if pane.following and pane.picture.display:
+            image = await self.live.image(step.image_sha256)
+        pane.show(step, image)
+
+    @on(EventLog.UnreadChanged)
+    def _unread_changed(self) -> None:
+        self._show_state()
+
+    # -- drawing
+
+    def _choose_phase(self) -> None:
+        """The charts of the phase the run is in, until the user chooses."""
+        if not self._chosen_phase:
+            series = self.live.series
+            self.sft = "sft/loss" in series and not any(name.startswith("rollout/") for name in series)
+        self._apply_phase()
+
+    def _apply_phase(self) -> None:
+        keys = SFT_KEYS if self.sft else RL_KEYS
+        if self.grid.charts[keys[0]].display or self.grid.alone in keys:
+            self.grid.choose(keys)
+            return
+        self.cursor = None
+        focused = self.focused
+        self.grid.choose(keys)
+        if isinstance(focused, Chart) and not focused.display:
+            self.grid.charts[keys[0]].focus()
+
+    @on(ChartGrid.Shown)
+    def _draw(self) -> None:
+        """All charts in sight, and the line above them."""
+        look, lives = self.look, self.lives
+        points = self.points
+        if self.cursor is not None and self.cursor >= len(points.x):
+            self.cursor = None
+        cursor = None if self.cursor is None else float(points.x[self.cursor])
+        span = span_x(lives, look, self.sft, cursor)
+        for name in self.grid.shown:
+            spec = BY_KEY[name]
+            lines = lines_of(spec, lives, look)
+            self.grid.charts[name].draw(lines, span, cursor, log=look.log and spec.can_log)
+        self._draw_bar()
+
+    def _draw_bar(self) -> None:
+        """The crosshair's place, the legend, the settings, the page."""
+        parts: list[Content | tuple[str, str]] = []
+        if self.cursor is not None:
+            update = self.update_index
+            where = f"{self.points.x[self.cursor]:,.0f} samples" if update is None else f"update {update}"
+            parts += [(f"┃ {where}", "bold"), ("  " if update is None else " ⏎  ", "$foreground-muted")]
+        if self.overlays:
+            room = max(8, (self.grid.size.width - 44) // len(self.lives))
+            for number, live in enumerate(self.lives):
+                colour = self.grid.charts["success"].get_component_styles(f"chart--line-{number}").color
+                parts += [("━ ", colour.hex), safe_line(live.run.name, room), Content("  ")]
+        look, muted = self.look, "$foreground-muted"
+        parts.append((f"x {'samples' if self.sft else AXIS_NAMES[look.axis]}", muted))
+        part = f"{100 * look.zoom:g} %" if self.cursor is not None else f"last {100 * look.zoom:g} %"
+        settings = [(look.smoothing, f"smooth {look.smoothing:g}"), (look.log, "log"), (look.zoom < 1, part)]
+        parts += [(f" · {text}", muted) for chosen, text in settings if chosen]
+        if self.grid.pages > 1:
+            parts.append((f" · page {self.grid.page + 1}/{self.grid.pages}", muted))
+        self.query_one("#chart-bar", Static).update(Content.assemble(*parts))
+
+    @on(Chart.Moved)
+    def _move_cursor(self, event: Chart.Moved) -> None:
+        points = self.points
+        count = len(points.x)
+        if not count:
+            return
+        if event.x is not None:
+            place = points.nearest(event.x)
+        else:
+            start = self.cursor if self.cursor is not None else count - 1 if event.steps < 0 else 0
+            begun = self.cursor is not None or abs(event.steps) > 1
+            place = min(max(0, start + event.steps), count - 1) if begun else count - 1
+        if place is not None and place != self.cursor:
+            self.cursor = place
+            self._cursor_moved(points)
+
+    def _cursor_moved(self, points: Points) -> None:
+        if self.look.zoom < 1:
+            self._draw()
+            return
+        cursor = None if self.cursor is None else float(points.x[self.cursor])
+        for name in self.grid.shown:
+            self.grid.charts[name].move_cursor(cursor)
+        self._draw_bar()
+
+    # -- actions
+
+    @on(Chart.Chosen)
+    def _open_update(self) -> None:
+        updates = self.points.updates
+        if not updates:
+            self.notify("The supervised start has no episodes.", severity="warning")
+            return
+        chosen = self.update_index or updates[-1]
+        open_episodes(self.app, self.live.run, (chosen, chosen))
+
+    def action_episodes(self) -> None:
+        """Episodes of the update under the crosshair, else all."""
+        chosen = self.update_index
+        open_episodes(self.app, self.live.run, None if chosen is None else (chosen, chosen))
+
+    def action_replay(self) -> None:
+        """Replay the episode of the step shown."""
+        step = self.query_one(NewestStep).step
+        if step is None:
+            self.notify("There is no step yet.", severity="warning")
+            return
+        open_replay(self.app, self.live.run, step.episode_id)
+
+    def action_compare(self) -> None:
+        """Compare with the first overlaid run; alone, the run's start with its newest checkpoint."""
+        open_compare(self.app, self.live.run, self.overlays[0].run if self.overlays else self.live.run)
+
+    @work
+    async def action_overlay(self) -> None:
+        """Choose the runs laid over this one."""
+        try:
+            runs = await self.live.source.call(Catalogue().scan)
+        except StoreError:
+            return
+        others = [run for run in runs if run.path != self.live.run.resolve()]
+        chosen = await self.app.push_screen_wait(PickRunsScreen(others, [live.run for live in self.overlays]))
+        if chosen is not None:
+            self.overlay(chosen)
+
+    def overlay(self, runs: Iterable[Path]) -> None:
+        """Lay these runs over the charts, and no others."""
+        wanted = list(runs)
+        if len(wanted) > MOST_OVERLAYS:
+            self.notify(f"Only the first {MOST_OVERLAYS} runs are shown.", severity="warning")
+            wanted = wanted[:MOST_OVERLAYS]
+        known = {live.run: live for live in self.overlays}
+        for path, live in known.items():
+            if path not in wanted:
+                live.close()
+        self.overlays = [known.get(path) or LiveRun(path) for path in wanted]
+        self._draw()
+        self._poll()
+
+    def action_smooth(self) -> None:
+        """The next smoothing."""
+        self._set(smoothing=_next(SMOOTHINGS, self.look.smoothing))
+
+    def action_axis(self) -> None:
+        """The next horizontal axis."""
+        self._set(axis=_next(AXES, self.look.axis))
+
+    def action_log(self) -> None:
+        """Logarithmic or linear."""
+        self._set(log=not self.look.log)
+
+    def action_zoom(self, steps: int) -> None:
+        """A smaller or larger part of the axis."""
+        place = min(max(0, ZOOMS.index(self.look.zoom) + steps), len(ZOOMS) - 1)
+        self._set(zoom=ZOOMS[place])
+
+    def _set(self, **changes: object) -> None:
+        self.look = replace(self.look, **changes)  # type: ignore[arg-type]
+        self._draw()
+
+    def action_phase(self) -> None:
+        """Between the charts of RL and SFT."""
+        self.sft, self._chosen_phase = not self.sft, True
+        self._apply_phase()
+
+    def action_alone(self) -> None:
+        """One chart alone, or all."""
+        self.grid.toggle_alone()
+
+    def action_page(self, pages: int) -> None:
+        """Turn the page of charts."""
+        self.grid.turn(pages)
+
+    def action_step(self, columns: int, rows: int) -> None:
+        """To a neighbouring chart."""
+        self.grid.step(columns, rows)
+
+    def action_follow(self) -> None:
+        """Follow again."""
+        self.query_one(EventLog).follow()
+        newest = self.query_one(NewestStep)
+        newest.follow()
+        self.run_worker(self._show_newest(), group="newest")
+
+    def action_pane(self, number: int) -> None:
+        """Show or hide a pane. The last one stays."""
+        panes = {name: self.query_one(f"#{name}") for name in PANES}
+        chosen = panes[PANES[number]]
+        if chosen.display and sum(pane.display for pane in panes.values()) == 1:
+            return
+        chosen.display = not chosen.display
+        self.query_one("#side").display = any(panes[name].display for name in PANES[1:])
+        if chosen.display and isinstance(chosen, EventLog):
+            chosen.seen()
+        elif chosen.display and isinstance(chosen, NewestStep):
+            self.run_worker(self._show_newest(), group="newest")
+        self._show_state()
+
+    def action_stop(self) -> None:
+        """Ask, then stop the run."""
+        stop_run(self.app, self.live.run)
+
+    def action_back(self) -> None:
+        """Remove the crosshair, else leave."""
+        if self.cursor is not None:
+            self.cursor = None
+            self._draw()
+        elif self.grid.alone:
+            self.grid.toggle_alone()
+        elif len(self.app.screen_stack) > 1:
+            self.dismiss()
+
+
+def _next(choices: Sequence[T], present: T) -> T:
+    return choices[(choices.index(present) + 1) % len(choices)]

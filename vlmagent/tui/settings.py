@@ -1,0 +1,33 @@
+"""What the dashboard remembers between sessions: the theme."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from vlmagent import paths
+
+
+def _file() -> Path:
+    return paths.cache_dir() / "dashboard.json"
+
+
+def load_theme() -> str | None:
+    """The theme chosen last, None without a (readable) choice."""
+    try:
+        theme = json.loads(_file().read_text(encoding="utf-8"))["theme"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return theme if isinstance(theme, str) else None
+
+
+def save_theme(theme: str) -> None:
+    """Remember the theme; where that is not possible, it is forgotten."""
+    file = _file()
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"theme": theme}) + "\n", encoding="utf-8")
+        temporary.replace(file)

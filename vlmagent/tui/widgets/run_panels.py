@@ -1,0 +1,186 @@
+"""What a run is and how far it is: its title line and its progress.
+
+Deliberately reads nothing: both draw a ``LiveRun``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from textual.content import Content
+from textual.widgets import Static
+
+from vlmagent.tui.live import LiveRun
+from vlmagent.tui.states import LIVE, state_colour, state_content
+from vlmagent.tui.text import safe, safe_line
+from vlmagent.words import duration, number, percent
+
+_ORDER = (("loading", "load"), ("sft", "SFT"), ("rl", "RL"))
+
+
+class RunTitle(Static):
+    """One line: name, state, task, model, age; the colours of overlaid runs."""
+
+    DEFAULT_CSS = """
+    RunTitle { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
+    """
+
+    def show(self, live: LiveRun, note: str = "") -> None:
+        """Draw the run; ``note`` stands at the end."""
+        row = live.view.row
+        parts: list[Content | tuple[str, str]] = [
+            (safe(live.run.name, 60, lines=False), "bold"),
+            Content("  "),
+        ]
+        parts.append(state_content(live.view.state))
+        if row is not None:
+            parts.append(
+                (
+                    f"  {safe(row.task, 30, lines=False)} · {safe(_model(row.model), 30, lines=False)}",
+                    "$foreground-muted",
+                )
+            )
+            parts.append((f" · seed {row.seed}", "$foreground-muted"))
+        if note:
+            parts.append((f"   {note}", "$warning"))
+        self.update(Content.assemble(*parts))
+
+
+class Progress(Static):
+    """How far the run is: several lines, or one where there is no room."""
+
+    DEFAULT_CSS = """
+    Progress { border: round $foreground 20%; border-title-color: $text-muted; padding: 0 1; height: auto; }
+    """
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("", id=id, markup=False)
+        self.border_title = "progress"
+        self._live: LiveRun | None = None
+
+    def show(self, live: LiveRun) -> None:
+        """Draw the run's progress."""
+        self._live = live
+        self._draw()
+
+    def on_resize(self) -> None:
+        """The bar's length depends on the width."""
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._live is None or not self.size.width:
+            return
+        compact = not self.styles.border_top[0]
+        self.update(
+            compact_progress(self._live, self.size.width)
+            if compact
+            else full_progress(self._live, self.size.width)
+        )
+
+
+def full_progress(live: LiveRun, width: int) -> Content:
+    """Phases, bar, counts, time left, speed, recent success."""
+    view = live.view
+    rate, episodes = view.recent
+    lines = [
+        _phases(live),
+        Content.assemble(bar(view.fraction, max(8, width - 6), view.state), f"{100 * view.fraction:4.0f} %"),
+        Content(_counts(live)),
+        Content.assemble(*_times(live)),
+    ]
+    if episodes:
+        success = (f"{percent(rate)}", "bold $success")
+        lines.append(
+            Content.assemble(
+                ("success ", "$foreground-muted"), success, (f" of the last {episodes} episodes", "$foreground-muted")
+            )
+        )
+    if view.row is not None and view.row.error:
+        lines.append(safe_line(view.row.error, 400, style="$error"))
+    return Content("\n").join(lines)
+
+
+def compact_progress(live: LiveRun, width: int) -> Content:
+    """The same on one line."""
+    view = live.view
+    if view.row is not None and view.row.error:
+        return safe_line(view.row.error, width, style="$error")
+    left = view.seconds_left
+    parts = [_counts(live, short=width < 100)]
+    if view.state == "running" and not math.isnan(left):
+        parts.append(f"{duration(left)} left")
+    if view.recent[1]:
+        parts.append(f"success {percent(view.recent[0])}")
+    text = " · ".join(parts)
+    room = max(8, min(40, width - len(text) - 8))
+    return Content.assemble(
+        bar(view.fraction, room, view.state), f"{100 * view.fraction:4.0f} %  ", (text, "$foreground-muted")
+    )
+
+
+def bar(fraction: float, width: int, state: str) -> Content:
+    """A bar of ``width`` cells, drawn in halves."""
+    halves = round(fraction * 2 * width)
+    full, half = divmod(halves, 2)
+    done = "━" * full + ("╸" if half else "")
+    colour = f"${state_colour(state)}" if state != "running" else "$primary"
+    return Content.assemble((done, colour), ("━" * (width - len(done)), "$foreground 20%"))
+
+
+def _phases(live: LiveRun) -> Content:
+    view = live.view
+    names = [name for name, _ in _ORDER]
+    present = names.index(view.phase) if view.phase in names else -1
+    over = view.state not in LIVE
+    parts: list[Content | tuple[str, str]] = []
+    for index, (name, word) in enumerate(_ORDER):
+        if name == "sft" and not view.goal.sft_samples:
+            continue
+        text = f"{word} {_updates(live)}" if name == "rl" else word
+        style = (
+            "$success"
+            if index < present
+            else "bold $primary"
+            if index == present and not over
+            else "$foreground-muted"
+        )
+        parts += [(" › " if parts else "", "$foreground-muted"), (text, style)]
+    return Content.assemble(*parts)
+
+
+def _updates(live: LiveRun) -> str:
+    done = max(
+        (series.updates[-1] for name, series in live.series.items() if name.startswith("ppo/")), default=0
+    )
+    total = live.view.goal.updates
+    return f"update {done}/{total}" if total else f"update {done}" if done else ""
+
+
+def _counts(live: LiveRun, short: bool = False) -> str:
+    done, total = live.view.counts
+    unit = "samples" if live.view.phase == "sft" else "steps" if short else "env steps"
+    return f"{done:,}/{total:,} {unit}" if total else f"{done:,} {unit}"
+
+
+def _times(live: LiveRun) -> list[Content | tuple[str, str]]:
+    view = live.view
+    parts: list[Content | tuple[str, str]] = []
+    left = view.seconds_left
+    if view.state == "running" and not math.isnan(left):
+        parts += [(duration(left), "bold"), (" left · ", "$foreground-muted")]
+    if view.row is not None:
+        end = view.row.finished_at or (time.time() if view.state in LIVE else view.row.heartbeat_at)
+        start = live.info.started if live.info and view.state in LIVE else view.row.created_at
+        parts.append(
+            (f"{duration(end - start)} {'so far' if view.state in LIVE else 'in all'}", "$foreground-muted")
+        )
+    speed = view.metric("rollout/env_steps_per_second")
+    if not math.isnan(speed):
+        parts.append((f" · {number(speed)} steps/s", "$foreground-muted"))
+    return parts
+
+
+def _model(name: str) -> str:
+    """A model's name; the last part of a path."""
+    return name.rstrip("/").rsplit("/", 1)[-1]

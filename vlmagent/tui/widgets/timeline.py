@@ -1,0 +1,114 @@
+"""One line that shows where a replay stands and what each step earned; a click seeks.
+
+Deliberately knows nothing of episodes: it is handed marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from vlmagent.tui.playback import Playback
+
+WIDEST_STEP = 8
+
+
+def mark_of(reward: float | None) -> str:
+    """``good``, ``bad`` or ``plain`` for a step's reward; None for a step that is not there."""
+    return "plain" if not reward else "good" if reward > 0 else "bad"
+
+
+class Timeline(Widget):
+    """Play state, speed, one bar a step, and the position in numbers."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "timeline--good", "timeline--bad", "timeline--plain", "timeline--here", "timeline--words",
+    }  # fmt: skip
+    DEFAULT_CSS = """
+    Timeline {
+        height: 1; width: 1fr; padding: 0 1; background: $panel;
+        & > .timeline--good { color: $success; }
+        & > .timeline--bad { color: $error; }
+        & > .timeline--plain { color: $foreground 35%; }
+        & > .timeline--here { color: $foreground; text-style: bold; }
+        & > .timeline--words { color: $text-muted; }
+    }
+    """
+
+    @dataclass
+    class Seek(Message):
+        """The user points at a step."""
+
+        step: int
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._marks: tuple[str, ...] = ()
+        self._state = (0, False, 1.0)
+        self._bar = (0, 0)  # first cell and number of cells of the bar
+
+    def show(self, marks: Sequence[str], playback: Playback) -> None:
+        """Show a position.
+
+        Args:
+            marks: what each step earned, see ``mark_of``.
+        """
+        wanted = (tuple(marks), (playback.at, playback.playing, playback.speed))
+        if wanted != (self._marks, self._state):
+            self._marks, self._state = wanted
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """The line."""
+        at, playing, speed = self._state
+        width, count = self.content_size.width, len(self._marks)
+        words = self.get_component_rich_style("timeline--words")
+        left = f"{'▶' if playing else '⏸'} {f'{speed:g}/s':<7}"
+        right = f" {at + 1 if count else 0}/{count}"
+        room = max(0, width - len(left) - len(right))
+        cells = min(room, count * WIDEST_STEP) if count <= room else room
+        self._bar = (len(left), cells)
+        segments = [Segment(left, self.get_component_rich_style("timeline--here") if playing else words)]
+        for cell in range(cells):
+            first, last = _steps_of(cell, cells, count)
+            here = first <= at < last
+            kind = next((k for k in ("bad", "good") if k in self._marks[first:last]), "plain")
+            style = self.get_component_rich_style(f"timeline--{kind}")
+            if here:
+                style += (
+                    self.get_component_rich_style("timeline--here", partial=True)
+                    if kind == "plain"
+                    else style
+                )
+            gap = count <= cells and cell + 1 < cells and _steps_of(cell + 1, cells, count)[0] != first
+            segments.append(Segment("█" if here else "╾" if gap else "━", style))
+        segments.append(Segment(right, words))
+        return Strip(segments).adjust_cell_length(width, self.rich_style)
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Seek where the mouse was pressed."""
+        self._point(event)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Seek along while the button is held."""
+        if event.button:
+            self._point(event)
+
+    def _point(self, event: events.MouseEvent) -> None:
+        first, cells = self._bar
+        cell = event.x - self.styles.padding.left - first
+        if 0 <= cell < cells:
+            self.post_message(self.Seek(_steps_of(cell, cells, len(self._marks))[0]))
+
+
+def _steps_of(cell: int, cells: int, count: int) -> tuple[int, int]:
+    """The steps [first, last) that a cell of the bar stands for; at least one."""
+    first = cell * count // cells
+    return first, max(first + 1, (cell + 1) * count // cells)

@@ -1,0 +1,462 @@
+"""An output with its tokens coloured by probability, the action marked, every token's numbers at the cursor.
+
+Where it is not known which characters a token wrote, nothing is coloured: the plain output is followed by one bar per
+token. Deliberately knows neither the database nor the tokenizer; ``pieces.py`` cuts outputs.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+from rich.cells import cell_len, get_character_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import Static
+
+from vlmagent.store.rows import TransitionRow
+from vlmagent.tui.pieces import Pieces
+from vlmagent.tui.text import safe
+from vlmagent.words import harmless
+
+SHARES = (0.95, 0.8, 0.5, 0.2, 0.05)
+"""Probabilities where the colour changes: level 0 from 95 % up, level 5 below 5 %."""
+BARS = "▁▂▃▄▅▆▇█"
+BAR_NATS = 5.0
+NEWLINE = "↵"
+_WORDS = re.compile(r"\S+[^\S\n]*|[^\S\n]+|\n")
+
+
+def level(logprob: float) -> int:
+    """The colour of a token, 0 (certain) to 5; NaN counts as certain, it cannot be coloured."""
+    probability = math.exp(min(logprob, 0.0)) if not math.isnan(logprob) else 1.0
+    return sum(probability < share for share in SHARES)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Neighbouring characters of one token on a line; ``token`` is -1 for what belongs to none."""
+
+    token: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """An output as lines.
+
+    Attributes:
+        lines: what each line shows.
+        first: for each token the line on which it begins.
+    """
+
+    lines: tuple[tuple[Span, ...], ...]
+    first: tuple[int, ...]
+
+
+def lay_out(texts: Sequence[str], names: dict[int, str], width: int) -> Layout:
+    """Wrap tokens at white space into lines of at most ``width`` cells.
+
+    Args:
+        texts: what each token wrote.
+        names: shown in place of an empty token.
+    """
+    shown = [_shown(text, names.get(k)) for k, text in enumerate(texts)]
+    ends: list[int] = []
+    total = 0
+    for text in shown:
+        total += len(text)
+        ends.append(total)
+    whole = "".join(shown)
+    lines: list[tuple[Span, ...]] = []
+    first = [-1] * len(texts)
+    for start, end in wrap(whole, max(width, 2)):
+        spans = []
+        at = start
+        while at < end:
+            token = bisect_right(ends, at)
+            until = min(ends[token], end)
+            if first[token] < 0:
+                first[token] = len(lines)
+            spans.append(Span(token, whole[at:until].replace("\n", NEWLINE)))
+            at = until
+        lines.append(tuple(spans))
+    line = 0
+    for token, found in enumerate(first):  # a token that shows nothing stands where the one before it does
+        line = first[token] = found if found >= 0 else line
+    return Layout(tuple(lines), tuple(first))
+
+
+def _shown(text: str, name: str | None) -> str:
+    return harmless(text, lines=True) if text or name is None else f"‹{harmless(name)}›"
+
+
+def wrap(text: str, width: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of each line of ``text`` in ``width`` >= 2 cells; the line feed belongs to its line."""
+    start = used = at = 0
+    for match in _WORDS.finditer(text):
+        word, at = match.group(), match.start()
+        if word == "\n":
+            yield start, at + 1
+            start, used = at + 1, 0
+            continue
+        size = cell_len(word.rstrip())
+        if used and used + size > width:
+            yield start, at
+            start, used = at, 0
+        for end, taken in _pieces_of(word, width):
+            if taken is None:
+                yield start, at + end
+                start, used = at + end, 0
+            else:
+                used += taken
+        if used > width:
+            used = width
+    if start < len(text):
+        yield start, len(text)
+
+
+def _pieces_of(word: str, width: int) -> Iterator[tuple[int, int | None]]:
+    """Where a word longer than a line breaks: (offset, None) at each break, then (offset, cells of the rest)."""
+    if cell_len(word.rstrip()) <= width:
+        yield len(word), cell_len(word)
+        return
+    if word.isascii():
+        full = (len(word.rstrip()) - 1) // width * width
+        for end in range(width, full + 1, width):
+            yield end, None
+        yield len(word), len(word) - full
+        return
+    used = 0
+    for at, character in enumerate(word):
+        size = get_character_cell_size(character)
+        if used + size > width:
+            yield at, None
+            used = 0
+        used += size
+    yield len(word), used
+
+
+@lru_cache(maxsize=256)
+def cut(text: str, width: int) -> str:
+    """``text`` in at most ``width`` cells."""
+    if cell_len(text) <= width:
+        return text
+    used = 0
+    for at, character in enumerate(text):
+        used += get_character_cell_size(character)
+        if used > width - 1:
+            return text[:at] + "…"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is shown: an output with its tokens' numbers, all of length L; see ``TransitionRow``."""
+
+    text: str
+    ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    action_start: int = 0
+    pieces: Pieces | None = None
+
+    @classmethod
+    def of(cls, row: TransitionRow, pieces: Pieces | None) -> Output:
+        """From a row of the store. Rows of agents without tokens have none."""
+        if row.token_ids is None or row.token_logprobs is None:
+            return cls(row.output)
+        ids, logprobs = row.token_ids.tolist(), row.token_logprobs.tolist()
+        start = len(ids) if row.action_start is None else row.action_start
+        return cls(row.output, tuple(ids), tuple(logprobs[: len(ids)]), start, pieces)
+
+
+class TokenText(ScrollView, can_focus=False):
+    """The coloured text itself; scrolls up and down."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        *(f"tokens--level-{n}" for n in range(6)),
+        "tokens--action",
+        "tokens--cursor",
+        "tokens--faint",
+    }
+    DEFAULT_CSS = """
+    TokenText {
+        height: 1fr; width: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; background: transparent;
+        & > .tokens--level-0 { background: transparent; }
+        & > .tokens--level-1 { background: $warning 18%; }
+        & > .tokens--level-2 { background: $warning 38%; }
+        & > .tokens--level-3 { background: $warning 65%; color: $text; }
+        & > .tokens--level-4 { background: $error 65%; color: $text; }
+        & > .tokens--level-5 { background: $error; color: $text; }
+        & > .tokens--action { text-style: bold underline; }
+        & > .tokens--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
+        & > .tokens--faint { color: $text-muted; }
+    }
+    """
+
+    cursor: reactive[int] = reactive(-1, layout=False)
+
+    @dataclass
+    class Pointed(Message):
+        """The mouse points at a token."""
+
+        token: int
+        clicked: bool
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.output = Output("")
+        self._layout = Layout((), ())
+        self._styles: dict[tuple[int, bool, bool], Style] = {}
+
+    def show(self, output: Output) -> None:
+        """Show another output, from its beginning."""
+        if output == self.output:
+            return
+        self.output = output
+        self.set_reactive(TokenText.cursor, -1)
+        self._arrange()
+        self.scroll_to(y=0, animate=False)
+
+    def on_resize(self) -> None:
+        """Wrap anew."""
+        self._arrange()
+
+    def notify_style_update(self) -> None:
+        """The theme changed."""
+        super().notify_style_update()
+        self._styles.clear()
+
+    def watch_cursor(self, token: int) -> None:
+        """Keep the token at the cursor in sight."""
+        if 0 <= token < len(self._layout.first):
+            self.scroll_to_region(Region(0, self._layout.first[token], 1, 1), animate=False, x_axis=False)
+        self.refresh()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Tell which token the mouse is over."""
+        token = self._token_at(event.x, event.y)
+        if token >= 0:
+            self.post_message(self.Pointed(token, clicked=False))
+
+    def on_click(self, event: events.Click) -> None:
+        """Tell which token was clicked."""
+        token = self._token_at(event.x, event.y)
+        if token >= 0:
+            self.post_message(self.Pointed(token, clicked=True))
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the text on screen."""
+        width = self.size.width
+        row = y + round(self.scroll_y)
+        if row >= len(self._layout.lines):
+            return Strip.blank(width, self.rich_style)
+        segments = [Segment(span.text, self._style(span.token)) for span in self._layout.lines[row]]
+        return Strip(segments).adjust_cell_length(width, self.rich_style)
+
+    def _arrange(self) -> None:
+        width = self.scrollable_content_region.width
+        if not width:
+            return
+        layout = self._lay_out(width)
+        if len(layout.lines) > self.size.height and not self.show_vertical_scrollbar:
+            layout = self._lay_out(width - self.styles.scrollbar_size_vertical)
+        self._layout = layout
+        self.virtual_size = Size(width, len(layout.lines))
+        self.refresh()
+
+    def _lay_out(self, width: int) -> Layout:
+        output = self.output
+        if output.pieces is not None:
+            return lay_out(output.pieces.texts, output.pieces.names, width)
+        plain = lay_out([output.text], {}, width) if output.text else Layout((), ())
+        lines = [tuple(Span(-1, span.text) for span in line) for line in plain.lines]
+        if not output.ids:
+            return Layout(tuple(lines), ())
+        lines += [(), (Span(-2, cut(f"{len(output.ids)} tokens, no tokenizer to tell their text:", width)),)]
+        first = []
+        for start in range(0, len(output.ids), width):
+            bars = [Span(k, _bar(lp)) for k, lp in enumerate(output.logprobs[start : start + width], start)]
+            first += [len(lines)] * len(bars)
+            lines.append(tuple(bars))
+        return Layout(tuple(lines), tuple(first))
+
+    def _style(self, token: int) -> Style:
+        if token < 0:
+            return self._component("tokens--faint") if token == -2 else self.rich_style
+        key = (level(self.output.logprobs[token]), token >= self.output.action_start, token == self.cursor)
+        style = self._styles.get(key)
+        if style is None:
+            style = self._component(f"tokens--level-{key[0]}")
+            if key[1]:
+                style += self.get_component_rich_style("tokens--action", partial=True)
+            if key[2]:
+                style += self._component("tokens--cursor")
+            self._styles[key] = style
+        return style
+
+    def _component(self, name: str) -> Style:
+        return self.get_component_rich_style(name)
+
+    def _token_at(self, x: int, y: int) -> int:
+        """The token shown at a place on the widget; -1 where there is none."""
+        row, left = y + round(self.scroll_y), 0
+        if 0 <= row < len(self._layout.lines):
+            for span in self._layout.lines[row]:
+                left += cell_len(span.text)
+                if x < left:
+                    return max(span.token, -1)
+        return -1
+
+
+def _bar(logprob: float) -> str:
+    """A block as high as the token was surprising; full from ``BAR_NATS`` on."""
+    share = 0.0 if math.isnan(logprob) else min(-logprob / BAR_NATS, 1.0)
+    return BARS[round(max(share, 0.0) * (len(BARS) - 1))]
+
+
+class Tokens(Vertical):
+    """An output in colours, with a line about the token at the cursor and a legend in its border."""
+
+    DEFAULT_CSS = """
+    Tokens {
+        border: round $panel-lighten-2; border-title-color: $text-muted; border-subtitle-color: $text-muted;
+        padding: 0 1; height: 1fr; width: 1fr;
+        & > #token-facts { height: 1; width: 1fr; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
+    }
+    """
+
+    @dataclass
+    class Highlighted(Message):
+        """The cursor moved to a token."""
+
+        token: int
+
+    def __init__(self, title: str = "output", *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._title = title
+        self._text = TokenText()
+        self._facts = Static(id="token-facts")
+
+    def compose(self) -> ComposeResult:
+        """The text above, facts below."""
+        yield self._text
+        yield self._facts
+
+    def on_mount(self) -> None:
+        """Empty until ``show``."""
+        self.border_title = self._title
+
+    @property
+    def output(self) -> Output:
+        """What is shown."""
+        return self._text.output
+
+    @property
+    def cursor(self) -> int:
+        """Index of the token at the cursor; -1 without one."""
+        return self._text.cursor
+
+    def show(self, row: TransitionRow | None, pieces: Pieces | None = None) -> None:
+        """Show another output, or none."""
+        output = Output("") if row is None else Output.of(row, pieces)
+        self._text.show(output)
+        self.border_title = self._headline(output) if row is not None else self._title
+        self.border_subtitle = legend() if output.ids else ""
+        self._facts.update("" if self.cursor < 0 else facts(output, self.cursor))
+
+    def move(self, by: int) -> None:
+        """Move the cursor by some tokens; from nowhere to the first or the last."""
+        count = len(self.output.ids)
+        start = self.cursor if self.cursor >= 0 else (-1 if by > 0 else count)
+        self.move_to(min(max(start + by, 0), count - 1))
+
+    def move_to(self, token: int) -> None:
+        """Put the cursor on a token; -1 takes it away."""
+        if not -1 <= token < len(self.output.ids):
+            return
+        self._text.cursor = token
+        self._facts.update("" if token < 0 else facts(self.output, token))
+        self.post_message(self.Highlighted(token))
+
+    def move_to_worst(self) -> None:
+        """Put the cursor on the least probable token."""
+        known = [(lp, k) for k, lp in enumerate(self.output.logprobs) if not math.isnan(lp)]
+        if known:
+            self.move_to(min(known)[1])
+
+    def scroll_text(self, lines: int) -> None:
+        """Scroll the text up or down."""
+        self._text.scroll_relative(y=lines, animate=False)
+
+    def on_token_text_pointed(self, event: TokenText.Pointed) -> None:
+        """The mouse shows a token's facts; a click leaves the cursor there."""
+        event.stop()
+        if event.clicked:
+            self.move_to(event.token)
+        elif self.cursor < 0:
+            self._facts.update(facts(self.output, event.token))
+
+    def _headline(self, output: Output) -> str:
+        count = len(output.ids)
+        if not count:
+            return f"{self._title} · no tokens"
+        action = count - output.action_start
+        return (
+            f"{self._title} · {count} tokens, {action} of them the action"
+            if action
+            else (f"{self._title} · {count} tokens, no action key")
+        )
+
+
+def legend() -> Content:
+    """What the colours mean."""
+    words = ("≥95%", "80", "50", "20", "5", "<5%")
+    shades = ("", "$warning 18%", "$warning 38%", "$warning 65%", "$error 65%", "$error")
+    parts: list[str | Content] = ["p "]
+    for word, shade in zip(words, shades, strict=True):
+        parts.append(Content.styled(f" {word} ", f"$text on {shade}" if shade else ""))
+    return Content.assemble(*parts, " ", Content.styled("action", "bold underline"))
+
+
+def facts(output: Output, token: int) -> Content:
+    """One line about a token."""
+    logprob = output.logprobs[token]
+    part = "action" if token >= output.action_start else "thought"
+    shares = f"p {probability(logprob)}   log p {logprob:.3f}"
+    text = (
+        f"{token + 1}/{len(output.ids)}  {_quoted(output, token)}  {shares}   id {output.ids[token]}   {part}"
+    )
+    return Content(text)
+
+
+def _quoted(output: Output, token: int) -> str:
+    pieces = output.pieces
+    if pieces is None:
+        return "text unknown"
+    if pieces.texts[token]:
+        return f"“{safe(pieces.texts[token].replace(chr(10), NEWLINE), 30, lines=False)}”"
+    name = pieces.names.get(token)
+    return "part of a character" if name is None else f"‹{safe(name, 30, lines=False)}›"
+
+
+def probability(logprob: float) -> str:
+    """A log-prob as a percentage."""
+    share = 100 * math.exp(min(logprob, 0.0)) if not math.isnan(logprob) else math.nan
+    if math.isnan(share):
+        return "unknown"
+    return f"{share:.1f} %" if share >= 0.1 else f"{share:.2g} %"
