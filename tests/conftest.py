@@ -20,6 +20,7 @@ SMALL = {
             "vision_heads": 2,
         },
         "value_head": [16],
+        "threads": 1,
     },
     "sft": {"samples": 64, "batch_size": 16, "lr": 2e-3},
     "rollout": {"num_envs": 4, "max_new_tokens": 24, "temperature": 0.7},

@@ -230,7 +230,8 @@ def start_daemon(run: Path, command: Sequence[str] | None = None) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             close_fds=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # waiting threads must not spin: two runs on the same cores would each slow down tenfold
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"},
         )
     _children.append(process)
     _await_start(run, process, offset)

@@ -53,7 +53,7 @@ class SftInterruptedError(Exception):
 
 def solver_samples(task: Task, seed: int) -> Iterator[SftSample]:
     """Endless samples from the expert's own episodes, one per state it meets."""
-    env = task.make_env()
+    env = task.make_sft_env()
     episode = 0
     try:
         while True:
@@ -118,7 +118,7 @@ def sft_policy(
     if (folder / CURVE).is_file():
         for point in json.loads((folder / CURVE).read_text()):
             on_progress(SftProgress(**point))
-        return load_policy(folder, config.model.value_head), True
+        return load_policy(folder, config.model.value_head, config.seed), True
     policy = build_policy(config.model, texts, config.seed)
     curve = train_sft(policy, config, task, on_progress, should_stop)
     _store_in_cache(policy, curve, folder)

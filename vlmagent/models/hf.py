@@ -40,10 +40,10 @@ def build_policy(config: ModelConfig, texts: Iterable[str], seed: int) -> Policy
     """
     quiet()
     if config.name != "tiny":
-        return load_policy(Path(config.name), config.value_head)
+        return load_policy(Path(config.name), config.value_head, seed)
     tokenizer = tiny.build_tokenizer(texts, config.tiny.vocab_size)
     backbone = tiny.build_model(config.tiny, tokenizer, seed)
-    return Policy(backbone, tiny.build_processor(config.tiny, tokenizer), config.value_head).eval()
+    return Policy(backbone, tiny.build_processor(config.tiny, tokenizer), config.value_head, seed).eval()
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -55,7 +55,7 @@ def save_policy(policy: Policy, folder: Path) -> None:
     (folder / VALUE_HEAD_CONFIG).write_text(json.dumps({"hidden": hidden}))
 
 
-def load_policy(folder: Path, value_hidden: tuple[int, ...] = (1024, 512)) -> Policy:
+def load_policy(folder: Path, value_hidden: tuple[int, ...] = (1024, 512), seed: int = 0) -> Policy:
     """The policy in a folder; a plain Hugging Face checkpoint gets a fresh value head of ``value_hidden`` widths.
 
     Raises:
@@ -76,7 +76,7 @@ def load_policy(folder: Path, value_hidden: tuple[int, ...] = (1024, 512)) -> Po
     head_config = folder / VALUE_HEAD_CONFIG
     saved = (folder / VALUE_HEAD).is_file() and head_config.is_file()
     hidden = tuple(json.loads(head_config.read_text())["hidden"]) if saved else value_hidden
-    policy = Policy(backbone, processor, hidden)
+    policy = Policy(backbone, processor, hidden, seed)
     if saved:
         policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
     return policy.eval()

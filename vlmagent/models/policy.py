@@ -56,12 +56,14 @@ class SampledOutput:
 class Policy(nn.Module):
     """A LLaVA-style backbone and a value head on the last prompt token's last hidden state."""
 
-    def __init__(self, backbone: Any, processor: Any, value_hidden: Sequence[int]) -> None:
+    def __init__(self, backbone: Any, processor: Any, value_hidden: Sequence[int], seed: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self.value_head = ValueHead(backbone.config.get_text_config().hidden_size, value_hidden)
+        with torch.random.fork_rng(devices=[]):  # the critic's fresh weights depend on the seed alone
+            torch.manual_seed(seed)
+            self.value_head = ValueHead(backbone.config.get_text_config().hidden_size, value_hidden)
         self.eos_id = int(self.tokenizer.eos_token_id)
         self.pad_id = int(self.tokenizer.pad_token_id)
         self.banned = banned_tokens(self.tokenizer, backbone.config)

@@ -40,6 +40,9 @@ class Task(Protocol):
     def make_env(self) -> gym.Env[ImageArray, EnvAction]:
         """A new environment whose observation is an RGB picture and whose ``info`` is the true state."""
 
+    def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
+        """The environment that supervised samples come from; ``make_env`` unless the paper says otherwise."""
+
     def observe(self, image: ImageArray, state: State) -> Observation:
         """What an agent may know of the state: picture, state text and legal actions."""
 

@@ -54,6 +54,10 @@ class BlackjackTask:
         vlmagent_envs.register_envs()
         return gym.make(self.env_id, natural=self.natural, rules=self.rule_set, disable_env_checker=True)
 
+    def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
+        """The environment of supervised samples: the same as for training."""
+        return self.make_env()
+
     def observe(self, image: ImageArray, state: State) -> Observation:
         """The picture alone: no part of the prompt depends on the state."""
         return Observation(image, None, ACTIONS)

@@ -56,6 +56,10 @@ class PointsTask:
         """A new environment; pictures are uint8 (300, 300, 3)."""
         return self._make(self.env_options)
 
+    def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
+        """The environment of supervised samples: the same as for training."""
+        return self.make_env()
+
     def _make(self, options: Mapping[str, Any]) -> gym.Env[ImageArray, EnvAction]:
         vlmagent_envs.register_envs()
         return gym.make(self.env_id, rules=self.rule_set, disable_env_checker=True, **options)

@@ -129,7 +129,7 @@ def _signature(folder: Path) -> _Signature:
     for name in (paths.DATABASE, f"{paths.DATABASE}-wal", paths.DAEMON):
         try:
             status = (folder / name).stat()
-            found.append((status.st_mtime_ns, status.st_size))
+            found.append((status.st_mtime_ns, status.st_size) if status.st_size else (0, 0))  # readers make empty ones
         except OSError:
             found.append((0, 0))
     return tuple(found)

@@ -18,7 +18,7 @@ from vlmagent.tui.widgets.raster import Floats, Span, smooth
 AXES = ("steps", "updates", "time")
 AXIS_NAMES = {"steps": "env steps", "updates": "updates", "time": "minutes"}
 SMOOTHINGS = (0.0, 0.6, 0.9)
-MOST_POINTS = 2000
+MOST_POINTS = 300
 ZOOMS = (1.0, 0.5, 0.25, 0.1, 0.05)
 
 
@@ -96,15 +96,17 @@ def span_x(lives: Sequence[LiveRun], look: Look, sft: bool, cursor: float | None
 
 
 def thin(x: Floats, y: Floats, most: int) -> tuple[Floats, Floats]:
-    """At most ``most`` points: means of equally many neighbours."""
+    """At most ``most`` points: means of equally many neighbours; the mean of none known is NaN."""
     if x.size <= most:
         return x, y
     size = -(-x.size // most)
-    whole = x.size // size * size
-    mean_x, mean_y = x[:whole].reshape(-1, size).mean(axis=1), y[:whole].reshape(-1, size).mean(axis=1)
-    if whole == x.size:
-        return mean_x, mean_y
-    return np.append(mean_x, x[whole:].mean()), np.append(mean_y, y[whole:].mean())
+    starts = np.arange(0, x.size, size)
+    known = np.isfinite(y)
+    counts = np.add.reduceat(known, starts, dtype=np.float64)
+    sums = np.add.reduceat(np.where(known, y, 0.0), starts)
+    lengths = np.diff(np.append(starts, x.size))
+    with np.errstate(invalid="ignore"):
+        return np.add.reduceat(x, starts) / lengths, sums / counts
 
 
 def _values(spec: ChartSpec, live: LiveRun, look: Look) -> tuple[Floats, Floats]:
@@ -119,5 +121,5 @@ def _values(spec: ChartSpec, live: LiveRun, look: Look) -> tuple[Floats, Floats]
 def _along(series: Series, live: LiveRun, axis: str) -> Floats:
     x = series.along(axis)
     if axis == "time" and live.view.row is not None:
-        return (x - live.view.row.created_at) / 60
+        return np.maximum(x - live.view.row.created_at, 0.0) / 60
     return x

@@ -7,6 +7,7 @@ model is escaped, and the page may load nothing and run no script but its own.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -56,12 +57,20 @@ class Story:
     about: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_story(reader: StoreReader, episode_id: int, run: Path, checkpoint: str | None = None) -> Story:
-    """Read an episode with its pictures; a damaged or missing picture is left out.
+def read_story(
+    reader: StoreReader,
+    episode_id: int,
+    title: str,
+    splitter: PieceReader | None = None,
+    *,
+    images: bool = True,
+) -> Story:
+    """Read an episode; a damaged or missing picture is left out.
 
     Args:
-        run: the run's folder, for the tokenizer in its checkpoints.
-        checkpoint: whose tokenizer to prefer.
+        title: where it comes from.
+        splitter: cuts outputs into tokens.
+        images: read the pictures too.
 
     Raises:
         StoreError: there is no such episode, or it has no step yet.
@@ -69,18 +78,18 @@ def read_story(reader: StoreReader, episode_id: int, run: Path, checkpoint: str 
     episode, steps = reader.episode(episode_id), reader.transitions(episode_id)
     if episode is None or not steps:
         raise StoreError(f"Episode {episode_id} has no step in {reader.path}.")
-    images: dict[str, ImageArray] = {}
-    for key in {row.image_sha256 for row in steps}:
-        try:
-            images[key] = reader.image(key)
-        except StoreError:
-            continue
-    splitter = PieceReader(run, checkpoint)
-    found = {row.id: splitter.split(row.output, row.token_ids) for row in steps if row.token_ids is not None}
-    pieces = {id_: cut for id_, cut in found.items() if cut is not None}
+    pictures = {}
+    for key in {row.image_sha256 for row in steps} if images else ():
+        with contextlib.suppress(StoreError):
+            pictures[key] = reader.image(key)
+    pieces = {}
+    for row in steps if splitter else ():
+        found = splitter.split(row.output, row.token_ids) if splitter and row.token_ids is not None else None
+        if found is not None:
+            pieces[row.id] = found
     info = reader.run()
     about = {"task": info.task, "model": info.model} if info else {}
-    return Story(run.name, episode, steps, images, pieces, about)
+    return Story(title, episode, steps, pictures, pieces, about)
 
 
 def export_path(run: Path, database: Path, episode_id: int, kind: str) -> Path:

@@ -19,13 +19,13 @@ from vlmagent import launch, paths
 from vlmagent.daemon import DaemonInfo, daemon_info
 from vlmagent.errors import StoreError
 from vlmagent.follow import News, RunView, read_news
-from vlmagent.store.reader import NotReadyError, StoreReader
+from vlmagent.store.reader import NotReadyError
 from vlmagent.store.rows import MetricRow, RunRow
 from vlmagent.tui.source import Source
 from vlmagent.tui.widgets.raster import Floats
 from vlmagent.types import ImageArray
 
-METRICS_AT_ONCE = 4000
+METRICS_AT_ONCE = 8000
 KEPT_IMAGES = 8
 SFT = "sft/"
 
@@ -80,6 +80,11 @@ class Change:
     def metrics(self) -> bool:
         """Whether a metric is new."""
         return self.news is not None and bool(self.news.metrics)
+
+    @property
+    def more(self) -> bool:
+        """Whether there is more to read at once."""
+        return self.news is not None and self.news.more
 
     @property
     def step(self) -> bool:
@@ -171,8 +176,3 @@ def seen_state(state: str, row: RunRow | None) -> str:
         row is not None and row.finished_at is None and time.time() - row.heartbeat_at > launch.STALE_SECONDS
     )
     return "lost" if state == "running" and silent else state
-
-
-def read_success(reader: StoreReader) -> list[MetricRow]:
-    """Success over the updates."""
-    return reader.metric_series("rollout/success")

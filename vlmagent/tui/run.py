@@ -33,9 +33,10 @@ def run_dashboard(run: Path | None, images: str = "auto") -> None:
         UsageError: there is no terminal, or ``images`` is none of these.
     """
     graphics = prepare_graphics(images)
-    if not (sys.__stdin__ and sys.__stdin__.isatty() and sys.__stdout__ and sys.__stdout__.isatty()):
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)  # Textual reads the first and draws on the last
+    if not all(stream is not None and stream.isatty() for stream in streams):
         raise UsageError(
-            "The dashboard needs a terminal. Without one: `vlmagent runs show` prints a run, "
+            "The dashboard needs a terminal for input, output and errors. Without one: `vlmagent runs show` prints a run, "
             "`vlmagent tui --screenshot DIR` writes pictures of the screens."
         )
     VlmAgentApp(run, graphics.mode, notice=graphics.notice).run()

@@ -47,8 +47,9 @@ def columns_for(width: int, names: Sequence[str]) -> list[Column]:
     name_width = min(NAME_MAX, max(NAME_MIN, longest))
     widths = {"mark": 1, "run": name_width, **{name: _WIDTHS[name] for name in ("state", "env steps", "success")}}
     for extra in _EXTRAS:
-        if _total({**widths, extra: _WIDTHS[extra]}) <= width:
-            widths[extra] = _WIDTHS[extra]
+        if _total({**widths, extra: _WIDTHS[extra]}) > width:
+            break
+        widths[extra] = _WIDTHS[extra]
     left = width - _total(widths)
     if left < 0:
         widths["run"] = max(8, name_width + left)

@@ -145,11 +145,12 @@ class RunsScreen(Screen[None]):
             self._busy = False
 
     def _show(self) -> None:
-        if not self._read or not self.table.size.width:
+        width = self.query_one("#runs-list").size.width
+        if not self._read or not width:
             return
         shown = self._ordered([run for run in self.runs.values() if self._passes(run)])
         now, colours = time.time(), self.app.theme_variables
-        columns = columns_for(self.table.size.width, [run.name for run in shown])
+        columns = columns_for(width, [run.name for run in shown])
         self.table.set_columns([(column.title, column.width) for column in columns])
         self.table.show(
             {

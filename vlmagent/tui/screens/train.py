@@ -62,7 +62,7 @@ class TrainScreen(Screen[None]):
         key("s", "smooth", "Smooth", "train.smooth", "Smoothing: off, light, strong"),
         key("z", "alone", "Zoom", "train.zoom", "The focused chart alone, or all charts again"),
         key("right_square_bracket,pagedown", "page(1)", "Page", "train.next-page", "Next page of charts", display="]"),
-        key("left_square_bracket,pageup", "page(-1)", "Page", "train.previous-page", "Previous page of charts", display="[", show=False),
+        key("left_square_bracket,pageup", "page(-1)", "Page back", "train.previous-page", "Previous page of charts", display="[", show=False),
         key("x", "axis", "X axis", "train.axis", "Horizontal axis: env steps, updates, minutes", show=False),
         key("l", "log", "Log", "train.log", "Logarithmic scale where the values allow it", show=False),
         key("plus,equals_sign", "zoom(1)", "Closer", "train.closer", "A smaller part of the axis", show=False, display="+"),
@@ -166,15 +166,16 @@ class TrainScreen(Screen[None]):
             more = True
             while more and self.is_mounted:
                 changes = [await live.refresh() for live in self.lives]
-                more = any(change.restarted or (change.news and change.news.more) for change in changes)
+                more = any(change.restarted or change.more for change in changes)
                 with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
-                    await self._take(changes)
+                    await self._take(changes, more)
         except StoreError:
             pass  # closed meanwhile
         finally:
             self._busy = False
 
-    async def _take(self, changes: Sequence[Change]) -> None:
+    async def _take(self, changes: Sequence[Change], more: bool) -> None:
+        """Show what is new; curves wait for the last part of a long reading."""
         own = changes[0]
         if own.restarted:
             self.cursor = None
@@ -185,7 +186,7 @@ class TrainScreen(Screen[None]):
             self._beginning = self._beginning and own.news.more
         if own.state or self._progressed(own):
             self._show_state()
-        if any(change.metrics or change.restarted for change in changes):
+        if not more and any(change.metrics or change.restarted for change in changes):
             self._choose_phase()
             self._draw()
         if own.step:

@@ -249,8 +249,7 @@ class Chart(Widget, can_focus=True):
         gutter = max((len(text) for _, text in y_ticks), default=0) + 1
         plot = columns - gutter
         layout = _Layout(plot, plot_rows, gutter, self._x, span, y_ticks)
-        for value in ticks(self._x, max(2, plot // 10)):
-            layout.x_ticks.append((round(float(self._x.place(np.array(value))) * (plot - 1)), short(value)))
+        layout.x_ticks = _x_ticks(self._x, plot)
         return layout
 
     def _y_ticks(self, span: Span, rows: int) -> list[tuple[int, str]]:
@@ -276,14 +275,9 @@ class Chart(Widget, can_focus=True):
             canvas.write(layout.gutter - 1 - len(text), row, text, _TICK)
             canvas.write(layout.gutter - 1, row, "┤", _AXIS)
             canvas.write(layout.gutter, row, "┈" * layout.columns, _RULE)
-        end = -1
         canvas.write(layout.gutter - 1, layout.rows, "└", _AXIS)
         for column, text in layout.x_ticks:
-            start = min(layout.gutter + column - len(text) // 2, layout.gutter + layout.columns - len(text))
-            start = max(start, layout.gutter)
-            if start > end:
-                canvas.write(start, layout.rows, text, _TICK)
-                end = start + len(text) + 1
+            canvas.write(layout.gutter + column, layout.rows, text, _TICK)
 
     def _paint_lines(self, canvas: _Canvas, layout: _Layout) -> None:
         left, cells = layout.gutter, np.zeros((layout.rows, layout.columns), np.uint8)
@@ -291,8 +285,10 @@ class Chart(Widget, can_focus=True):
         first, count = len(self._lines) and self._lines[0].colour, LINE_STYLES
         for line in sorted(self._lines, key=lambda line: (not line.faint, line.colour == first)):
             bits = curve(line.x, self._scaled(line.y), layout.x, layout.y, layout.columns, layout.rows)
-            cells |= bits
-            styles[bits > 0] = _FIRST_LINE + line.colour % count + (count if line.faint else 0)
+            drawn = bits > 0
+            hidden = drawn & (styles >= _FIRST_LINE + count) & (not line.faint)  # faint dots would blur this line
+            cells = np.where(hidden, bits, cells | bits)
+            styles[drawn] = _FIRST_LINE + line.colour % count + (count if line.faint else 0)
         characters = canvas.characters[: layout.rows, left:]
         drawn = cells > 0
         column = self._cursor_column(layout)
@@ -352,6 +348,23 @@ class Chart(Widget, can_focus=True):
         return layout.x.low + (offset.x - layout.gutter) / max(1, layout.columns - 1) * (
             layout.x.high - layout.x.low
         )
+
+
+def _x_ticks(span: Span, columns: int) -> list[tuple[int, str]]:
+    """As many round numbers as fit side by side: where each text begins, and the text."""
+    for most in range(max(2, columns // 5), 0, -1):
+        found, end = [], -2
+        for value in ticks(span, most):
+            text = short(value)
+            middle = round(float(span.place(np.array(value))) * (columns - 1))
+            start = max(0, min(middle - len(text) // 2, columns - len(text)))
+            if start < end + 2:
+                break
+            found.append((start, text))
+            end = start + len(text)
+        else:
+            return found
+    return []
 
 
 def _to_strips(canvas: _Canvas, styles: Sequence[Style]) -> list[Strip]:

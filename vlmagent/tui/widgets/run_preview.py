@@ -14,6 +14,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from vlmagent import paths
 from vlmagent.tui.catalogue import RunSummary
 from vlmagent.tui.metrics import BY_KEY
 from vlmagent.tui.states import LIVE, state_content
@@ -61,8 +62,14 @@ def describe(run: RunSummary, width: int) -> Content:
     if run.env_steps is not None:
         lines.append(_progress(run, width))
     lines.append(Content.styled(_what(run), "$foreground-muted"))
-    lines.append(safe_line(str(run.path), style="$foreground-muted"))
+    lines.append(safe_line(_path(run), style="$foreground-muted"))
     return Content("\n").join(lines)
+
+
+def _path(run: RunSummary) -> str:
+    """Where it lies, as a user would write it."""
+    root = paths.runs_dir()
+    return str(root / run.name if run.path.parent == root.resolve() else run.path)
 
 
 def _progress(run: RunSummary, width: int) -> Content:

@@ -20,14 +20,35 @@ Part = Content | str | tuple[str, str]
 
 
 class StepFacts(Static):
-    """A small table of the step shown."""
+    """A small table of the step shown; its labels shrink with its width."""
 
     DEFAULT_CSS = """
     StepFacts { height: auto; width: 1fr; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__("", id=id, classes=classes, markup=False)
+    def __init__(self, *, brief: bool = False, id: str | None = None) -> None:
+        super().__init__("", id=id, markup=False)
+        self._brief = brief
+        self._shown: tuple[Sequence[TransitionRow], int, float | None] | None = None
+
+    def show(self, steps: Sequence[TransitionRow], at: int, weight: float | None = None) -> None:
+        """Show step ``at``.
+
+        Args:
+            weight: of the thoughts in the sum of log-probs, where it is known.
+        """
+        self._shown = (steps, at, weight)
+        self.update(step_facts(steps, at, None if self._brief else weight, self.content_size.width or WIDE))
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self._shown = None
+        self.update("")
+
+    def on_resize(self) -> None:
+        """Other labels, perhaps."""
+        if self._shown is not None:
+            self.show(*self._shown)
 
 
 def thought_weight(run: RunRow | None) -> float | None:
@@ -38,24 +59,45 @@ def thought_weight(run: RunRow | None) -> float | None:
         return None
 
 
-def step_facts(steps: Sequence[TransitionRow], at: int, weight: float | None = None) -> Content:
-    """Six short lines on step ``at``."""
+WIDE = 40
+_LONG = ("reward", "value", "thoughts", "log p", "return so far", "advantage", "action", "return from here")
+_SHORT = ("reward", "value", "thought", "log p", "so far", "adv.", "action", "return")
+
+
+def step_facts(
+    steps: Sequence[TransitionRow], at: int, weight: float | None = None, width: int = WIDE
+) -> Content:
+    """Step ``at`` as a table of two columns."""
     row = steps[at]
     so_far = sum(step.reward for step in steps[: at + 1])
-    total = "log p" if weight is None else f"log p = {weight:g} × thoughts + action"
-    lines: list[list[Part]] = [
-        action_line(row),
-        _pair("reward", signed(row.reward), "return so far", signed(so_far)),
-        _pair("value", _signed(row.value), "advantage", _signed(row.advantage)),
-        _pair("return from here", _signed(row.return_), "", ""),
-        [_label(total), (_signed(row.logprob), "bold")],
-        _pair("thoughts", _signed(row.thought_logprob), "action", _signed(row.action_logprob)),
+    numbers = (
+        row.reward, row.value, row.thought_logprob, row.logprob,
+        so_far, row.advantage, row.action_logprob, row.return_,
+    )  # fmt: skip
+    names = _LONG if width >= WIDE else _SHORT
+    cells = [
+        (name, "–" if value is None else signed(value)) for name, value in zip(names, numbers, strict=True)
     ]
-    if row.bootstrap_value is not None:
-        lines[3] = _pair(
-            "return from here", _signed(row.return_), "V at the cut", signed(row.bootstrap_value)
+    gap = "   " if width >= WIDE else "  "
+    lines = [Content.assemble(*action_line(row))]
+    for left, right in zip(cells[:4], cells[4:], strict=True):
+        lines.append(
+            Content.assemble(
+                *_cell(*left, max(map(len, names[:4]))), gap, *_cell(*right, max(map(len, names[4:])))
+            )
         )
-    return Content("\n").join(Content.assemble(*line) for line in lines)
+    if weight is not None and row.logprob is not None:
+        lines.append(Content.styled(f"log p = {weight:g} × {names[2]} + action", "$foreground-muted"))
+    if row.bootstrap_value is not None:
+        lines.append(
+            Content.styled(f"cut off here; V of what follows {signed(row.bootstrap_value)}", "$warning")
+        )
+    return Content("\n").join(lines)
+
+
+def _cell(name: str, value: str, width: int) -> list[Part]:
+    """A label and a number, aligned."""
+    return [(f"{name:<{width}} ", "$foreground-muted"), (f"{value:>7}", "bold")]
 
 
 def action_line(row: TransitionRow) -> list[Part]:
@@ -64,12 +106,12 @@ def action_line(row: TransitionRow) -> list[Part]:
         return [
             _label("action"),
             safe_line(row.action, 60, style="bold $success"),
-            ("  legal", "$text-muted"),
+            ("  legal", "$foreground-muted"),
         ]
     return [
         _label("action"),
         safe_line(row.action, 60, style="bold $warning"),
-        ("  drawn: illegal output", "$warning"),
+        ("  drawn (illegal)", "$warning"),
     ]
 
 
@@ -88,18 +130,5 @@ def signed(value: float) -> str:
     return number(value) if math.isnan(value) or value <= 0 else f"+{number(value)}"
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else signed(value)
-
-
 def _label(name: str) -> Part:
-    return (f"{name} ", "$text-muted")
-
-
-def _pair(left: str, first: str, right: str, second: str) -> list[Part]:
-    """Two labelled numbers on one line."""
-    parts: list[Part] = [_label(left), (first, "bold")]
-    if right:
-        gap = max(2, 22 - len(left) - 1 - len(first))
-        parts += [" " * gap, _label(right), (second, "bold")]
-    return parts
+    return (f"{name} ", "$foreground-muted")

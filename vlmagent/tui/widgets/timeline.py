@@ -70,25 +70,20 @@ class Timeline(Widget):
         at, playing, speed = self._state
         width, count = self.content_size.width, len(self._marks)
         words = self.get_component_rich_style("timeline--words")
-        left = f"{'▶' if playing else '⏸'} {f'{speed:g}/s':<7}"
+        left = f"{'▶' if playing else '‖'} {f'{speed:g}/s':<7}"
         right = f" {at + 1 if count else 0}/{count}"
         room = max(0, width - len(left) - len(right))
         cells = min(room, count * WIDEST_STEP) if count <= room else room
         self._bar = (len(left), cells)
         segments = [Segment(left, self.get_component_rich_style("timeline--here") if playing else words)]
+        knob = cells * (2 * at + 1) // (2 * count) if count else -1
         for cell in range(cells):
             first, last = _steps_of(cell, cells, count)
-            here = first <= at < last
             kind = next((k for k in ("bad", "good") if k in self._marks[first:last]), "plain")
-            style = self.get_component_rich_style(f"timeline--{kind}")
-            if here:
-                style += (
-                    self.get_component_rich_style("timeline--here", partial=True)
-                    if kind == "plain"
-                    else style
-                )
-            gap = count <= cells and cell + 1 < cells and _steps_of(cell + 1, cells, count)[0] != first
-            segments.append(Segment("█" if here else "╾" if gap else "━", style))
+            edge = cell + 1 < cells and _steps_of(cell + 1, cells, count)[0] != first and count < cells
+            here = cell == knob or (count > cells and first <= at < last)
+            style = self.get_component_rich_style("timeline--here" if here else f"timeline--{kind}")
+            segments.append(Segment("●" if here else "╸" if edge else "━", style))
         segments.append(Segment(right, words))
         return Strip(segments).adjust_cell_length(width, self.rich_style)
 

@@ -416,11 +416,7 @@ class Tokens(Vertical):
         if not count:
             return f"{self._title} · no tokens"
         action = count - output.action_start
-        return (
-            f"{self._title} · {count} tokens, {action} of them the action"
-            if action
-            else (f"{self._title} · {count} tokens, no action key")
-        )
+        return f"{self._title} · {count} tokens, {f'{action} action' if action else 'no action key'}"
 
 
 def legend() -> Content:
@@ -437,11 +433,9 @@ def facts(output: Output, token: int) -> Content:
     """One line about a token."""
     logprob = output.logprobs[token]
     part = "action" if token >= output.action_start else "thought"
-    shares = f"p {probability(logprob)}   log p {logprob:.3f}"
-    text = (
-        f"{token + 1}/{len(output.ids)}  {_quoted(output, token)}  {shares}   id {output.ids[token]}   {part}"
-    )
-    return Content(text)
+    shares = f"p {probability(logprob)}  log p {logprob:.3f}"
+    where = f"{token + 1}/{len(output.ids)}"
+    return Content(f"{where}  {shares}  {_quoted(output, token)}  id {output.ids[token]}  {part}")
 
 
 def _quoted(output: Output, token: int) -> str:

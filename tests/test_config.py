@@ -1,0 +1,128 @@
+"""Recipes: every shipped one parses, and every mistake is answered with the key, the value and the way out."""
+
+import pytest
+import yaml
+
+from tests.conftest import SMALL
+from vlmagent import paths
+from vlmagent.config import (
+    Config,
+    available_configs,
+    dump_config,
+    find_config,
+    load_config,
+    merge,
+    parse_overrides,
+    validate,
+)
+from vlmagent.errors import UsageError
+from vlmagent.tasks.registry import task_from_config
+
+
+@pytest.mark.parametrize("name", available_configs())
+def test_every_shipped_config_parses_and_opens_with_its_command(name):
+    path = find_config(name)
+    assert path.read_text().startswith("# vlmagent ")
+    config = load_config(path)
+    assert task_from_config(config).name == config.task
+
+
+def test_there_are_shipped_configs():
+    assert "numberline" in available_configs()
+    assert paths.config_dir().is_dir()
+
+
+def test_dumped_config_reads_back_equal(tmp_path):
+    config = Config.model_validate(SMALL)
+    (tmp_path / "c.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ("ppo.lr=fast", ["ppo.lr", "'fast'", "number"]),
+        ("ppo.lr=-1", ["ppo.lr = -1", "more than 0", "at most 1"]),
+        ("ppo.lrr=1", ["Unknown key 'ppo.lrr'", "'ppo.lr'"]),
+        ("pppo.lr=1", ["Unknown key 'pppo'", "'ppo'"]),
+        ("lr=1", ["Unknown key 'lr'", "Valid keys here"]),
+        ("ppo.epochs=2.5", ["ppo.epochs", "2.5"]),
+        ("store.journal_mode=wall", ["'wall'", "'wal' or 'delete'"]),
+        ("ppo.steps_per_update=500", ["500", "multiple", "64"]),
+        ("ppo.env_steps=100", ["100", "one update"]),
+        ("model.tiny.image_size=61", ["image_size = 61", "multiple of 12"]),
+        ("ppo=3", ["ppo = 3"]),
+    ],
+)
+def test_bad_values_are_explained(pair, words):
+    with pytest.raises(UsageError) as caught:
+        load_config(find_config("numberline"), parse_overrides([pair]))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_two_mistakes_are_told_at_once():
+    with pytest.raises(UsageError) as caught:
+        validate(Config, {"task": "numberline", "seed": -1, "cott": True})
+    assert "seed = -1" in str(caught.value)
+    assert "'cot'" in str(caught.value)
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(UsageError, match="'task' is missing"):
+        validate(Config, {})
+
+
+def test_overrides():
+    assert parse_overrides(["ppo.lr=1e-4", "cot=false", "env.n_max=7", "model.name=tiny"]) == {
+        "ppo": {"lr": 1e-4},
+        "cot": False,
+        "env": {"n_max": 7},
+        "model": {"name": "tiny"},
+    }
+
+
+@pytest.mark.parametrize("pair", ["nonsense", "=3", "a..b=1", ".a=1", "a=[1", ""])
+def test_nonsense_overrides(pair):
+    with pytest.raises(UsageError, match="--set"):
+        parse_overrides([pair])
+
+
+def test_a_key_cannot_be_value_and_section():
+    with pytest.raises(UsageError, match="cannot be a section"):
+        parse_overrides(["ppo=1", "ppo.lr=1"])
+
+
+def test_merge_keeps_what_is_not_overridden():
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 9}}) == {"a": {"b": 9, "c": 2}, "d": 3}
+
+
+def test_unknown_config_names_the_nearest():
+    with pytest.raises(UsageError, match="Did you mean 'numberline'"):
+        find_config("numberlin")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("a: [1", "not valid YAML"), ("- 1", "holds list"), ("\x00", "not valid YAML"), ("", "holds NoneType")]
+)
+def test_broken_files(tmp_path, text, words):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=words):
+        load_config(path)
+
+
+def test_every_field_has_a_docstring():
+    def sections(model):
+        yield model
+        for field in model.model_fields.values():
+            if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
+                yield from sections(field.annotation)
+
+    for section in sections(Config):
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+
+
+def test_learning_rate_keeps_its_type_through_yaml():
+    assert isinstance(yaml.safe_load(dump_config(Config(task="numberline")))["ppo"]["lr"], float)

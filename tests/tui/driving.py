@@ -1,0 +1,23 @@
+"""Waiting in pilot tests: for a condition, never for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from textual.pilot import Pilot
+from textual.widget import Widget
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 15.0) -> None:
+    """Let the application work until ``condition`` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await pilot.pause(0.02)
+
+
+def shown(widget: Widget) -> str:
+    """The text a widget shows, line by line."""
+    return "\n".join(widget.render_line(y).text for y in range(widget.size.height))

@@ -1,0 +1,445 @@
+"""Two evaluations on the same seeds: who succeeded where, and both episodes of a seed side by side in step.
+
+Deliberately knows no SQL: ``compare_feed`` reads, ``pairs`` counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import DataTable, Footer, Static
+
+from vlmagent.errors import StoreError
+from vlmagent.tui.compare_feed import CompareSide, Side, choose_sides, how_to_evaluate, read_known
+from vlmagent.tui.evaluations import Evaluation
+from vlmagent.tui.keys import key
+from vlmagent.tui.navigate import images_of
+from vlmagent.tui.pair_list import COLOURS, ORDERS, SHOWN, columns_for, key_of, tally_content
+from vlmagent.tui.pairs import Pair, Tally, count, pair_up
+from vlmagent.tui.playback import Playback
+from vlmagent.tui.screens.choose import ChooseScreen
+from vlmagent.tui.screens.replay import ReplayScreen, seek_bindings
+from vlmagent.tui.source import Worker
+from vlmagent.tui.text import safe_line
+from vlmagent.tui.widgets.growing_table import GrowingTable
+from vlmagent.tui.widgets.side_pane import SidePane
+from vlmagent.tui.widgets.timeline import Timeline
+
+__all__ = ["CompareScreen", "CompareSide"]
+
+WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
+LOOK_SECONDS = 0.05
+SIDES = ("left", "right")
+
+
+class PairsTable(GrowingTable):
+    """The list of pairs; left and right are the screen's."""
+
+    BINDINGS: ClassVar = [
+        key("enter", "select_cursor", "Play", "compare.open", "Show the two episodes and play them"),
+        key("left", "screen.move(-1)", "Back", "compare.back-step", "One step back", show=False, display="←"),
+        key("right", "screen.move(1)", "Step", "compare.step", "One step on", show=False, display="→"),
+    ]
+
+
+class CompareScreen(Screen[None]):
+    """Compares two evaluations of the same seeds.
+
+    Args:
+        left, right: what to compare; two equal sides mean a run's start and its furthest checkpoint.
+    """
+
+    CSS_PATH = "compare.tcss"
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    BINDINGS: ClassVar = [
+        key("space", "play", "Play", "compare.play", "Play or pause both"),
+        *seek_bindings("compare"),
+        key("minus", "faster(-1)", "Slower", "compare.slower", "Play slower", show=False, display="-"),
+        key("plus,equals_sign", "faster(1)", "Faster", "compare.faster", "Play faster", show=False, display="+"),
+        key("f", "filter", "Filter", "compare.filter", "All pairs, those that differ, both, only one, neither"),
+        key("o", "order", "Order", "compare.order", "Order: seeds, difference of the returns, length"),
+        key("l", "choose(0)", "Left", "compare.left", "Choose the evaluation on the left"),
+        key("r", "choose(1)", "Right", "compare.right", "Choose the evaluation on the right"),
+        key("s", "swap", "Swap", "compare.swap", "Swap the sides", show=False),
+        key("left_square_bracket", "replay(0)", "Replay left", "compare.replay-left", "Replay the left episode alone",
+            show=False, display="["),
+        key("right_square_bracket", "replay(1)", "Replay", "compare.replay-right", "Replay the right episode alone",
+            display="[ ]"),
+        key("left", "move(-1)", "Back", "compare.step-back", "One step back", show=False, display="←"),
+        key("right", "move(1)", "Step", "compare.step-on", "One step on", display="→"),
+        key("up", "pair(-1)", "Pair above", "compare.up", "The pair above", show=False),
+        key("down", "pair(1)", "Pair below", "compare.down", "The pair below", show=False),
+        key("v", "panes", "View", "compare.view", "The two episodes, shown or hidden", show=False),
+        key("escape", "back", "Back", "compare.back", "Back to the list, else go back"),
+    ]  # fmt: skip
+
+    def __init__(self, left: CompareSide, right: CompareSide) -> None:
+        super().__init__()
+        self.wanted = (left, right)
+        self.known: dict[Path, list[Evaluation]] = {}
+        self.sides: list[Side] = []
+        self.pairs: list[Pair] = []
+        self.tally: Tally | None = None
+        self.shown = 0
+        self.order = "seeds"
+        self.playback = Playback()
+        self._worker = Worker("evaluations")
+        self._player: Timer | None = None
+        self._resting: Timer | None = None
+        self._loaded: Pair | None = None
+
+    def compose(self) -> ComposeResult:
+        """Title, counts, the list of pairs, the two episodes, the timeline."""
+        yield Static("", id="compare-title", markup=False)
+        yield Static("", id="compare-problem", markup=False)
+        yield Static("", id="compare-tally", markup=False)
+        with Horizontal(id="compare-body"):
+            with Vertical(id="compare-list"):
+                yield PairsTable(id="compare-table")
+                yield Static("", id="compare-empty", markup=False)
+            with Horizontal(id="compare-panes"):
+                for name in SIDES:
+                    yield SidePane(images_of(self.app), id=f"compare-{name}")
+        yield Timeline(id="compare-timeline")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Find the evaluations and read them."""
+        self.query_one("#compare-problem").display = False
+        self.query_one("#compare-empty", Static).update("looking …")
+        self.table.display = False
+        self.table.focus()
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_pairs())
+        self._begin()
+
+    def on_unmount(self) -> None:
+        """Let go of the databases."""
+        for side in self.sides:
+            side.close()
+        self._worker.close()
+
+    def on_resize(self) -> None:
+        """Other columns, perhaps."""
+        self.call_after_refresh(self._show_pairs)
+
+    def on_screen_suspend(self) -> None:
+        """Another screen is on top: pause."""
+        self.playback.playing = False
+        self._show_playing()
+
+    @property
+    def table(self) -> PairsTable:
+        """The list of pairs."""
+        return self.query_one(PairsTable)
+
+    @property
+    def current(self) -> Pair | None:
+        """The pair under the cursor."""
+        name = self.table.current
+        return next((pair for pair in self.pairs if key_of(pair) == name), None) if name else None
+
+    # -- reading
+
+    @work(group="read", exclusive=True)
+    async def _begin(self) -> None:
+        runs = list(dict.fromkeys(side.run for side in self.wanted))
+        with self._telling():
+            self.known = await self._worker.call(lambda: read_known(runs))
+            chosen = choose_sides(*self.wanted, self.known)
+            if chosen[0] is None or chosen[1] is None:
+                self._say_what_is_missing(chosen)
+                return
+            await self._use(chosen[0], chosen[1])
+
+    async def _use(self, left: Evaluation, right: Evaluation) -> None:
+        """Compare these two."""
+        self.remove_class("-missing")
+        for side in self.sides:
+            side.close()
+        self.sides = [Side(left), Side(right)]
+        self._loaded = None
+        self.pairs, alone = pair_up(await self.sides[0].episodes(), await self.sides[1].episodes())
+        self.tally = count(self.pairs, alone)
+        self._show_title()
+        self._show_tally()
+        self._show_pairs(restart=True)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What goes wrong is said on the screen."""
+        text = ""
+        try:
+            yield
+        except StoreError as error:
+            text = str(error)
+        except NoMatches:
+            return  # the screen was closed meanwhile
+        with contextlib.suppress(NoMatches):
+            problem = self.query_one("#compare-problem", Static)
+            problem.display = bool(text)
+            problem.update(safe_line(text))
+            if text:
+                self.query_one("#compare-empty", Static).update("")
+
+    def _say_what_is_missing(self, chosen: tuple[Evaluation | None, Evaluation | None]) -> None:
+        lines: list[Content | str | tuple[str, str]] = []
+        for side, found in zip(self.wanted, chosen, strict=True):
+            if found is None and not any(side.run.name in str(line) for line in lines):
+                what = f"no evaluation of {side.checkpoint or 'a checkpoint'}"
+                lines += [safe_line(f"The run {side.run.name} has {what} yet. Make it with"), "\n\n  "]
+                lines += [safe_line(how_to_evaluate(side.run), style="bold"), "\n\n"]
+        known = sum(len(found) for found in self.known.values())
+        lines.append(
+            (f"l and r choose among the {known} evaluations there are." if known else "", "$foreground-muted")
+        )
+        self.query_one("#compare-empty", Static).update(Content.assemble(*lines))
+        self.add_class("-missing")
+        self._show_title()
+
+    @work(group="pair", exclusive=True)
+    async def _load(self, pair: Pair, play: bool = False) -> None:
+        """Read the two episodes of a pair."""
+        with self._telling():
+            left, right = self.sides
+            await left.load(pair.left.id)
+            await right.load(pair.right.id)
+            self._loaded = pair
+            self.playback = Playback(speed=self.playback.speed)
+            self.playback.resize(max(len(side.story.steps) for side in self.sides if side.story))
+            if play:
+                self.playback.toggle()
+            self._show_step()
+            for step in range(min(self.playback.count, 100)):
+                for side in self.sides:
+                    await side.image(step)
+
+    @work(group="image", exclusive=True)
+    async def _show_step_when_read(self, at: int) -> None:
+        with contextlib.suppress(StoreError, NoMatches):
+            for side in self.sides:
+                await side.image(at)
+            if at == self.playback.at:
+                self._show_panes()
+
+    # -- showing
+
+    def _show_title(self) -> None:
+        runs = (
+            {side.run for side in self.wanted}
+            if not self.sides
+            else {side.evaluation.run for side in self.sides}
+        )
+        common = runs.pop() if len(runs) == 1 else None
+        parts: list[Content | str | tuple[str, str]] = (
+            [safe_line(common.name, 40, style="bold"), "   "] if common else []
+        )
+        for name, wanted, side in zip_longest(SIDES, self.wanted, self.sides):
+            what = side.evaluation.name if side else wanted.checkpoint or "?"
+            run = "" if common else f"{(side.evaluation.run if side else wanted.run).name} "
+            colour = COLOURS["left" if name == "left" else "right"]
+            parts += [
+                safe_line(f"{run}{what}", 50, style=f"bold ${colour}"),
+                "   ↔   " if name == "left" else "",
+            ]
+        self.query_one("#compare-title", Static).update(Content.assemble(*parts))
+
+    def _show_tally(self) -> None:
+        tally = self.tally
+        if tally is None:
+            return
+        block = self.query_one("#compare-tally", Static)
+        block.update(tally_content(tally, max(20, min(100, block.content_size.width or 78))))
+
+    def _show_pairs(self, restart: bool = False) -> None:
+        """The list, filtered and in order."""
+        if self.tally is None:
+            return
+        with contextlib.suppress(NoMatches):
+            name, kinds = SHOWN[self.shown]
+            pairs = [pair for pair in self.pairs if pair.kind in kinds]
+            order = ORDERS[self.order]
+            if order is not None:
+                pairs.sort(key=order)
+            colours = self.app.theme_variables
+            columns = columns_for(self.query_one("#compare-list").size.width)
+            self.table.set_columns([(column.title, column.width) for column in columns])
+            rows = {key_of(pair): [column.fill(pair, colours) for column in columns] for pair in pairs}
+            if restart:
+                self.table.restart(rows)
+            else:
+                self.table.show(rows)
+            self.table.display = bool(pairs)
+            empty = self.query_one("#compare-empty", Static)
+            empty.display = not pairs
+            if pairs and self.focused is None and self.table.is_on_screen:
+                self.table.focus()
+            empty.update(
+                "No pair is like this."
+                if self.pairs
+                else "The two have no seed in common: evaluate both with the same --seed."
+            )
+            self.query_one("#compare-list").border_title = f"{len(pairs):,} pairs · {name} · by {self.order}"
+            self._look()
+
+    def _show_step(self) -> None:
+        """Both panes at the present step."""
+        self._show_playing()
+        if self._loaded is None:
+            return
+        at = self.playback.at
+        if any(side.known_image(at) is None for side in self.sides):
+            self._show_step_when_read(at)
+        self._show_panes()
+
+    def _show_panes(self) -> None:
+        at = self.playback.at
+        for name, side in zip(SIDES, self.sides, strict=True):
+            if side.story is not None:
+                pane = self.query_one(f"#compare-{name}", SidePane)
+                pane.show(side.story, at, side.weight, side.known_image(at), self.playback.playing)
+
+    def _show_playing(self) -> None:
+        """The timeline, on which steps with different actions are red; starts or stops the clock."""
+        stories = [side.story.steps if side.story else () for side in self.sides]
+        marks = ["bad" if a and b and a.action != b.action else "plain" for a, b in zip_longest(*stories)]
+        with contextlib.suppress(NoMatches):
+            self.query_one(Timeline).show(marks if self._loaded else (), self.playback)
+        if self._player is not None:
+            self._player.stop()
+            self._player = None
+        if self.playback.playing:
+            self._player = self.set_timer(1 / self.playback.speed, self._tick)
+
+    def _tick(self) -> None:
+        self.playback.tick()
+        self._show_step()
+
+    @on(DataTable.RowHighlighted)
+    def _look(self) -> None:
+        """Show the pair under the cursor soon, once the cursor rests."""
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(LOOK_SECONDS, self._look_now)
+
+    def _look_now(self) -> None:
+        pair = self.current
+        if pair is None:
+            self._loaded = None
+            for pane in self.query(SidePane):
+                pane.clear()
+            self._show_playing()
+        elif pair is not self._loaded:
+            self._load(pair)
+
+    # -- actions
+
+    @on(DataTable.RowSelected)
+    def _open(self) -> None:
+        """Play the pair; where there is no room for all, in place of the list."""
+        pair = self.current
+        if pair is not None:
+            self.add_class("-opened")
+            self._load(pair, play=True)
+
+    def action_play(self) -> None:
+        """Play or pause."""
+        self.playback.toggle()
+        self._show_step()
+
+    def action_move(self, steps: int) -> None:
+        """Some steps on or back."""
+        self._seek(self.playback.at + steps)
+
+    def action_seek_share(self, tenths: int) -> None:
+        """To some tenths of the longer episode."""
+        self._seek(round(tenths / 10 * (self.playback.count - 1)))
+
+    @on(Timeline.Seek)
+    def _seek_by_mouse(self, event: Timeline.Seek) -> None:
+        self._seek(event.step)
+
+    def _seek(self, step: int) -> None:
+        self.playback.playing = False
+        self.playback.seek(step)
+        self._show_step()
+
+    def action_faster(self, levels: int) -> None:
+        """Another speed."""
+        self.playback.faster(levels)
+        self._show_playing()
+
+    def action_pair(self, by: int) -> None:
+        """The pair above or below, also while the list is hidden."""
+        self.table.move_cursor(row=self.table.cursor_row + by)
+
+    def action_filter(self) -> None:
+        """The next kind of pairs."""
+        self.shown = (self.shown + 1) % len(SHOWN)
+        self._show_pairs(restart=True)
+
+    def action_order(self) -> None:
+        """The next order."""
+        names = list(ORDERS)
+        self.order = names[(names.index(self.order) + 1) % len(names)]
+        self._show_pairs(restart=True)
+
+    @work(group="choose", exclusive=True)
+    async def action_choose(self, number: int) -> None:
+        """Choose the evaluation of one side."""
+        found = [one for run in self.known.values() for one in run if not one.problem]
+        several = len(self.known) > 1
+        choices = [(f"{one.run.name} {one.name}" if several else one.name, one.facts) for one in found]
+        present = self.sides[number].evaluation.database if self.sides else None
+        now = next((k for k, one in enumerate(found) if one.database == present), 0)
+        chosen = await self.app.push_screen_wait(ChooseScreen(f"the {SIDES[number]} side", choices, now))
+        if chosen is None:
+            return
+        both = [side.evaluation for side in self.sides] or [found[chosen], found[chosen]]
+        both[number] = found[chosen]
+        with self._telling():
+            await self._use(both[0], both[1])
+
+    @work(group="choose", exclusive=True)
+    async def action_swap(self) -> None:
+        """Swap the sides."""
+        if self.sides:
+            with self._telling():
+                await self._use(self.sides[1].evaluation, self.sides[0].evaluation)
+
+    def action_replay(self, number: int) -> None:
+        """One of the two episodes alone, with everything about it."""
+        if self._loaded is None:
+            return
+        side, pair = self.sides[number].evaluation, self._loaded
+        ids = [(one.left, one.right)[number].id for one in self.pairs if one.kind in SHOWN[self.shown][1]]
+        episode = (pair.left, pair.right)[number].id
+        screen = ReplayScreen(
+            side.run, episode, database=side.database, follow_ids=ids, step=self.playback.at
+        )
+        self.app.push_screen(screen)
+
+    def action_panes(self) -> None:
+        """Show or hide the two episodes."""
+        self.toggle_class("-opened" if self.has_class("-narrow") else "-closed")
+        self.call_after_refresh(self._show_pairs)
+
+    def action_back(self) -> None:
+        """From the two episodes to the list, else leave."""
+        if self.has_class("-opened") and self.has_class("-narrow"):
+            self.remove_class("-opened")
+            self.playback.playing = False
+            self._show_playing()
+            self.call_after_refresh(self._show_pairs)
+        elif len(self.app.screen_stack) > 1:
+            self.dismiss()

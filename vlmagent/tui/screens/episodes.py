@@ -1,0 +1,507 @@
+"""The episodes of a run, and of its evaluations: filtered, ranked, searched, with a look at each.
+
+Deliberately knows no SQL: ``EpisodeFeed`` keeps the rows, ``episode_list`` makes cells of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import DataTable, Footer, Input, Static
+
+from vlmagent import paths
+from vlmagent.errors import StoreError, UsageError
+from vlmagent.store.reader import NotReadyError
+from vlmagent.tui.episode_feed import EpisodeFeed
+from vlmagent.tui.episode_list import (
+    EVERYTHING,
+    ORDERS,
+    OUTCOMES,
+    PAGE,
+    Row,
+    View,
+    cells_of,
+    columns_for,
+    episode_of,
+    key_of,
+    parse_updates,
+)
+from vlmagent.tui.evaluations import read_evaluations
+from vlmagent.tui.keys import key
+from vlmagent.tui.navigate import images_of, open_compare
+from vlmagent.tui.screens.choose import ChooseScreen
+from vlmagent.tui.screens.replay import ReplayScreen
+from vlmagent.tui.source import Worker
+from vlmagent.tui.text import safe_line
+from vlmagent.tui.widgets.chip import Chip
+from vlmagent.tui.widgets.growing_table import GrowingTable
+from vlmagent.tui.widgets.step_preview import StepPreview
+
+WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
+POLL_SECONDS = 1.0
+TYPING_SECONDS = 0.2
+LOOK_SECONDS = 0.05
+NEAR_END = 40
+TRAINING = "training"
+
+
+class EpisodesTable(GrowingTable):
+    """The list."""
+
+    BINDINGS: ClassVar = [
+        key("enter", "select_cursor", "Replay", "episodes.replay", "Replay this episode, from this step"),
+    ]
+
+
+class EpisodesScreen(Screen[None]):
+    """Lists the finished episodes of a run.
+
+    Args:
+        run: the run's folder.
+        updates: show only those that ended in these updates, first and last.
+    """
+
+    CSS_PATH = "episodes.tcss"
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    BINDINGS: ClassVar = [
+        key("slash", "search", "Search", "episodes.search", "Search the outputs for words", display="/"),
+        key("f", "outcome", "Outcome", "episodes.outcome", "All, successes, failures"),
+        key("i", "illegal", "Illegal", "episodes.illegal", "Only episodes (or outputs) without a legal action"),
+        key("o", "order(1)", "Order", "episodes.order", "Next order; the last two rank single outputs"),
+        key("O", "order(-1)", "Order back", "episodes.order-back", "Previous order", show=False),
+        key("a", "rank('largest |advantage|')", "|adv.|", "episodes.advantage", "Outputs by |advantage|", show=False),
+        key("l", "rank('lowest log-prob')", "log-prob", "episodes.logprob", "Outputs by log-prob", show=False),
+        key("u", "updates", "Updates", "episodes.updates", "Only episodes that ended in some updates"),
+        key("d", "data", "Data", "episodes.data", "Training episodes or those of an evaluation"),
+        key("v", "preview", "View", "episodes.preview", "The step beside the list, shown or hidden"),
+        key("y", "copy", "Copy", "episodes.copy", "Copy the output of the step beside the list", show=False),
+        key("c", "compare", "Compare", "episodes.compare", "Compare two evaluations of this run", show=False),
+        key("r", "refresh", "New rows", "episodes.refresh", "Show the episodes that came meanwhile", show=False),
+        key("escape", "back", "Back", "episodes.back", "Clear the search, then the filters, then go back"),
+    ]  # fmt: skip
+
+    def __init__(self, run: Path, *, updates: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.run = run
+        self.feed = EpisodeFeed(run, View().with_filter(updates=updates))
+        self.label = TRAINING
+        self._worker = Worker("evaluations")
+        self._loading = False
+        self._busy = False
+        self._problem = ""
+        self._delays: dict[str, Timer] = {}
+        self._typing_updates = False
+        self._last_look = 0.0
+
+    def compose(self) -> ComposeResult:
+        """Title, filters, the list with a step beside it, the line to type in."""
+        yield Static("", id="episodes-title", markup=False)
+        yield Static("", id="episodes-problem", markup=False)
+        with Horizontal(id="episodes-chips"):
+            for name, action in (
+                ("data", "data"), ("outcome", "outcome"), ("illegal", "illegal"), ("order", "order(1)"),
+                ("updates", "updates"), ("search", "search"), ("news", "refresh"),
+            ):  # fmt: skip
+                yield Chip(f"screen.{action}", id=f"chip-{name}")
+        with Horizontal(id="episodes-body"):
+            with Vertical(id="episodes-list"):
+                yield EpisodesTable(id="episodes-table")
+                yield Static("", id="episodes-empty", markup=False)
+            yield StepPreview(images_of(self.app), id="episodes-preview")
+        yield Input(id="episodes-entry", compact=True)
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Read the first page."""
+        self.query_one("#episodes-problem").display = False
+        self.entry.display = False
+        self.table.focus()
+        self.watch(self.table, "scroll_y", self._read_ahead, init=False)
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._show_all())
+        self.set_interval(POLL_SECONDS, self._poll)
+        self._show_chips()
+        self._restart()
+
+    def on_unmount(self) -> None:
+        """Let go of the databases."""
+        self.feed.close()
+        self._worker.close()
+
+    def on_resize(self) -> None:
+        """Other columns, perhaps."""
+        self.call_after_refresh(self._show_all)
+
+    @property
+    def view(self) -> View:
+        """Filters, order, search."""
+        return self.feed.view
+
+    @property
+    def table(self) -> EpisodesTable:
+        """The list."""
+        return self.query_one(EpisodesTable)
+
+    @property
+    def entry(self) -> Input:
+        """The line to type in."""
+        return self.query_one("#episodes-entry", Input)
+
+    @property
+    def following(self) -> bool:
+        """Whether newly finished episodes appear by themselves: the user is at the top."""
+        return self.view.can_grow and self.table.cursor_row == 0 and self.table.scroll_y < 1
+
+    @property
+    def current(self) -> Row | None:
+        """The row under the cursor."""
+        return self.feed.rows.get(self.table.current or "")
+
+    # -- reading
+
+    def change(self, view: View) -> None:
+        """Show something else."""
+        if view != self.view:
+            self.feed.view = view
+            self._restart()
+
+    @work(group="page", exclusive=True)
+    async def _restart(self) -> None:
+        """The first page of the present view, then its counts."""
+        with self._reading():
+            await self.feed.restart()
+            self._say_problem("")
+            self._show_all(restart=True)
+            self._show_chips()
+            await self.feed.count()
+            self._show_title()
+            await self._fill()
+
+    @work(group="page", exclusive=True)
+    async def _load_more(self) -> None:
+        """The next page."""
+        with self._reading():
+            self._append(await self.feed.read_more())
+            await self._fill()
+
+    async def _fill(self) -> None:
+        """Go on while the filters let little through and the list is not full."""
+        while self.feed.more and len(self.feed.rows) < self.table.size.height + NEAR_END:
+            self._append(await self.feed.read_more())
+            self._show_chips()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Any:
+        """While a page is read: what goes wrong is said, the bar tells how far it is."""
+        self._loading = True
+        try:
+            yield
+        except NotReadyError:
+            self._say_problem("The trainer is only just creating this run's database.")
+        except StoreError as error:
+            self._say_problem(str(error))
+        except NoMatches:
+            return  # the screen was closed meanwhile
+        finally:
+            self._loading = False
+        with contextlib.suppress(NoMatches):
+            self._show_empty()
+            self._show_chips()
+
+    def _append(self, rows: list[Row]) -> None:
+        columns, colours = self._columns(), self.app.theme_variables
+        self.table.append({key_of(row): cells_of(row, columns, colours) for row in rows})
+        self._show_empty()
+
+    @on(DataTable.RowHighlighted)
+    def _highlighted(self) -> None:
+        self._read_ahead()
+        self._look()
+
+    def _read_ahead(self) -> None:
+        """The next page, when the end comes near."""
+        lowest = max(self.table.cursor_row, round(self.table.scroll_y) + self.table.size.height)
+        if self.feed.more and not self._loading and lowest > self.table.row_count - NEAR_END:
+            self._load_more()
+
+    def _poll(self) -> None:
+        if not self.is_current or self._loading:
+            return  # another screen is on top
+        if self._problem:
+            self._restart()
+        elif not self._busy:
+            self._busy = True
+            self._look_for_news()
+
+    @work(group="news")
+    async def _look_for_news(self, now: bool = False) -> None:
+        """Episodes that ended meanwhile; ``now`` shows them also to a user who has scrolled."""
+        try:
+            if not (await self.feed.has_news() or now):
+                return
+            if self.view.can_grow and await self.feed.read_news(lambda: now or self.following):
+                follows = self.following
+                self._show_all()
+                if follows:
+                    self.table.move_cursor(row=0)
+            await self.feed.count()
+            self._show_title()
+            self._show_chips()
+        except StoreError as error:
+            self._say_problem(str(error))
+        except NoMatches:
+            pass  # the screen was closed meanwhile
+        finally:
+            self._busy = False
+
+    # -- showing
+
+    def _say_problem(self, text: str) -> None:
+        self._problem = text
+        with contextlib.suppress(NoMatches):
+            problem = self.query_one("#episodes-problem", Static)
+            problem.display = bool(text)
+            problem.update(safe_line(text))
+
+    def _columns(self) -> list[Any]:
+        return columns_for(self.view, self.query_one("#episodes-list").size.width)
+
+    def _show_all(self, restart: bool = False) -> None:
+        """The whole table from the feed's rows."""
+        with contextlib.suppress(NoMatches):
+            columns, colours = self._columns(), self.app.theme_variables
+            self.table.set_columns([(column.title, width) for column, width in columns])
+            cells = {name: cells_of(row, columns, colours) for name, row in self.feed.rows.items()}
+            if restart:
+                self.table.restart(cells)
+            else:
+                self.table.show(cells)
+            self._show_empty()
+            self._show_title()
+            self._look()
+
+    def _show_empty(self) -> None:
+        empty = self.query_one("#episodes-empty", Static)
+        self.table.display = bool(self.feed.rows)
+        empty.display = not self.feed.rows
+        if self._problem or self._loading:
+            empty.update("" if self._problem else "looking …")
+        elif self.view.filter != EVERYTHING or self.view.text:
+            empty.update("Nothing passes these filters. escape clears them.")
+        else:
+            empty.update("No episode has ended yet. They appear here as they end.")
+        if self.feed.rows and self.focused is None:
+            self.table.focus()
+
+    def _show_title(self) -> None:
+        parts: list[Content | str | tuple[str, str]] = [
+            safe_line(self.run.name, 40, style="bold"),
+            "  episodes",
+        ]
+        summary = self.feed.summary
+        if summary is not None:
+            some = f"{summary.passing:,} of " if summary.passing != summary.total else ""
+            parts.append((f"  {some}{summary.total:,} finished", "$foreground-muted"))
+        self.query_one("#episodes-title", Static).update(Content.assemble(*parts))
+
+    def _show_chips(self) -> None:
+        view, filter, feed = self.view, self.view.filter, self.feed
+        known = feed.summary.updates if feed.summary else None
+        updates = filter.updates or known
+        order = "newest match" if view.text.strip() else view.order
+        waiting = f"▲ {feed.waiting:,} new" if feed.waiting else ""
+        if self._loading and view.lists_outputs and feed.looked_at > PAGE:
+            waiting = f"looked through {feed.looked_at:,} …"
+        for name, label, value, chosen in (
+            ("data", "data", self.label, self.label != TRAINING),
+            ("outcome", "outcome", OUTCOMES[filter.success], filter.success is not None),
+            ("illegal", "illegal", "only" if filter.illegal else "any", bool(filter.illegal)),
+            ("order", "order", order, order != "newest"),
+            (
+                "updates",
+                "updates",
+                "{}–{}".format(*updates) if updates else "all",
+                filter.updates is not None,
+            ),
+            ("search", "/", view.text or "search", bool(view.text)),
+            ("news", "r" if feed.waiting else "", waiting, True),
+        ):
+            self.query_one(f"#chip-{name}", Chip).show(label, value, chosen)
+
+    def _look(self) -> None:
+        """Show the step under the cursor soon, once the cursor rests."""
+        self._later("look", LOOK_SECONDS, self._look_now)
+
+    def _look_now(self) -> None:
+        preview, row = self.query_one(StepPreview), self.current
+        if row is None:
+            preview.clear()
+        elif preview.display:
+            self._read_step(row)
+
+    @work(group="look", exclusive=True)
+    async def _read_step(self, row: Row) -> None:
+        with contextlib.suppress(StoreError, NoMatches):  # the poll says what is wrong
+            look = await self.feed.look(row)
+            now = time.monotonic()
+            moving, self._last_look = now - self._last_look < 0.5, now
+            self.query_one(StepPreview).show(look.story, look.step, look.weight, look.image, moving)
+
+    def _later(self, name: str, seconds: float, action: Any) -> None:
+        """Do something after a while, unless it is asked for again before."""
+        if name in self._delays:
+            self._delays[name].stop()
+        self._delays[name] = self.set_timer(seconds, action)
+
+    # -- actions
+
+    def action_outcome(self) -> None:
+        """All, successes, failures."""
+        order = list(OUTCOMES)
+        now = order.index(self.view.filter.success)
+        self.change(self.view.with_filter(success=order[(now + 1) % len(order)]))
+
+    def action_illegal(self) -> None:
+        """Only illegal outputs, or any."""
+        self.change(self.view.with_filter(illegal=None if self.view.filter.illegal else True))
+
+    def action_order(self, by: int) -> None:
+        """The next or previous order; leaves a search."""
+        place = (ORDERS.index(self.view.order) + by) % len(ORDERS)
+        self.change(replace(self.view, order=ORDERS[place], text=""))
+
+    def action_rank(self, order: str) -> None:
+        """One of the rankings of outputs, or back to the newest episodes."""
+        self.change(replace(self.view, order="newest" if self.view.order == order else order, text=""))
+
+    @work(group="data", exclusive=True)
+    async def action_data(self) -> None:
+        """Choose between training and the evaluations."""
+        try:
+            found = await self._worker.call(lambda: read_evaluations(self.run))
+        except StoreError:
+            return  # closed meanwhile
+        databases = [self.run / paths.DATABASE, *(one.database for one in found)]
+        choices = [(TRAINING, "the episodes the run learnt from"), *((one.name, one.facts) for one in found)]
+        now = databases.index(self.feed.database) if self.feed.database in databases else 0
+        chosen = await self.app.push_screen_wait(ChooseScreen("episodes of", choices, now))
+        if chosen is not None and chosen != now:
+            self.feed.use(databases[chosen])
+            self.label = choices[chosen][0]
+            self.feed.view = self.view.with_filter(updates=None)
+            self._restart()
+
+    def action_preview(self) -> None:
+        """Show or hide the step beside the list."""
+        self.toggle_class("-shown" if self.has_class("-narrow") else "-hidden")
+        self.call_after_refresh(self._show_all)
+
+    def action_copy(self) -> None:
+        """Copy the output of the step beside the list."""
+        row = self.query_one(StepPreview).row
+        if row is not None:
+            self.app.copy_to_clipboard(row.output)
+            self.notify(f"Copied the output of step {row.step + 1} of episode {row.episode_id}.", timeout=3)
+
+    def action_compare(self) -> None:
+        """Two evaluations of this run side by side."""
+        open_compare(self.app, self.run, self.run)
+
+    def action_refresh(self) -> None:
+        """Show the rows that wait; lists that do not grow are read anew."""
+        if self.view.can_grow:
+            self._look_for_news(now=True)
+        else:
+            self._restart()
+
+    @on(DataTable.RowSelected)
+    def _replay(self) -> None:
+        if self.current is None:
+            return
+        episode, step = episode_of(self.current)
+        places = [episode_of(row) for row in self.feed.rows.values()]
+        screen = ReplayScreen(
+            self.run,
+            episode,
+            database=self.feed.database,
+            follow_ids=[place[0] for place in places],
+            step=step or 0,
+            follow_steps=[place[1] or 0 for place in places],
+        )
+        self.app.push_screen(screen, self._came_back)
+
+    def _came_back(self, episode: int | None) -> None:
+        """The selection goes along to the episode that was replayed last."""
+        name = f"e{episode}"
+        if not self.view.lists_outputs and name in self.feed.rows:
+            self.table.move_cursor(row=self.table.get_row_index(name))
+
+    # -- typing
+
+    def action_search(self) -> None:
+        """Type words to look for."""
+        self._typing_updates = False
+        self._ask(self.view.text, 'words in outputs; "words that follow each other"')
+
+    def action_updates(self) -> None:
+        """Type a range of updates."""
+        self._typing_updates = True
+        updates = self.view.filter.updates
+        self._ask(
+            "{}-{}".format(*updates) if updates else "", "updates: 12, 5-20, 5- or -20; nothing for all"
+        )
+
+    def _ask(self, value: str, hint: str) -> None:
+        self.entry.placeholder = hint
+        with self.entry.prevent(Input.Changed):
+            self.entry.value = value
+        self.entry.display = True
+        self.entry.focus()
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        if not self._typing_updates:
+            text = event.value
+            self._later("type", TYPING_SECONDS, lambda: self.change(replace(self.view, text=text)))
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        try:
+            if self._typing_updates:
+                bounds = self.feed.summary.updates if self.feed.summary else None
+                self.change(self.view.with_filter(updates=parse_updates(event.value, bounds)))
+            else:
+                self.change(replace(self.view, text=event.value))
+        except UsageError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        self._close_entry()
+
+    def _close_entry(self) -> None:
+        if "type" in self._delays:
+            self._delays["type"].stop()
+        self.entry.display = False
+        self.table.focus()
+
+    def action_back(self) -> None:
+        """Undo the innermost thing: typing, the search, the filters, the screen."""
+        if self.entry.display:
+            self._close_entry()
+            if not self._typing_updates:
+                self.change(replace(self.view, text=""))
+        elif self.view.text:
+            self.change(replace(self.view, text=""))
+        elif self.view != View():
+            self.change(View())
+        elif len(self.app.screen_stack) > 1:
+            self.dismiss()

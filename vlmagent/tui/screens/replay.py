@@ -1,0 +1,434 @@
+"""One episode, step by step: what the agent saw, wrote and did, with the numbers of every token.
+
+Deliberately knows no SQL and no tokenizer: ``export.read_story`` reads, ``Playback`` keeps the position.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Footer, Static
+
+from vlmagent import paths
+from vlmagent.errors import StoreError, VlmAgentError
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.rows import TransitionRow
+from vlmagent.tui.export import Story, export_path, read_story, write_gif, write_html
+from vlmagent.tui.keys import key
+from vlmagent.tui.navigate import images_of
+from vlmagent.tui.pieces import PieceReader
+from vlmagent.tui.playback import Playback
+from vlmagent.tui.source import Source, Worker
+from vlmagent.tui.text import safe, safe_line, safe_text
+from vlmagent.tui.widgets.picture import Picture
+from vlmagent.tui.widgets.step_facts import StepFacts, outcome, thought_weight
+from vlmagent.tui.widgets.timeline import Timeline, mark_of
+from vlmagent.tui.widgets.tokens import Tokens
+from vlmagent.types import ImageArray
+
+WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
+HEIGHTS = [(0, "-low"), (32, "-high")]
+LIVE_SECONDS = 1.0
+KEPT_IMAGE_BYTES = 32 * 2**20
+WRITERS: dict[str, Callable[[Story, Path], Path]] = {"gif": write_gif, "html": write_html}
+
+
+def seek_bindings(screen: str) -> list[Binding]:
+    """The digits: 0 to the start, 5 to the middle, 9 to nine tenths. One line of help stands for all."""
+    words = "Seek: 0 the start, 5 the middle, 9 at 90 %"
+    first = key("0", "seek_share(0)", "Seek", f"{screen}.seek", words, show=False, display="0-9")
+    rest = (Binding(str(n), f"seek_share({n})", "Seek", show=False, system=True) for n in range(1, 10))
+    return [first, *rest]
+
+
+class Images:
+    """Decoded pictures, the newest ``KEPT_IMAGE_BYTES`` of them."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, ImageArray] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: str) -> ImageArray | None:
+        """A kept picture."""
+        return self._kept.get(key)
+
+    def add(self, key: str, image: ImageArray) -> None:
+        """Keep a picture; the oldest ones go."""
+        if key not in self._kept:
+            self._kept[key] = image
+            self._bytes += image.nbytes
+        while self._bytes > KEPT_IMAGE_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+
+class ReplayScreen(Screen[int]):
+    """Replays an episode; dismissed with the id of the one it showed last.
+
+    Args:
+        run: the run's folder.
+        episode_id: the episode to begin with.
+        database: where it is; the run's own database by default, else one of its evaluations.
+        follow_ids: the episodes that next and previous go through; all of the database by default.
+        step: the step to begin with.
+        follow_steps: the step to show of each of ``follow_ids``.
+    """
+
+    CSS_PATH = "replay.tcss"
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+    BINDINGS: ClassVar = [
+        key("space", "play", "Play", "replay.play", "Play or pause"),
+        key("left", "move(-1)", "Back", "replay.back", "One step back", show=False, display="←"),
+        key("right", "move(1)", "Step", "replay.on", "One step on", display="→"),
+        key("home", "seek(0)", "First", "replay.first", "To the first step", show=False),
+        key("end", "seek(1000000)", "Last", "replay.last", "To the last step", show=False),
+        *seek_bindings("replay"),
+        key("minus", "faster(-1)", "Slower", "replay.slower", "Play slower", show=False, display="-"),
+        key("plus,equals_sign", "faster(1)", "Faster", "replay.faster", "Play faster", show=False, display="+"),
+        key("n", "follow(1)", "Next", "replay.next", "Next episode"),
+        key("p", "follow(-1)", "Previous", "replay.previous", "Previous episode", show=False),
+        key("full_stop", "token(1)", "Token", "replay.next-token", "Next token", display="."),
+        key("comma", "token(-1)", "Token", "replay.previous-token", "Previous token", show=False, display=","),
+        key("w", "worst", "Worst", "replay.worst", "To the least probable token of this output"),
+        key("i", "pane('prompt')", "Prompt", "replay.prompt", "The prompt, shown or hidden"),
+        key("t", "pane('thoughts')", "Thoughts", "replay.thoughts", "The thoughts, shown or hidden"),
+        key("y", "copy('output')", "Copy", "replay.copy", "Copy the output"),
+        key("Y", "copy('prompt')", "Copy prompt", "replay.copy-prompt", "Copy the prompt", show=False),
+        key("g", "export('gif')", "GIF", "replay.gif", "Export the episode as an animated GIF"),
+        key("x", "export('html')", "HTML", "replay.html", "Export the episode as one web page"),
+        key("up", "scroll_text(-1)", "Up", "replay.up", "Scroll the output up", show=False),
+        key("down", "scroll_text(1)", "Down", "replay.down", "Scroll the output down", show=False),
+        key("pageup", "page(-1)", "Page up", "replay.page-up", "Scroll prompt or output up", show=False),
+        key("pagedown", "page(1)", "Page down", "replay.page-down", "Scroll prompt or output down", show=False),
+        key("escape", "back", "Back", "replay.close", "Close the token's facts, else go back"),
+    ]  # fmt: skip
+
+    def __init__(
+        self,
+        run: Path,
+        episode_id: int,
+        *,
+        database: Path | None = None,
+        follow_ids: Sequence[int] = (),
+        step: int = 0,
+        follow_steps: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.database = database or run / paths.DATABASE
+        self.episode_id = episode_id
+        self.story: Story | None = None
+        self.playback = Playback()
+        self.source = Source(self.database)
+        self._follow = list(zip(follow_ids, [*follow_steps, *[0] * len(follow_ids)], strict=False))
+        self._place = next((k for k, pair in enumerate(self._follow) if pair == (episode_id, step)), None)
+        if self._place is None:
+            self._place = next((k for k, pair in enumerate(self._follow) if pair[0] == episode_id), None)
+        self._step = step
+        self._pieces = PieceReader(run)
+        self._weight: float | None = None
+        self._images = Images()
+        self._exporter = Worker("export")
+        self._player: Timer | None = None
+        self._live: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """The picture with the step's numbers; beside it the words; the timeline."""
+        yield Static("", id="replay-title", markup=False)
+        yield Static("", id="replay-problem", markup=False)
+        with Horizontal(id="replay-body"):
+            with Vertical(id="replay-left"):
+                yield Picture(mode=images_of(self.app), id="replay-picture")
+                yield StepFacts(id="replay-facts")
+            with Vertical(id="replay-right"):
+                for name in ("prompt", "thoughts"):
+                    with VerticalScroll(id=f"replay-{name}", can_focus=False) as pane:
+                        pane.border_title = name
+                        yield Static("", markup=False)
+                yield Tokens(id="replay-tokens")
+        yield Static("", id="replay-note", markup=False)
+        yield Timeline(id="replay-timeline")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Read the first episode."""
+        self.query_one("#replay-problem").display = False
+        self.query_one("#replay-note").display = False
+        self.query_one("#replay-prompt").display = False
+        if images_of(self.app) == "off":
+            self.query_one(Picture).display = False
+        self._live = self.set_interval(LIVE_SECONDS, self._look_again, pause=True)
+        self._show_title()
+        self._load(self.episode_id, self._step)
+
+    def on_unmount(self) -> None:
+        """Let go of the database."""
+        self.source.close()
+        self._exporter.close()
+
+    def on_screen_suspend(self) -> None:
+        """Another screen is on top: pause."""
+        self.playback.playing = False
+        self._show_playing()
+
+    @property
+    def row(self) -> TransitionRow | None:
+        """The step shown."""
+        return self.story.steps[self.playback.at] if self.story else None
+
+    # -- reading
+
+    @work(group="load", exclusive=True)
+    async def _load(self, episode_id: int, step: int | None = 0, place: int | None = None) -> None:
+        """Read an episode and show a step of it; None stays at the present one and follows a running one."""
+        title = (
+            self.run.name
+            if self.database.name == paths.DATABASE
+            else f"{self.run.name} · {self.database.stem}"
+        )
+        try:
+            story, weight = await self.source.query(
+                lambda reader: (
+                    read_story(reader, episode_id, title, self._pieces, images=False),
+                    thought_weight(reader.run()),
+                )
+            )
+        except StoreError as error:
+            self._say_problem(str(error))
+            return
+        with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
+            self._take(story, weight, step, place)
+
+    def _take(self, story: Story, weight: float | None, step: int | None, place: int | None) -> None:
+        follows = step is None and self.playback.last
+        self._say_problem("")
+        self.story, self._weight, self.episode_id = story, weight, story.episode.id
+        self._place = self._place if place is None else place
+        self.playback.resize(len(story.steps))
+        self.playback.seek(step if step is not None else len(story.steps) if follows else self.playback.at)
+        if self._live is not None:
+            self._live.resume() if story.episode.ended == "running" else self._live.pause()
+        self._show_title()
+        self._show_step()
+        self._fetch_ahead()
+
+    def _look_again(self) -> None:
+        """The episode is still running: there may be more of it."""
+        if self.is_current:
+            self._load(self.episode_id, None)
+
+    @work(group="image", exclusive=True)
+    async def _fetch_image(self, row: TransitionRow) -> None:
+        with contextlib.suppress(StoreError, NoMatches):
+            await self._read_image(row.image_sha256)
+        with contextlib.suppress(NoMatches):
+            if self.row is row:
+                image = self._images.get(row.image_sha256)
+                self.query_one(Picture).show(image, moving=self.playback.playing)
+
+    @work(group="ahead", exclusive=True)
+    async def _fetch_ahead(self) -> None:
+        """Decode the pictures of the other steps before they are needed."""
+        story = self.story
+        with contextlib.suppress(StoreError):
+            for row in story.steps[:200] if story else ():
+                await self._read_image(row.image_sha256)
+
+    async def _read_image(self, key: str) -> None:
+        if self._images.get(key) is None:
+            self._images.add(key, await self.source.query(lambda reader: reader.image(key)))
+
+    # -- showing
+
+    def _show_title(self) -> None:
+        parts: list[Content | str | tuple[str, str]] = [safe_line(self.run.name, 40, style="bold")]
+        if self.database.name != paths.DATABASE:
+            parts += ["  ", safe_line(self.database.stem, 50, style="$primary")]
+        parts.append(f"  episode {self.episode_id:,}")
+        if self._follow and self._place is not None:
+            parts.append((f" ({self._place + 1} of {len(self._follow)})", "$foreground-muted"))
+        if self.story is not None:
+            episode = self.story.episode
+            parts += ["  ", outcome(episode, len(self.story.steps))]
+            update = f" · update {episode.update_index}" if episode.update_index is not None else ""
+            parts.append((f"  {episode.split} · seed {episode.seed}{update}", "$foreground-muted"))
+        self.query_one("#replay-title", Static).update(Content.assemble(*parts))
+
+    def _say_problem(self, text: str) -> None:
+        with contextlib.suppress(NoMatches):
+            problem = self.query_one("#replay-problem", Static)
+            problem.display = bool(text)
+            problem.update(safe_line(text))
+
+    def _show_step(self) -> None:
+        """Everything that depends on the step."""
+        row, story = self.row, self.story
+        if row is None or story is None:
+            return
+        image = self._images.get(row.image_sha256)
+        if image is None:
+            self._fetch_image(row)
+        else:
+            self.query_one(Picture).show(image, moving=self.playback.playing)
+        self.query_one(StepFacts).show(story.steps, self.playback.at, self._weight)
+        self.query_one(Tokens).show(row, story.pieces.get(row.id))
+        thoughts = self.query_one("#replay-thoughts Static", Static)
+        thoughts.update(
+            safe_text(row.thoughts) if row.thoughts else Content.styled("none", "$foreground-muted")
+        )
+        if self.query_one("#replay-prompt").display:
+            self.query_one("#replay-prompt Static", Static).update(safe_text(row.prompt))
+        self._show_playing()
+
+    def _show_playing(self) -> None:
+        """The timeline; starts or stops the clock."""
+        if self.story is None:
+            return
+        self.query_one(Timeline).show([mark_of(row.reward) for row in self.story.steps], self.playback)
+        if self._player is not None:
+            self._player.stop()
+            self._player = None
+        if self.playback.playing:
+            self._player = self.set_timer(1 / self.playback.speed, self._tick)
+
+    def _tick(self) -> None:
+        self.playback.tick()
+        self._show_step()
+
+    # -- actions
+
+    def action_play(self) -> None:
+        """Play or pause."""
+        self.playback.toggle()
+        self._show_step()
+
+    def action_move(self, steps: int) -> None:
+        """Some steps on or back."""
+        self.action_seek(self.playback.at + steps)
+
+    def action_seek(self, step: int) -> None:
+        """To a step; pauses."""
+        self.playback.playing = False
+        self.playback.seek(step)
+        self._show_step()
+
+    def action_seek_share(self, tenths: int) -> None:
+        """To some tenths of the episode."""
+        self.action_seek(round(tenths / 10 * (self.playback.count - 1)))
+
+    @on(Timeline.Seek)
+    def _seek_by_mouse(self, event: Timeline.Seek) -> None:
+        self.action_seek(event.step)
+
+    def action_faster(self, levels: int) -> None:
+        """Another speed."""
+        self.playback.faster(levels)
+        self._show_playing()
+
+    def action_follow(self, by: int) -> None:
+        """The next or previous episode."""
+        if not self._follow:
+            self._go_to_neighbour(by)
+            return
+        place = (self._place if self._place is not None else -1 if by > 0 else len(self._follow)) + by
+        if not 0 <= place < len(self._follow):
+            self.notify(f"This was the {'last' if by > 0 else 'first'} episode of the list.", timeout=3)
+            return
+        episode_id, step = self._follow[place]
+        self._note("")
+        self.playback.playing = False
+        self._load(episode_id, step, place)
+
+    @work(group="load", exclusive=True)
+    async def _go_to_neighbour(self, by: int) -> None:
+        wanted = self.episode_id + by
+        try:
+            found = await self.source.query(lambda reader: bool(reader.transitions(wanted)))
+        except StoreError as error:
+            self._say_problem(str(error))
+            return
+        if not found:
+            self.notify(f"There is no {'later' if by > 0 else 'earlier'} episode yet.", timeout=3)
+            return
+        self._note("")
+        self.playback.playing = False
+        self._load(wanted)
+
+    def action_token(self, by: int) -> None:
+        """The cursor some tokens on or back."""
+        self.query_one(Tokens).move(by)
+
+    def action_worst(self) -> None:
+        """The cursor to the least probable token."""
+        self.query_one(Tokens).move_to_worst()
+
+    def action_pane(self, name: str) -> None:
+        """Show or hide the prompt or the thoughts."""
+        pane = self.query_one(f"#replay-{name}")
+        pane.display = not pane.display
+        self._show_step()
+
+    def action_scroll_text(self, lines: int) -> None:
+        """Scroll the output."""
+        self.query_one(Tokens).scroll_text(lines)
+
+    def action_page(self, pages: int) -> None:
+        """Scroll the prompt, or the output, by a page."""
+        prompt = self.query_one("#replay-prompt", VerticalScroll)
+        if prompt.display:
+            prompt.scroll_relative(y=pages * max(1, prompt.size.height - 1), animate=False)
+        else:
+            tokens = self.query_one(Tokens)
+            tokens.scroll_text(pages * max(1, tokens.size.height - 2))
+
+    def action_copy(self, what: str) -> None:
+        """Copy the output or the prompt to the clipboard."""
+        if self.row is not None:
+            self.app.copy_to_clipboard(self.row.output if what == "output" else self.row.prompt)
+            self.notify(f"Copied the {what} of step {self.playback.at + 1}.", timeout=3)
+
+    @work(group="export")
+    async def action_export(self, kind: str) -> None:
+        """Write the episode to a file under the run's folder."""
+        if self.story is None:
+            return
+        episode_id, target = self.episode_id, export_path(self.run, self.database, self.episode_id, kind)
+        self._note(f"Writing {target} …")
+
+        def write(reader: StoreReader) -> Story:
+            return read_story(reader, episode_id, self.story.title if self.story else "", self._pieces)
+
+        try:
+            story = await self.source.query(write)
+            path = await self._exporter.call(lambda: WRITERS[kind](story, target))
+        except VlmAgentError as error:
+            self._note(str(error), bad=True)
+            return
+        self._note(f"Written: {path}")
+
+    def _note(self, text: str, bad: bool = False) -> None:
+        """One line above the timeline that stays until the next one."""
+        with contextlib.suppress(NoMatches):
+            note = self.query_one("#replay-note", Static)
+            note.display = bool(text)
+            note.update(Content.styled(safe(text, 500, lines=False), "$error" if bad else "$success"))
+
+    def action_back(self) -> None:
+        """Leave the token, else the screen."""
+        tokens = self.query_one(Tokens)
+        if tokens.cursor >= 0:
+            tokens.move_to(-1)
+        elif len(self.app.screen_stack) > 1:
+            self.dismiss(self.episode_id)
