@@ -1,6 +1,6 @@
 """Makes a large run for the dashboard's benchmark, quickly: the real schema, made-up contents.
 
-    python -m benchmarks.big_run OUT [--transitions 1000000] [--images 20000]
+python -m benchmarks.big_run OUT [--transitions 1000000] [--images 20000]
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ METRICS = (
     "ppo/explained_variance", "ppo/first_ratio_error", "ppo/skipped",
 )  # fmt: skip
 PROMPT = "You are playing a game called number line. You will see a target number and a current number. " * 5
-WORDS = ("current number target larger smaller move increase decrease choose therefore equal reached step plus minus").split()
+WORDS = (
+    "current", "number", "target", "larger", "smaller", "move", "increase", "decrease", "choose", "therefore", "equal",
+    "reached", "step", "plus", "minus",
+)  # fmt: skip
 TRANSITION_COLUMNS = (
     "id, episode_id, update_index, env_index, step, image_sha256, prompt, output, thoughts, action_text, action, "
     "legal_output, reward, terminated, truncated, value, logprob, thought_logprob, action_logprob, token_ids, "
@@ -60,15 +63,33 @@ def build(run: Path, transitions: int, images: int, seed: int = 0) -> None:
 
 
 def _fill(
-    connection: sqlite3.Connection, name: str, config: Config, transitions: int, images: int, rng: random.Random
+    connection: sqlite3.Connection,
+    name: str,
+    config: Config,
+    transitions: int,
+    images: int,
+    rng: random.Random,
 ) -> None:
     now = time.time()
     connection.execute(
         "INSERT INTO run VALUES (?,?,?,?,?,?,?,?,?,?)",
-        (name, "numberline", "tiny", "done", json.dumps(config.model_dump(mode="json")), 0, now - 9000, now, now, None),
+        (
+            name,
+            "numberline",
+            "tiny",
+            "done",
+            json.dumps(config.model_dump(mode="json")),
+            0,
+            now - 9000,
+            now,
+            now,
+            None,
+        ),
     )
     keys = [_put_image(connection, number) for number in range(images)]
-    trigger = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'transitions_fts_insert'").fetchone()[0]
+    trigger = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE name = 'transitions_fts_insert'"
+    ).fetchone()[0]
     connection.execute("DROP TRIGGER transitions_fts_insert")  # the index is built at once afterwards: faster
     rows, episodes = _transitions(transitions, keys, rng), []
     marks = ",".join("?" * (TRANSITION_COLUMNS.count(",") + 1))
@@ -99,7 +120,9 @@ def _put_image(connection: sqlite3.Connection, number: int) -> str:
             row, column = divmod(place, 4)
             image[20 * row : 20 * row + 14, 20 * column : 20 * column + 14] = (40, 90, 200)
     key = codec.image_key(image)
-    connection.execute("INSERT INTO images VALUES (?,?,?,?,?)", (key, 84, 84, codec.PNG, codec.encode_image(image)))
+    connection.execute(
+        "INSERT INTO images VALUES (?,?,?,?,?)", (key, 84, 84, codec.PNG, codec.encode_image(image))
+    )
     return key
 
 
@@ -119,8 +142,8 @@ def _transitions(
         thought, action = rng.uniform(-30, -3), rng.uniform(-4, 0)
         row = (
             id_, episode, update, id_ % ENVS, step, keys[rng.randrange(len(keys))], PROMPT, text, thoughts, "+", "+",
-            int(legal), reward, int(last), 0, rng.gauss(0, 1), 0.5 * thought + action, thought, action, tokens, logprobs,
-            30, rng.gauss(0, 1), rng.gauss(0, 1),
+            int(legal), reward, int(last), 0, rng.gauss(0, 1), 0.5 * thought + action, thought, action, tokens,
+            logprobs, 30, rng.gauss(0, 1), rng.gauss(0, 1),
         )  # fmt: skip
         ended = None
         if last:
@@ -133,9 +156,16 @@ def _transitions(
 
 def _output(rng: random.Random, number: int) -> tuple[str, str, str, str]:
     thoughts = " ".join(rng.choice(WORDS) for _ in range(28)) + f" variant{number}"
-    text = json.dumps({"current number": "3", "target number": "5", "thoughts": thoughts, "action": "+"}, indent=0)
+    text = json.dumps(
+        {"current number": "3", "target number": "5", "thoughts": thoughts, "action": "+"}, indent=0
+    )
     tokens = json.dumps([rng.randrange(900) for _ in range(42)], separators=(",", ":"))
-    return text, thoughts, tokens, json.dumps([round(-rng.random(), 7) for _ in range(42)], separators=(",", ":"))
+    return (
+        text,
+        thoughts,
+        tokens,
+        json.dumps([round(-rng.random(), 7) for _ in range(42)], separators=(",", ":")),
+    )
 
 
 def _metrics(updates: int, now: float, rng: random.Random) -> Iterator[tuple[Any, ...]]:
@@ -147,7 +177,9 @@ def _metrics(updates: int, now: float, rng: random.Random) -> Iterator[tuple[Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--transitions", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, default=20_000)
@@ -155,7 +187,9 @@ def main() -> None:
     started = time.monotonic()
     build(chosen.out, chosen.transitions, chosen.images)
     size = (chosen.out / paths.DATABASE).stat().st_size / 2**20
-    print(f"{chosen.out}: {chosen.transitions:,} transitions, {size:,.0f} MiB, in {time.monotonic() - started:.0f} s")
+    print(
+        f"{chosen.out}: {chosen.transitions:,} transitions, {size:,.0f} MiB, in {time.monotonic() - started:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -111,7 +111,10 @@ def probe(run: Path, report: Path) -> None:
         watching.cancel()
         late.sort()
         memory = psutil.Process().memory_info().rss / 2**20
-        values = {"worst": late[-1] if late else math.nan, "p99": late[int(0.99 * len(late))] if late else math.nan}
+        values = {
+            "worst": late[-1] if late else math.nan,
+            "p99": late[int(0.99 * len(late))] if late else math.nan,
+        }
         report.write_text(json.dumps({**values, "memory": memory, "processor": share}))
 
     asyncio.run(main())
@@ -165,7 +168,10 @@ def _questions(middle: Any) -> Iterator[tuple[str, Callable[[StoreReader], objec
     some = browse.Filter(illegal=True, updates=(100, 140))
     for order in browse.EPISODE_ORDERS:
         yield f"episodes, {order}, first page", lambda r, o=order: browse.episode_page(r, everything, o)
-        yield f"episodes, {order}, a page from the middle", lambda r, o=order: browse.episode_page(r, everything, o, after=middle)
+        yield (
+            f"episodes, {order}, a page from the middle",
+            lambda r, o=order: browse.episode_page(r, everything, o, after=middle),
+        )
         yield f"failures, {order}", lambda r, o=order: browse.episode_page(r, failures, o)
     yield "episodes, illegal, of some updates", lambda r: browse.episode_page(r, some)
     yield "count of failures", lambda r: browse.count_episodes(r, failures)
@@ -174,8 +180,14 @@ def _questions(middle: Any) -> Iterator[tuple[str, Callable[[StoreReader], objec
     yield "largest advantages of some updates", lambda r: browse.output_page(r, some, "advantage")
     for text in ("number", "n12", "variant17", '"equal reached" plus', "v", "nowhere"):
         yield f"search: {text}", lambda r, t=text: browse.output_page(r, everything, "match", text=t)
-        yield f"search among failures: {text}", lambda r, t=text: browse.output_page(r, failures, "match", text=t)
-    yield "an episode with its picture", lambda r: [r.image(step.image_sha256) for step in r.transitions(middle.id)]
+        yield (
+            f"search among failures: {text}",
+            lambda r, t=text: browse.output_page(r, failures, "match", text=t),
+        )
+    yield (
+        "an episode with its picture",
+        lambda r: [r.image(step.image_sha256) for step in r.transitions(middle.id)],
+    )
     yield "what a newcomer reads", lambda r: (r.metrics(0, 8000), r.recent_success(), r.latest_transition())
 
 
@@ -192,7 +204,16 @@ def write_for_ever(run: Path) -> None:
     rng = np.random.default_rng(0)
     output = '{"thoughts": "the current number is smaller than the target", "action": "+"}'
     generation = Generation(output, rng.integers(0, 900, 40), -rng.random(40).astype(np.float32), 30, 0.5)
-    decision = Decision("a prompt " * 60, output, "the current number is smaller", ParsedAction("+", True, "+", None), -9.0, -8.0, -1.0, generation)
+    decision = Decision(
+        "a prompt " * 60,
+        output,
+        "the current number is smaller",
+        ParsedAction("+", True, "+", None),
+        -9.0,
+        -8.0,
+        -1.0,
+        generation,
+    )
     pictures = [rng.integers(0, 256, (84, 84, 3), dtype=np.uint8) for _ in range(30)]
     id_ = 0
     with launch.daemon_session(run) as stop, StoreWriter(run / paths.DATABASE) as writer:
@@ -203,11 +224,21 @@ def write_for_ever(run: Path) -> None:
             for env in range(64):
                 id_ += 1
                 writer.episode_started(EpisodeStart(id_, "train", env, id_))
-                writer.transition(Transition(id_, id_, batch // 8 + 1, env, 0, pictures[id_ % 30], decision, 1.0, True, False, 0.5))
+                writer.transition(
+                    Transition(
+                        id_, id_, batch // 8 + 1, env, 0, pictures[id_ % 30], decision, 1.0, True, False, 0.5
+                    )
+                )
                 writer.episode_ended(EpisodeEnd(id_, 1, 1.0, id_ % 3 > 0, True, "terminated"))
             writer.commit()
             if batch % 8 == 7:
-                names = ("rollout/success", "rollout/return", "ppo/kl", "rollout/env_steps_per_second", "ppo/value_loss")
+                names = (
+                    "rollout/success",
+                    "rollout/return",
+                    "ppo/kl",
+                    "rollout/env_steps_per_second",
+                    "ppo/value_loss",
+                )
                 writer.metrics(batch // 8 + 1, id_, {name: float(rng.random()) for name in names})
 
 
@@ -225,12 +256,18 @@ def beside(pairs: int, seconds: float, train: bool) -> bool:
                 if dashboard is not None:
                     seen.append(dashboard.close())
             ratios.append(speeds[True] / speeds[False])
-            print(f"pair {pair + 1}: {speeds[True]:9.1f} steps/s with, {speeds[False]:9.1f} without: {ratios[-1]:.3f}", flush=True)
+            print(
+                f"pair {pair + 1}: {speeds[True]:9.1f} steps/s with, {speeds[False]:9.1f} without: {ratios[-1]:.3f}",
+                flush=True,
+            )
     mean, low, high = _geometric(ratios)
     worst, p99 = max(report["worst"] for report in seen), max(report["p99"] for report in seen)
     share = statistics.mean(report["processor"] for report in seen)
     print(f"speed with / without   {mean:.3f}   95 % interval {low:.3f} to {high:.3f}   target >= {SLOWER}")
-    print(f"latest frame           {1000 * worst:.0f} ms (99 %: {1000 * p99:.0f} ms)   target <= {1000 * LATE_SECONDS:.0f} ms")
+    print(
+        f"latest frame           {1000 * worst:.0f} ms (99 %: {1000 * p99:.0f} ms)   "
+        f"target <= {1000 * LATE_SECONDS:.0f} ms"
+    )
     print(f"processor              {100 * share:.1f} % of one core, its start included")
     return mean >= SLOWER and worst <= LATE_SECONDS
 
@@ -286,12 +323,16 @@ def _geometric(ratios: list[float]) -> tuple[float, float, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     big = verbs.add_parser("large", help="opening, paging, searching, memory")
     big.add_argument("--transitions", type=int, default=1_000_000)
     big.add_argument("--images", type=int, default=20_000)
-    big.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the database is kept")
+    big.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the database is kept"
+    )
     live = verbs.add_parser("beside", help="throughput of a writer with and without, lateness of frames")
     live.add_argument("--pairs", type=int, default=6)
     live.add_argument("--seconds", type=float, default=10.0)

@@ -27,7 +27,11 @@ SMALL_OPTIONS = list(flatten(SMALL))
 def vlmagent(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "vlmagent", *arguments], capture_output=True, text=True, timeout=timeout, env=environment
+        [sys.executable, "-m", "vlmagent", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment,
     )
 
 
@@ -94,7 +98,16 @@ def test_eval_json_is_the_contract(trained, monkeypatch):
 def test_eval_of_several_systems(trained, monkeypatch):
     run, _ = trained
     monkeypatch.setenv("VLMAGENT_RUNS", str(run.parent))
-    arguments = ["--checkpoint", "start", "--checkpoint", "latest", "--baseline", "expert", "--baseline", "random"]
+    arguments = [
+        "--checkpoint",
+        "start",
+        "--checkpoint",
+        "latest",
+        "--baseline",
+        "expert",
+        "--baseline",
+        "random",
+    ]
     result = vlmagent("eval", "numberline", *arguments, "--episodes", "5")
     assert result.returncode == 0, result.stderr
     for word in ("sft", "rl", "expert", "random", "published", "89.4", "rules: paper"):

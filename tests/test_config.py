@@ -103,7 +103,8 @@ def test_unknown_config_names_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("a: [1", "not valid YAML"), ("- 1", "holds list"), ("\x00", "not valid YAML"), ("", "holds NoneType")]
+    ("text", "words"),
+    [("a: [1", "not valid YAML"), ("- 1", "holds list"), ("\x00", "not valid YAML"), ("", "holds NoneType")],
 )
 def test_broken_files(tmp_path, text, words):
     path = tmp_path / "broken.yaml"

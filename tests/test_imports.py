@@ -74,21 +74,31 @@ def test_sql_stays_in_the_store():
 def modules_after(code: str) -> set[str]:
     """Top-level names in ``sys.modules`` of a fresh process that ran ``code``."""
     script = f"import sys\n{code}\nprint('LOADED', *sorted({{name.split('.')[0] for name in sys.modules}}))"
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
     return set(result.stdout.rsplit("LOADED", 1)[1].split())
 
 
 HEAVY = {"torch", "transformers", "textual", "sqlite_utils", "scipy"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["runs", "--help"], ["eval", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["runs", "--help"], ["eval", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments):
-    code = f"sys.argv = ['vlmagent', *{arguments}]\nfrom vlmagent.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
+    code = (
+        f"sys.argv = ['vlmagent', *{arguments}]\nfrom vlmagent.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass"
+    )
     loaded = modules_after(code)
     assert "typer" in loaded
     assert not HEAVY & loaded
 
 
 def test_listing_runs_and_building_a_config_need_no_torch():
-    code = "import vlmagent.launch, vlmagent.progress, vlmagent.tasks.registry as r, vlmagent.store.reader\nr.build_task('numberline')"
+    code = (
+        "import vlmagent.launch, vlmagent.progress, vlmagent.tasks.registry as r, vlmagent.store.reader\n"
+        "r.build_task('numberline')"
+    )
     assert not {"torch", "transformers", "textual", "sqlite_utils"} & modules_after(code)

@@ -46,7 +46,10 @@ def transitions(run: Path) -> list[tuple]:
 
 
 def episodes(run: Path) -> list[tuple]:
-    return rows(run, "SELECT id, split, env_index, seed, length, episode_return, success, ended FROM episodes ORDER BY id")
+    return rows(
+        run,
+        "SELECT id, split, env_index, seed, length, episode_return, success, ended FROM episodes ORDER BY id",
+    )
 
 
 def stop_after(calls: int):
@@ -81,7 +84,9 @@ def test_every_env_step_is_one_row_with_everything(left_alone: Path):
         assert len(row.token_ids) == len(row.token_logprobs) > 0
         total = 0.5 * row.thought_logprob + row.action_logprob
         assert row.logprob == pytest.approx(total)
-        assert row.thought_logprob + row.action_logprob == pytest.approx(float(row.token_logprobs.sum()), abs=1e-4)
+        assert row.thought_logprob + row.action_logprob == pytest.approx(
+            float(row.token_logprobs.sum()), abs=1e-4
+        )
         assert row.advantage is not None
         assert row.return_ is not None
         run = reader.run()
@@ -90,7 +95,14 @@ def test_every_env_step_is_one_row_with_everything(left_alone: Path):
         names = set(reader.metric_names())
     for name in (
         *("sft/loss", "rollout/legal_rate", "rollout/output_tokens", "rollout/thought_logprob"),
-        *("rollout/action_logprob", "ppo/kl", "ppo/clip_fraction", "ppo/entropy", "ppo/grad_norm", "ppo/value_loss"),
+        *(
+            "rollout/action_logprob",
+            "ppo/kl",
+            "ppo/clip_fraction",
+            "ppo/entropy",
+            "ppo/grad_norm",
+            "ppo/value_loss",
+        ),
         *("ppo/learning_rate", "ppo/first_ratio_error", "rollout/env_steps_per_second"),
     ):
         assert name in names
@@ -119,7 +131,9 @@ def test_first_minibatch_ratio_is_one(left_alone: Path):
 
 def test_advantages_follow_the_equation(left_alone: Path):
     """A terminated step's return is its reward; a truncated one bootstraps with its own final state."""
-    for row in rows(left_alone, "SELECT reward, return_, terminated, truncated, bootstrap_value FROM transitions"):
+    for row in rows(
+        left_alone, "SELECT reward, return_, terminated, truncated, bootstrap_value FROM transitions"
+    ):
         reward, return_, terminated, truncated, bootstrap = row
         if terminated:
             assert return_ == pytest.approx(reward)
@@ -141,7 +155,9 @@ def test_an_interrupted_run_ends_like_one_left_alone(left_alone: Path, tmp_path:
     assert_same(run, left_alone)
 
 
-def test_a_killed_run_continues_from_what_it_logged(left_alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_run_continues_from_what_it_logged(
+    left_alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """An exception in the middle of the second update's collection stands for a kill; nothing is sampled twice."""
     run = new_run(tmp_path, "run")
     original, count = Rollout.step, iter(range(10**9))
@@ -223,7 +239,9 @@ def test_checkpoints_are_pruned_but_the_start_stays(left_alone: Path):
 
 def test_divergence_stops_with_a_diagnosis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = new_run(tmp_path, "run")
-    monkeypatch.setattr("vlmagent.rl.ppo.value_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True))
+    monkeypatch.setattr(
+        "vlmagent.rl.ppo.value_loss", lambda *_: torch.tensor(float("nan"), requires_grad=True)
+    )
     with pytest.raises(RunFailedError, match="not finite"):
         train(run, lambda: False)
     status, error = rows(run, "SELECT status, error FROM run")[0]

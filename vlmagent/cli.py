@@ -128,7 +128,11 @@ def data(
     with Progress(console=_stderr(), transient=True) as progress:
         bar = progress.add_task("Writing samples", total=samples)
         path = write_dataset(
-            task_from_config(resolved), samples, out, resolved.seed, lambda done: progress.update(bar, completed=done)
+            task_from_config(resolved),
+            samples,
+            out,
+            resolved.seed,
+            lambda done: progress.update(bar, completed=done),
         )
     typer.echo(f"{samples} samples written: {path}")
 
@@ -239,13 +243,15 @@ def runs_export(
 @app.command()
 def tui(
     run: Annotated[
-        str | None, typer.Argument(help="A run's name or path. Default: the list of all runs.", metavar="[RUN]")
+        str | None,
+        typer.Argument(help="A run's name or path. Default: the list of all runs.", metavar="[RUN]"),
     ] = None,
     images: Annotated[
         str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
     ] = "auto",
     screenshot: Annotated[
-        Path | None, typer.Option("--screenshot", help="Write SVG pictures of the screens here and end.", metavar="DIR")
+        Path | None,
+        typer.Option("--screenshot", help="Write SVG pictures of the screens here and end.", metavar="DIR"),
     ] = None,
 ) -> None:
     """The dashboard: all runs, or one of them, live."""

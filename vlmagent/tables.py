@@ -32,20 +32,26 @@ def eval_table(rows: Sequence[Mapping[str, Any]]) -> Group:
 
 
 def _task_table(task: str, rows: Sequence[Mapping[str, Any]]) -> Group:
-    table = Table(title=f"{task} · rules: {rows[0]['rule_set']}", box=box.SIMPLE_HEAD, title_justify="left")
+    """Fits into 80 columns: what is exact about a system stands in the footnote."""
+    table = Table(
+        title=f"{task} · rules: {rows[0]['rule_set']}",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 0, 0, 1),
+    )
     table.add_column("system", no_wrap=True)
-    for name in ("success %", "95 % interval", "mean return", "reached %", "legal %", "episodes"):
-        table.add_column(name, justify="right")
+    for name in ("success %", "95 %", "return", "reached %", "legal %"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         low, high = row["success_ci"]
         table.add_row(
             _system(row),
             Text(f"{100 * row['success']:.1f}", style="bold"),
-            f"{100 * low:.1f} – {100 * high:.1f}",
+            f"{100 * low:.1f}–{100 * high:.1f}",
             f"{row['mean_return']:.2f}",
             f"{100 * row['goal_rate']:.1f}",
             f"{100 * row['legal_rate']:.1f}",
-            str(row["episodes"]),
         )
     published = published_rows(task)
     if published:
@@ -53,14 +59,7 @@ def _task_table(task: str, rows: Sequence[Mapping[str, Any]]) -> Group:
     for entry in published:
         mean_return = "" if entry.mean_return is None else f"{entry.mean_return:.2f}"
         table.add_row(
-            Text(f"{entry.system} (published)", style="dim"),
-            f"{entry.success:.1f}",
-            "",
-            mean_return,
-            "",
-            "",
-            "",
-            style="dim",
+            f"{entry.system} (published)", f"{entry.success:.1f}", "", mean_return, "", "", style="dim"
         )
     return Group(table, Text(_footnote(rows, bool(published)), style="dim"))
 
@@ -68,7 +67,7 @@ def _task_table(task: str, rows: Sequence[Mapping[str, Any]]) -> Group:
 def _system(row: Mapping[str, Any]) -> Text:
     text = Text(str(row["system"]), style="bold")
     if row["checkpoint"]:
-        text.append(f"  {row['model']}, {row['env_steps']} env steps", style="dim")
+        text.append(f" {row['model']} {row['checkpoint']}", style="dim")
     return text
 
 
@@ -79,7 +78,8 @@ def _footnote(rows: Sequence[Mapping[str, Any]], published: bool) -> str:
         if temperatures
         else ""
     )
-    note = f"Success: return > 0. Evaluation seed {rows[0]['seed']}{sampled}."
+    episodes = ", ".join(str(n) for n in sorted({row["episodes"] for row in rows}))
+    note = f"{episodes} episodes of evaluation seed {rows[0]['seed']}{sampled}. Success: return > 0."
     return f"{note} Published: {SOURCE}, a 7 B model." if published else note
 
 
@@ -144,7 +144,7 @@ def run_panel(path: Path, row: Mapping[str, Any]) -> Group:
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """Newest value of every metric, three to a line."""
+    """Newest value of every metric, two to a line."""
     table = Table.grid(padding=(0, 2))
     cells = [(name, f"{metric.value:.4g}") for name, metric in sorted(metrics.items())]
     for start in range(0, len(cells), 2):

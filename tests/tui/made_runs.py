@@ -20,8 +20,14 @@ STEPS = 4
 
 
 def make_run(
-    run: Path, *, updates: int = 3, status: str = "done", text: str = "3 is less than 5", error: str | None = None,
-    success: tuple[bool, ...] = (False, True), sft: bool = True,
+    run: Path,
+    *,
+    updates: int = 3,
+    status: str = "done",
+    text: str = "3 is less than 5",
+    error: str | None = None,
+    success: tuple[bool, ...] = (False, True),
+    sft: bool = True,
 ) -> Path:
     """A run of so many updates; its outputs say ``text``."""
     run.mkdir(parents=True, exist_ok=True)
@@ -32,7 +38,11 @@ def make_run(
         if sft:
             writer.event("phase", "phase: sft (64 samples)")
             for number in (1, 2, 3, 4):
-                writer.metrics(number, 0, {"sft/loss": 2.0 / number, "sft/samples": 16.0 * number, "sft/learning_rate": 1e-3})
+                writer.metrics(
+                    number,
+                    0,
+                    {"sft/loss": 2.0 / number, "sft/samples": 16.0 * number, "sft/learning_rate": 1e-3},
+                )
             writer.event("phase", "phase: rl (8 updates)")
         for update in range(1, updates + 1):
             write_update(writer, update, text=text, success=success[update % len(success)])
@@ -41,12 +51,21 @@ def make_run(
     return run
 
 
-def write_update(writer: StoreWriter, update: int, *, text: str = "3 is less than 5", success: bool = True) -> None:
+def write_update(
+    writer: StoreWriter, update: int, *, text: str = "3 is less than 5", success: bool = True
+) -> None:
     """One episode and the metrics of one update."""
     writer.episode_started(EpisodeStart(update, "train", 0, update))
     for number in range(STEPS):
         writer.transition(
-            step(STEPS * (update - 1) + number + 1, episode_id=update, step=number, update_index=update, thoughts=text, output=text)
+            step(
+                STEPS * (update - 1) + number + 1,
+                episode_id=update,
+                step=number,
+                update_index=update,
+                thoughts=text,
+                output=text,
+            )
         )
     writer.episode_ended(EpisodeEnd(update, STEPS, 1.0 if success else -1.0, success, success, "terminated"))
     writer.metrics(
@@ -72,7 +91,8 @@ def freeze(run: Path, at: float = 1_750_000_000.0) -> Path:
     """Set all times of a run to fixed ones, for snapshots."""
     change(
         run,
-        f"UPDATE run SET created_at = {at}, heartbeat_at = {at + 95}, finished_at = CASE WHEN finished_at IS NULL THEN NULL ELSE {at + 95} END",
+        f"UPDATE run SET created_at = {at}, heartbeat_at = {at + 95}",
+        f"UPDATE run SET finished_at = {at + 95} WHERE finished_at IS NOT NULL",
         f"UPDATE events SET at = {at} + id",
         f"UPDATE metrics SET at = {at} + id",
     )

@@ -48,12 +48,15 @@ def test_no_heavy_imports(run: Path) -> None:
 
 
 def test_the_command_line_does_not_import_textual() -> None:
-    code = "import sys; import vlmagent.cli; print([n for n in ('textual', 'torch', 'sqlite_utils') if n in sys.modules])"
+    heavy = ("textual", "torch", "sqlite_utils")
+    code = f"import sys; import vlmagent.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("owner", [VlmAgentApp, RunsScreen, TrainScreen, ConfirmScreen, HelpScreen, PickRunsScreen, Chart])
+@pytest.mark.parametrize(
+    "owner", [VlmAgentApp, RunsScreen, TrainScreen, ConfirmScreen, HelpScreen, PickRunsScreen, Chart]
+)
 def test_every_binding_has_an_id_and_a_tooltip(owner: type) -> None:
     for binding in owner.__dict__["BINDINGS"]:
         assert binding.id, binding
@@ -75,7 +78,9 @@ async def test_help_lists_the_keys_of_the_screen(run: Path) -> None:
         assert texts["All keys of this screen"].place == "everywhere"
         await pilot.press("question_mark")
         assert isinstance(pilot.app.screen, HelpScreen)
-        assert "Lay the curves of other runs over these" in shown(pilot.app.screen.query_one("#help-box Static"))
+        assert "Lay the curves of other runs over these" in shown(
+            pilot.app.screen.query_one("#help-box Static")
+        )
         await pilot.press("question_mark")
         assert isinstance(pilot.app.screen, TrainScreen)
         for close in ("escape", "q"):

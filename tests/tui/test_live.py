@@ -40,7 +40,7 @@ async def test_follows_a_run_by_cursor(tmp_path: Path) -> None:
     assert list(live.series["ppo/kl"].updates) == [1, 2]
     assert live.view.env_steps == 8
     again = await live.refresh()
-    assert not (again.metrics or again.step or again.state or again.more)
+    assert (again.metrics, again.step, again.state, again.more) == (False,) * 4
     with StoreWriter(run / paths.DATABASE) as writer:
         write_update(writer, 3)
     third = await live.refresh()
@@ -152,7 +152,9 @@ async def test_lines_along_every_axis(tmp_path: Path) -> None:
     points = points_of(live, Look(), sft=False)
     assert points.nearest(9.0) == 1
     assert list(points.updates or ()) == [1, 2, 3]
-    whole, end, around = (span_x([live], Look(zoom=z), False, c) for z, c in ((1.0, None), (0.5, None), (0.25, 4.0)))
+    whole, end, around = (
+        span_x([live], Look(zoom=z), False, c) for z, c in ((1.0, None), (0.5, None), (0.25, 4.0))
+    )
     assert (whole.low, whole.high, end.low, end.high) == (0, 12, 6, 12)
     assert (around.low, around.high) == (2.5, 5.5)
     live.close()

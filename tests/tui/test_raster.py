@@ -8,7 +8,9 @@ from vlmagent.tui.widgets.raster import Span, curve, log_ticks, short, smooth, s
 NAN = float("nan")
 
 
-def dots(x: list[float], y: list[float], columns: int = 3, rows: int = 1, high: float = 3.0) -> list[list[int]]:
+def dots(
+    x: list[float], y: list[float], columns: int = 3, rows: int = 1, high: float = 3.0
+) -> list[list[int]]:
     cells = curve(np.array(x), np.array(y), Span(0, 5), Span(0, high), columns, rows)
     assert cells.shape == (rows, columns)
     return cells.tolist()
@@ -75,7 +77,15 @@ def test_log_ticks() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (0.5, "0.5"), (12_000, "12k"), (1e-4, "1e-4"), (-2.5e6, "-2.5M"), (5000, "5000"), (1e-12, "1e-12")],
+    [
+        (0.0, "0"),
+        (0.5, "0.5"),
+        (12_000, "12k"),
+        (1e-4, "1e-4"),
+        (-2.5e6, "-2.5M"),
+        (5000, "5000"),
+        (1e-12, "1e-12"),
+    ],
 )
 def test_short_numbers(value: float, text: str) -> None:
     assert short(value) == text

@@ -27,7 +27,11 @@ def three() -> Path:
     """Runs a (oldest, failed), b and c (newest)."""
     root = paths.runs_dir()
     for number, (name, more) in enumerate(
-        (("a-run", {"status": "failed", "error": "out of [memory]\nsecond line"}), ("b-run", {"updates": 2}), ("c-run", {"success": (False,)}))
+        (
+            ("a-run", {"status": "failed", "error": "out of [memory]\nsecond line"}),
+            ("b-run", {"updates": 2}),
+            ("c-run", {"success": (False,)}),
+        )
     ):
         make_run(root / name, **more)  # type: ignore[arg-type]
         freeze(root / name, 1_750_000_000.0 + 100 * number)
@@ -50,7 +54,12 @@ def current(pilot: Pilot[Any]) -> str:
 
 
 async def begin(pilot: Pilot[Any]) -> None:
-    await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen) and screen(pilot).runs and screen(pilot).table.row_count)
+    await until(
+        pilot,
+        lambda: (
+            isinstance(pilot.app.screen, RunsScreen) and screen(pilot).runs and screen(pilot).table.row_count
+        ),
+    )
     await pilot.pause()
 
 
@@ -100,7 +109,10 @@ async def test_filter(three: Path) -> None:
         assert pilot.app.focused is screen(pilot).table
         assert screen(pilot).query_one(Input).display
         await pilot.press("slash", *" zzz", "enter")
-        await until(pilot, lambda: "No run has all these words" in str(screen(pilot).query_one("#runs-empty").render()))
+        await until(
+            pilot,
+            lambda: "No run has all these words" in str(screen(pilot).query_one("#runs-empty").render()),
+        )
         await pilot.press("escape")
         assert len(names(pilot)) == 3
         assert not screen(pilot).query_one(Input).display
@@ -149,8 +161,15 @@ async def test_compare_and_episodes(three: Path, monkeypatch: pytest.MonkeyPatch
     async with VlmAgentApp().run_test() as pilot:
         await begin(pilot)
         await pilot.press("c", "e", "space", "c", "space", "c", "space", "c")
-        assert asked == [("compare", "c-run", "c-run"), ("episodes", "c-run"), ("compare", "c-run", "b-run"), ("compare", "c-run", "b-run")]
-        await until(pilot, lambda: any("Mark two runs" in toast.message for toast in pilot.app._notifications))
+        assert asked == [
+            ("compare", "c-run", "c-run"),
+            ("episodes", "c-run"),
+            ("compare", "c-run", "b-run"),
+            ("compare", "c-run", "b-run"),
+        ]
+        await until(
+            pilot, lambda: any("Mark two runs" in toast.message for toast in pilot.app._notifications)
+        )
 
 
 async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +202,13 @@ async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatc
             await pilot.press("down")  # not held up
             release.set()
             await until(pilot, lambda: stopped == ["live"])
-            await until(pilot, lambda: any("live: stopped" in toast.message for toast in pilot.app._notifications))
+            await until(
+                pilot, lambda: any("live: stopped" in toast.message for toast in pilot.app._notifications)
+            )
             await pilot.press("S")
-            await until(pilot, lambda: any("not running" in toast.message for toast in pilot.app._notifications))
+            await until(
+                pilot, lambda: any("not running" in toast.message for toast in pilot.app._notifications)
+            )
 
 
 async def test_a_stop_that_fails_says_why(three: Path) -> None:
@@ -197,7 +220,9 @@ async def test_a_stop_that_fails_says_why(three: Path) -> None:
             await pilot.press("S")
             await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
             await pilot.press("y")
-            await until(pilot, lambda: any("is not running" in toast.message for toast in pilot.app._notifications))
+            await until(
+                pilot, lambda: any("is not running" in toast.message for toast in pilot.app._notifications)
+            )
 
 
 async def test_quit(three: Path) -> None:

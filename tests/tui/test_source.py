@@ -74,7 +74,7 @@ async def test_every_damage_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="newer"):
         await source.query(steps)
     put(database, whole[: len(whole) // 3])
-    with pytest.raises(StoreError, match="damaged|not a SQLite"):
+    with pytest.raises(StoreError, match=r"damaged|not a SQLite"):
         await source.query(lambda reader: reader.transitions(1))
     put(database, b"no database " * 100)
     with pytest.raises(StoreError, match="not a SQLite"):
@@ -87,7 +87,9 @@ async def test_every_damage_is_a_sentence(tmp_path: Path) -> None:
     source.close()
 
 
-async def test_a_lock_is_waited_for_without_holding_up_anyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_is_waited_for_without_holding_up_anyone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vlmagent.store.reader.BUSY_SECONDS", 0.3)
     run = make_run(tmp_path / "r")
     change(run, "PRAGMA journal_mode = DELETE")

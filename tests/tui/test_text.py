@@ -47,7 +47,13 @@ def test_long_text_is_quick() -> None:
 
 
 def test_words() -> None:
-    assert [number(x) for x in (float("nan"), 0.0, 0.0123, 1.5, 172.31)] == ["-", "0.00", "0.0123", "1.50", "172.3"]
+    assert [number(x) for x in (float("nan"), 0.0, 0.0123, 1.5, 172.31)] == [
+        "-",
+        "0.00",
+        "0.0123",
+        "1.50",
+        "172.3",
+    ]
     assert percent(0.5) == "50.0 %"
     assert duration(3 * 86400 + 3600) == "3 d 1 h"
     assert sparkline([0.0, 1.0], 4) == "▁█"

@@ -76,7 +76,12 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
     def start(*arguments: str, columns: int = 120, rows: int = 40) -> Terminal:
         opened.append(
-            Terminal(tmp_path / f"tmux{len(opened)}", columns, rows, [sys.executable, "-m", "vlmagent", "tui", *arguments])
+            Terminal(
+                tmp_path / f"tmux{len(opened)}",
+                columns,
+                rows,
+                [sys.executable, "-m", "vlmagent", "tui", *arguments],
+            )
         )
         return opened[-1]
 

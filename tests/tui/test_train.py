@@ -46,7 +46,12 @@ async def begin(pilot: Pilot[Any], updates: int = 3) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, TrainScreen))
     if updates:
         await until(pilot, lambda: len(screen(pilot).points.x) >= updates and screen(pilot).grid.shown)
-        await until(pilot, lambda: screen(pilot).query_one(NewestStep).step or not screen(pilot).query_one(NewestStep).display)
+        await until(
+            pilot,
+            lambda: (
+                screen(pilot).query_one(NewestStep).step or not screen(pilot).query_one(NewestStep).display
+            ),
+        )
     await pilot.pause()
 
 
@@ -80,14 +85,18 @@ async def test_newer_rows_come_by_themselves(run: Path) -> None:
             write_update(writer, 4, text="now for something else")
             writer.event("warning", "update 4: something")
         await until(pilot, lambda: len(screen(pilot).points.x) == 4)
-        await until(pilot, lambda: "now for something else" in shown(screen(pilot).query_one("#newest Static")))
+        await until(
+            pilot, lambda: "now for something else" in shown(screen(pilot).query_one("#newest Static"))
+        )
         assert "update 4: something" in shown(screen(pilot).query_one("#events Static"))
         assert "16/512" in shown(screen(pilot).query_one(Progress))
 
 
 async def test_crosshair(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates))
+    monkeypatch.setattr(
+        "vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates)
+    )
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.press("e", "enter")
@@ -102,7 +111,14 @@ async def test_crosshair(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "│" in shown(chart(pilot, "kl"))[20:]
         await pilot.press("e", "enter")
         assert asked[2:] == [(2, 2), (2, 2)]
-        for key, update in (("right", 3), ("right", 3), ("shift+left", 1), ("shift+right", 3), ("home", 1), ("end", 3)):
+        for key, update in (
+            ("right", 3),
+            ("right", 3),
+            ("shift+left", 1),
+            ("shift+right", 3),
+            ("home", 1),
+            ("end", 3),
+        ):
             await pilot.press(key)
             assert screen(pilot).update_index == update, key
         await pilot.press("escape")
@@ -114,7 +130,9 @@ async def test_crosshair(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_mouse(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates))
+    monkeypatch.setattr(
+        "vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates)
+    )
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.hover("#chart-return", offset=(34, 4))
@@ -169,7 +187,8 @@ async def test_settings_of_the_curves(run: Path) -> None:
             "x env steps · smooth 0.6", "x env steps · smooth 0.9", "x env steps",
             "x updates", "x minutes", "x env steps",
             "x env steps · log", "x env steps",
-            "x env steps · last 50 %", "x env steps · last 25 %", "x env steps · last 50 %", "x env steps", "x env steps",
+            "x env steps · last 50 %", "x env steps · last 25 %", "x env steps · last 50 %",
+            "x env steps", "x env steps",
         ]  # fmt: skip
 
 
@@ -305,8 +324,12 @@ async def test_overlay(run: Path) -> None:
 
 async def test_compare_and_replay(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("vlmagent.tui.screens.train.open_compare", lambda app, *runs: asked.append([r.name for r in runs]))
-    monkeypatch.setattr("vlmagent.tui.screens.train.open_replay", lambda app, run, episode: asked.append(episode))
+    monkeypatch.setattr(
+        "vlmagent.tui.screens.train.open_compare", lambda app, *runs: asked.append([r.name for r in runs])
+    )
+    monkeypatch.setattr(
+        "vlmagent.tui.screens.train.open_replay", lambda app, run, episode: asked.append(episode)
+    )
     make_run(paths.runs_dir() / "second")
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
@@ -410,7 +433,12 @@ async def test_a_locked_database(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_database_of_the_first_schema(run: Path) -> None:
-    change(run, "PRAGMA user_version = 1", "DROP INDEX IF EXISTS transitions_advantage", "DROP INDEX IF EXISTS transitions_logprob")
+    change(
+        run,
+        "PRAGMA user_version = 1",
+        "DROP INDEX IF EXISTS transitions_advantage",
+        "DROP INDEX IF EXISTS transitions_logprob",
+    )
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         assert not screen(pilot).query_one("#problem").display
@@ -418,7 +446,13 @@ async def test_a_database_of_the_first_schema(run: Path) -> None:
 
 @pytest.mark.parametrize(
     ("count", "width", "height", "grid"),
-    [(12, 80, 11, Grid(2, 1, 6)), (12, 140, 57, Grid(3, 4, 1)), (2, 140, 57, Grid(1, 2, 1)), (1, 20, 4, Grid(1, 1, 1)), (0, 80, 24, Grid(1, 1, 1))],
+    [
+        (12, 80, 11, Grid(2, 1, 6)),
+        (12, 140, 57, Grid(3, 4, 1)),
+        (2, 140, 57, Grid(1, 2, 1)),
+        (1, 20, 4, Grid(1, 1, 1)),
+        (0, 80, 24, Grid(1, 1, 1)),
+    ],
 )
 def test_grids(count: int, width: int, height: int, grid: Grid) -> None:
     assert best_grid(count, width, height) == grid

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
@@ -30,8 +31,9 @@ class VlmAgentApp(App[None]):
 
     TITLE = "vlmagent"
     CSS_PATH = "app.tcss"
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         key("question_mark", "help", "Help", "app.help", "All keys of this screen", display="?"),
+        key("q", "quit", "Quit", "app.quit", "Leave the dashboard; runs go on", show=False),
         key("ctrl+t", "next_theme", "Theme", "app.theme", "Dark or light", show=False),
     ]
 

@@ -28,6 +28,7 @@ class RunSummary:
         success: success rate of every update so far.
         speed: environment steps per second of the last update.
         error: why it failed, or why it cannot be read.
+        alive: whether its process exists.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class RunSummary:
     created_at: float | None = None
     ended_at: float | None = None
     error: str = ""
+    alive: bool = False
 
     @property
     def name(self) -> str:
@@ -77,16 +79,16 @@ class Catalogue:
         known = self._known.get(folder)
         if known is None or known[0] != signature:
             return signature, summarise(folder)
-        if known[1].state in LIVE:  # its process may have died without a word
-            row = _row(launch.show_run(folder))
-            return signature, replace(known[1], state=row[0])
+        if known[1].state in LIVE or known[1].alive:  # its process may have died without a word
+            state, alive = _state(launch.show_run(folder))
+            return signature, replace(known[1], state=state, alive=alive)
         return known
 
 
 def summarise(folder: Path) -> RunSummary:
     """Read one run. Never raises."""
     shown = launch.show_run(folder)
-    state, _ = _row(shown)
+    state, alive = _state(shown)
     summary = RunSummary(
         path=folder,
         state=state,
@@ -98,6 +100,7 @@ def summarise(folder: Path) -> RunSummary:
         created_at=shown["created_at"],
         ended_at=shown["finished_at"] or shown["heartbeat_at"],
         error=str(shown["error"] or ""),
+        alive=alive,
     )
     try:
         with StoreReader(folder / paths.DATABASE) as reader:
@@ -108,12 +111,13 @@ def summarise(folder: Path) -> RunSummary:
     return replace(summary, success=success, speed=speed[-1] if speed else None)
 
 
-def _row(shown: Mapping[str, Any]) -> tuple[str, RunRow | None]:
-    """The state as the dashboard sees it, and the row it comes from."""
+def _state(shown: Mapping[str, Any]) -> tuple[str, bool]:
+    """The state as the dashboard sees it, and whether the run's process exists."""
+    state = str(shown["state"])
     if shown["heartbeat_at"] is None:
-        return str(shown["state"]), None
+        return state, state in LIVE
     row = RunRow(**{name: shown[name] for name in RunRow.__dataclass_fields__})
-    return seen_state(str(shown["state"]), row), row
+    return seen_state(state, row), state in LIVE
 
 
 def _goal(config_json: str | None) -> int:
@@ -129,7 +133,9 @@ def _signature(folder: Path) -> _Signature:
     for name in (paths.DATABASE, f"{paths.DATABASE}-wal", paths.DAEMON):
         try:
             status = (folder / name).stat()
-            found.append((status.st_mtime_ns, status.st_size) if status.st_size else (0, 0))  # readers make empty ones
+            found.append(
+                (status.st_mtime_ns, status.st_size) if status.st_size else (0, 0)
+            )  # readers make empty ones
         except OSError:
             found.append((0, 0))
     return tuple(found)

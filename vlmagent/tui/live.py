@@ -22,6 +22,7 @@ from vlmagent.follow import News, RunView, read_news
 from vlmagent.store.reader import NotReadyError
 from vlmagent.store.rows import MetricRow, RunRow
 from vlmagent.tui.source import Source
+from vlmagent.tui.states import LIVE
 from vlmagent.tui.widgets.raster import Floats
 from vlmagent.types import ImageArray
 
@@ -98,12 +99,14 @@ class LiveRun:
     Attributes:
         view: what is known, as in the progress display.
         series: every metric by name.
+        alive: whether its process exists, as far as that can be told.
     """
 
     def __init__(self, run: Path) -> None:
         self.run = run
         self.source = Source(run / paths.DATABASE)
         self.info: DaemonInfo | None = None
+        self.alive = False
         self._images: OrderedDict[str, ImageArray] = OrderedDict()
         self._forget()
 
@@ -135,6 +138,7 @@ class LiveRun:
             self._take(news)
         view = self.view
         view.state = seen_state(state, view.row)
+        self.alive = state in LIVE
         view.problem = "" if view.state == "starting" else problem
         return Change(news, (view.state, view.problem, view.row and view.row.status) != before)
 

@@ -36,8 +36,8 @@ def run_dashboard(run: Path | None, images: str = "auto") -> None:
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)  # Textual reads the first and draws on the last
     if not all(stream is not None and stream.isatty() for stream in streams):
         raise UsageError(
-            "The dashboard needs a terminal for input, output and errors. Without one: `vlmagent runs show` prints a run, "
-            "`vlmagent tui --screenshot DIR` writes pictures of the screens."
+            "The dashboard needs a terminal for input, output and errors. Without one: `vlmagent runs show` "
+            "prints a run, `vlmagent tui --screenshot DIR` writes pictures of the screens."
         )
     VlmAgentApp(run, graphics.mode, notice=graphics.notice).run()
 
@@ -52,7 +52,9 @@ def take_screenshots(folder: Path, run: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         return asyncio.run(_photograph(folder, run))
     except OSError as error:
-        raise UsageError(f"The pictures could not be written to {folder}: {error.strerror or error}.") from None
+        raise UsageError(
+            f"The pictures could not be written to {folder}: {error.strerror or error}."
+        ) from None
 
 
 async def _photograph(folder: Path, run: Path) -> list[Path]:
@@ -84,5 +86,9 @@ def _telling_episode(run: Path) -> int | None:
     except StoreError:
         return None
     ended = [episode for episode in episodes if episode.ended != "running" and episode.length]
-    best = max(ended, key=lambda e: (bool(e.success), min(e.length or 0, 4), e.episode_return or -math.inf), default=None)
+    best = max(
+        ended,
+        key=lambda e: (bool(e.success), min(e.length or 0, 4), e.episode_return or -math.inf),
+        default=None,
+    )
     return None if best is None else best.id

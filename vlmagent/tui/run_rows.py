@@ -45,7 +45,11 @@ def columns_for(width: int, names: Sequence[str]) -> list[Column]:
     """The columns that fit into ``width`` cells; the run's name comes first, the success curve gets the rest."""
     longest = max((len(name) for name in names), default=NAME_MIN)
     name_width = min(NAME_MAX, max(NAME_MIN, longest))
-    widths = {"mark": 1, "run": name_width, **{name: _WIDTHS[name] for name in ("state", "env steps", "success")}}
+    widths = {
+        "mark": 1,
+        "run": name_width,
+        **{name: _WIDTHS[name] for name in ("state", "env steps", "success")},
+    }
     for extra in _EXTRAS:
         if _total({**widths, extra: _WIDTHS[extra]}) > width:
             break
@@ -107,7 +111,9 @@ def _success(run: RunSummary, width: int, setting: Setting) -> Text:
     if not known:
         return Text("–".rjust(7), style="dim")
     return Text.assemble(
-        (percent(known[-1]).rjust(7), "bold"), " ", (sparkline(run.success, max(4, width - 8)), setting.colours["success"])
+        (percent(known[-1]).rjust(7), "bold"),
+        " ",
+        (sparkline(run.success, max(4, width - 8)), setting.colours["success"]),
     )
 
 

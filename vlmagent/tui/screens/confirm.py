@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -15,7 +17,7 @@ class ConfirmScreen(ModalScreen[bool]):
     """Asks a question; answers True or False. The harmless answer has the focus."""
 
     CSS_PATH = "confirm.tcss"
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         key("y", "answer(True)", "Yes", "confirm.yes", "Do it", show=False),
         key("n,escape", "answer(False)", "No", "confirm.no", "Leave it", show=False),
         key("left,right", "other", "Other answer", "confirm.other", "The other answer", show=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import ClassVar
 
 from rich.console import Group
 from rich.table import Table
@@ -45,14 +46,16 @@ def keys_of(screen: Screen[object]) -> list[KeyHelp]:
 
 
 def _place(node: object, screen: Screen[object]) -> str:
-    return "everywhere" if node is screen.app else "on this screen" if node is screen else "in the focused pane"
+    return (
+        "everywhere" if node is screen.app else "on this screen" if node is screen else "in the focused pane"
+    )
 
 
 class HelpScreen(ModalScreen[None]):
     """Shows keys; any of the usual keys closes it."""
 
     CSS_PATH = "help.tcss"
-    BINDINGS = [key("escape,q,question_mark", "dismiss", "Close", "help.close", "Close the help")]
+    BINDINGS: ClassVar = [key("escape,q,question_mark", "dismiss", "Close", "help.close", "Close the help")]
 
     def __init__(self, title: str, keys: Sequence[KeyHelp]) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -21,7 +22,7 @@ class PickRunsScreen(ModalScreen[list[Path] | None]):
     """Lists runs with boxes to tick; answers the ticked ones, None when left with escape."""
 
     CSS_PATH = "pick.tcss"
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         key("enter", "accept", "Show", "pick.accept", "Show the chosen runs"),
         key("escape", "leave", "Cancel", "pick.leave", "Leave everything as it was"),
     ]
@@ -50,7 +51,7 @@ class PickRunsScreen(ModalScreen[list[Path] | None]):
 
     def action_accept(self) -> None:
         """Done."""
-        self.dismiss([path for path in self.query_one(_List).selected])
+        self.dismiss(list(self.query_one(_List).selected))
 
     def action_leave(self) -> None:
         """Not at all."""
@@ -60,7 +61,7 @@ class PickRunsScreen(ModalScreen[list[Path] | None]):
 class _List(SelectionList[Path]):
     """A list in which enter is left to the screen."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         key("space", "select", "Choose", "pick.toggle", "Choose or drop this run"),
         key("enter", "screen.accept", "Show", "pick.show", "Show the chosen runs", show=False),
     ]

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -32,13 +33,22 @@ from vlmagent.tui.widgets.keyed_table import KeyedTable
 from vlmagent.tui.widgets.run_preview import RunPreview
 
 POLL_SECONDS = 2.0
+WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
 ORDERS = ("newest", "success", "env steps", "name")
 
 
 class RunsTable(KeyedTable):
     """The list of runs."""
 
-    BINDINGS = [key("enter", "select_cursor", "Open", "runs.open", "Open the run, the marked ones laid over its curves")]
+    BINDINGS: ClassVar = [
+        key(
+            "enter",
+            "select_cursor",
+            "Open",
+            "runs.open",
+            "Open the run, the marked ones laid over its curves",
+        )
+    ]
 
 
 class RunsScreen(Screen[None]):
@@ -49,12 +59,12 @@ class RunsScreen(Screen[None]):
     """
 
     CSS_PATH = "runs.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
-    BINDINGS = [
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    BINDINGS: ClassVar = [
         key("space", "mark", "Mark", "runs.mark", "Mark the run, to overlay or compare it"),
         key("c", "compare", "Compare", "runs.compare", "Compare two marked runs, or the marked one with this one"),
         key("e", "episodes", "Episodes", "runs.episodes", "The run's episodes"),
-        key("slash", "filter", "Filter", "runs.filter", "Show only runs with these words in name, task, model or state", display="/"),
+        key("slash", "filter", "Filter", "runs.filter", "Show runs with words in name, task, model or state", display="/"),
         key("s", "sort", "Sort", "runs.sort", "Order: newest, success, env steps, name"),
         key("S", "stop", "Stop run", "runs.stop", "Stop the run, after a question"),
         key("u", "unmark", "Unmark all", "runs.unmark", "Unmark all runs", show=False),
@@ -287,5 +297,3 @@ class RunsScreen(Screen[None]):
 def _last(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return known[-1] if known else -1.0
-
-

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -37,6 +37,8 @@ from vlmagent.tui.widgets.newest import NewestStep
 from vlmagent.tui.widgets.run_panels import Progress, RunTitle
 
 POLL_SECONDS = 0.5
+WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
+HEIGHTS = [(0, "-low"), (30, "-high")]
 MOST_OVERLAYS = LINE_STYLES - 1
 PANES = ("charts", "progress", "newest", "events")
 
@@ -53,19 +55,21 @@ class TrainScreen(Screen[None]):
     """
 
     CSS_PATH = "train.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]
-    BINDINGS = [
-        key("e", "episodes", "Episodes", "train.episodes", "Episodes: those of the update under the crosshair, else all"),
-        key("c", "compare", "Compare", "train.compare", "Compare with the overlaid run, or the start with the newest checkpoint"),
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
+    BINDINGS: ClassVar = [
+        key("e", "episodes", "Episodes", "train.episodes", "Episodes of the update under the crosshair, else all"),
+        key("c", "compare", "Compare", "train.compare", "Compare with the overlaid run; alone, start with newest"),
         key("o", "overlay", "Overlay", "train.overlay", "Lay the curves of other runs over these"),
         key("s", "smooth", "Smooth", "train.smooth", "Smoothing: off, light, strong"),
         key("z", "alone", "Zoom", "train.zoom", "The focused chart alone, or all charts again"),
-        key("right_square_bracket,pagedown", "page(1)", "Page", "train.next-page", "Next page of charts", display="]"),
-        key("left_square_bracket,pageup", "page(-1)", "Page back", "train.previous-page", "Previous page of charts", display="[", show=False),
+        key("right_square_bracket,pagedown", "page(1)", "Page", "train.page", "Next page of charts", display="]"),
+        key("left_square_bracket,pageup", "page(-1)", "Page back", "train.page-back", "Previous page of charts",
+            show=False, display="["),
         key("x", "axis", "X axis", "train.axis", "Horizontal axis: env steps, updates, minutes", show=False),
         key("l", "log", "Log", "train.log", "Logarithmic scale where the values allow it", show=False),
-        key("plus,equals_sign", "zoom(1)", "Closer", "train.closer", "A smaller part of the axis", show=False, display="+"),
+        key("plus,equals_sign", "zoom(1)", "Closer", "train.closer", "A smaller part of the axis",
+            show=False, display="+"),
         key("minus", "zoom(-1)", "Further", "train.further", "A larger part of the axis", show=False, display="-"),
         key("t", "phase", "SFT", "train.phase", "Between the charts of RL and of the supervised start", show=False),
         key("up", "step(0,-1)", "Chart above", "train.up", "To the chart above", show=False),

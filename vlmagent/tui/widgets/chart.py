@@ -10,18 +10,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from vlmagent.tui.keys import key
 from vlmagent.tui.widgets.raster import Floats, Span, curve, log_ticks, short, span_of, ticks
 
 LINE_STYLES = 6
@@ -112,7 +113,7 @@ class Chart(Widget, can_focus=True):
         frame: how it is drawn.
     """
 
-    COMPONENT_CLASSES = {
+    COMPONENT_CLASSES: ClassVar = {
         "chart--axis",
         "chart--tick",
         "chart--rule",
@@ -137,15 +138,17 @@ class Chart(Widget, can_focus=True):
     }
     Chart:focus { border: round $primary; border-title-color: $foreground; }
     """
-    BINDINGS = [
-        Binding("left", "move(-1)", "Crosshair", show=False, id="chart.left", tooltip="Crosshair one update back"),
-        Binding("right", "move(1)", "Crosshair", show=False, id="chart.right", tooltip="Crosshair one update on"),
-        Binding("shift+left", "move(-10)", "Crosshair", show=False, id="chart.far-left", tooltip="Crosshair ten updates back"),
-        Binding("shift+right", "move(10)", "Crosshair", show=False, id="chart.far-right", tooltip="Crosshair ten updates on"),
-        Binding("home", "move(-1000000)", "First", show=False, id="chart.first", tooltip="Crosshair to the first update"),
-        Binding("end", "move(1000000)", "Last", show=False, id="chart.last", tooltip="Crosshair to the newest update"),
-        Binding("enter", "choose", "Update", id="chart.choose", tooltip="The episodes of the update under the crosshair"),
-    ]  # fmt: skip
+    BINDINGS: ClassVar = [
+        key("left", "move(-1)", "Back", "chart.left", "Crosshair one update back", show=False),
+        key("right", "move(1)", "On", "chart.right", "Crosshair one update on", show=False),
+        key(
+            "shift+left", "move(-10)", "Far back", "chart.far-left", "Crosshair ten updates back", show=False
+        ),
+        key("shift+right", "move(10)", "Far on", "chart.far-right", "Crosshair ten updates on", show=False),
+        key("home", "move(-1000000)", "First", "chart.first", "Crosshair to the first update", show=False),
+        key("end", "move(1000000)", "Last", "chart.last", "Crosshair to the newest update", show=False),
+        key("enter", "choose", "Update", "chart.choose", "The episodes of the update under the crosshair"),
+    ]
 
     @dataclass
     class Moved(Message):
@@ -286,7 +289,9 @@ class Chart(Widget, can_focus=True):
         for line in sorted(self._lines, key=lambda line: (not line.faint, line.colour == first)):
             bits = curve(line.x, self._scaled(line.y), layout.x, layout.y, layout.columns, layout.rows)
             drawn = bits > 0
-            hidden = drawn & (styles >= _FIRST_LINE + count) & (not line.faint)  # faint dots would blur this line
+            hidden = (
+                drawn & (styles >= _FIRST_LINE + count) & (not line.faint)
+            )  # faint dots would blur this line
             cells = np.where(hidden, bits, cells | bits)
             styles[drawn] = _FIRST_LINE + line.colour % count + (count if line.faint else 0)
         characters = canvas.characters[: layout.rows, left:]

@@ -5,6 +5,8 @@ Deliberately reads nothing: it is handed a step and its picture.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 from textual.content import Content
@@ -21,7 +23,9 @@ from vlmagent.words import number
 class Words(VerticalScroll):
     """The text part, which scrolls."""
 
-    BINDINGS = [key("enter", "screen.replay", "Replay", "newest.replay", "Replay the episode of this step")]
+    BINDINGS: ClassVar = [
+        key("enter", "screen.replay", "Replay", "newest.replay", "Replay the episode of this step")
+    ]
 
 
 class NewestStep(Container):
@@ -119,7 +123,11 @@ def describe(step: TransitionRow) -> Content:
     parts += [("   reward ", "$foreground-muted"), (number(step.reward), "bold"), Content("\n")]
     label = "" if step.thoughts else "output: "
     parts += [(label, "$foreground-muted"), safe_text(step.thoughts or step.output, 6000), Content("\n")]
-    known = [("value", step.value), ("log-prob thought", step.thought_logprob), ("action", step.action_logprob)]
+    known = [
+        ("value", step.value),
+        ("log-prob thought", step.thought_logprob),
+        ("action", step.action_logprob),
+    ]
     texts = [f"{name} {number(value)}" for name, value in known if value is not None]
     parts.append((" · ".join(texts), "$foreground-muted"))
     return Content.assemble(*parts)

@@ -9,6 +9,7 @@ Deliberately knows nothing of runs.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from collections import OrderedDict
@@ -50,7 +51,7 @@ class Graphics:
 
 
 StillWidget = Callable[[Image.Image], Widget]
-_still_widgets: dict[str, StillWidget] = {}
+_still_widgets: dict[str, StillWidget] = {}  # by mode; empty unless ``prepare_graphics`` succeeded
 _cell_shape = [1.0, 2.0]  # width and height of a cell, in any unit
 
 
@@ -95,6 +96,7 @@ def _terminal_problem() -> str | None:
 
 def _load_textual_image() -> str:
     """Import textual-image, which asks the terminal; returns what it chose: kitty, sixel or half."""
+    logging.getLogger("textual_image").addHandler(logging.NullHandler())  # else it writes over the screen
     from textual_image import renderable
     from textual_image._terminal import get_cell_size
     from textual_image.widget import SixelImage, TGPImage
@@ -103,8 +105,10 @@ def _load_textual_image() -> str:
     size = get_cell_size()
     if size.width and size.height:
         _cell_shape[:] = size.width, size.height
-    chosen = {renderable.TGPImage: "kitty", renderable.SixelImage: "sixel"}
-    return chosen.get(renderable.Image, "half")
+    chosen = {renderable.TGPImage: "kitty", renderable.SixelImage: "sixel"}.get(renderable.Image, "half")
+    if chosen in _still_widgets:
+        _still_widgets["auto"] = _still_widgets[chosen]
+    return chosen
 
 
 class Picture(Widget):
@@ -201,8 +205,7 @@ class Picture(Widget):
             self.mount(self._still)
 
     def _still_maker(self) -> StillWidget | None:
-        mode = self.mode if self.mode != "auto" else next(iter(_still_widgets), "half")
-        return _still_widgets.get(mode) if self.content_size.area else None
+        return _still_widgets.get(self.mode) if self.content_size.area else None
 
 
 def fit(
@@ -258,7 +261,7 @@ def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> li
             _segment(pair, end - start)
             for pair, start, end in zip(row[starts[:-1]].tolist(), starts[:-1], starts[1:], strict=True)
         ]
-        strips.append(Strip([before, *segments, after], columns))
+        strips.append(Strip([part for part in (before, *segments, after) if part.text], columns))
     return strips + [blank] * (rows - r - top)
 
 

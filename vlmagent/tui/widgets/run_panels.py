@@ -93,12 +93,25 @@ def full_progress(live: LiveRun, width: int) -> Content:
         success = (f"{percent(rate)}", "bold $success")
         lines.append(
             Content.assemble(
-                ("success ", "$foreground-muted"), success, (f" of the last {episodes} episodes", "$foreground-muted")
+                ("success ", "$foreground-muted"),
+                success,
+                (f" of the last {episodes} episodes", "$foreground-muted"),
             )
         )
     if view.row is not None and view.row.error:
         lines.append(safe_line(view.row.error, 400, style="$error"))
-    return Content("\n").join(lines)
+    hint = how_to_go_on(live.run.name, view.state, live.alive)
+    return Content("\n").join([*lines, *([Content.styled(hint, "$foreground-muted")] if hint else [])])
+
+
+def how_to_go_on(name: str, state: str, alive: bool) -> str:
+    """What a user can do about a run that ended before its goal; nothing for others."""
+    if state == "lost" and alive:
+        return "Its process lives, but has written nothing for a while."
+    if state in ("lost", "stopped", "failed"):
+        gone = "Its process is gone. " if state == "lost" else ""
+        return f"{gone}vlmagent train --resume {safe(name, 80, lines=False)}"
+    return ""
 
 
 def compact_progress(live: LiveRun, width: int) -> Content:

@@ -21,7 +21,7 @@ from vlmagent.tui.states import LIVE, state_content
 from vlmagent.tui.text import safe, safe_line
 from vlmagent.tui.widgets.chart import Chart, Line
 from vlmagent.tui.widgets.raster import Span
-from vlmagent.tui.widgets.run_panels import bar
+from vlmagent.tui.widgets.run_panels import bar, how_to_go_on
 from vlmagent.words import duration, number
 
 
@@ -63,6 +63,9 @@ def describe(run: RunSummary, width: int) -> Content:
         lines.append(_progress(run, width))
     lines.append(Content.styled(_what(run), "$foreground-muted"))
     lines.append(safe_line(_path(run), style="$foreground-muted"))
+    hint = how_to_go_on(run.name, run.state, run.alive)
+    if hint:
+        lines.append(Content.styled(hint, "$foreground-muted"))
     return Content("\n").join(lines)
 
 

@@ -1,0 +1,136 @@
+"""One PPO update with a scorer small enough to follow by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vlmagent.config import PpoConfig
+from vlmagent.engines.local import LocalEngine
+from vlmagent.errors import RunFailedError
+from vlmagent.models.logprob import Scores
+from vlmagent.rl.buffer import Sample
+from vlmagent.rl.ppo import PpoUpdater, cosine_factor
+from vlmagent.types import Decision, Generation, ParsedAction, Transition
+
+IMAGE = np.zeros((1, 1, 3), dtype=np.uint8)
+
+
+class Bandit(torch.nn.Module):
+    """Two-token outputs (a thought, an action) of a policy with one logit vector for each, and a constant critic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(2, 3))
+        self.value = torch.nn.Parameter(torch.zeros(()))
+        self.sizes: list[int] = []
+
+    def score(self, transitions):
+        self.sizes.append(len(transitions))
+        table = torch.log_softmax(self.logits, -1)
+        ids = torch.tensor(np.stack([t.decision.generation.token_ids for t in transitions]))
+        chosen = torch.stack([table[0][ids[:, 0]], table[1][ids[:, 1]]], dim=1)
+        entropy = -(table.exp() * table).sum(-1).expand(len(transitions), 2)
+        mask = torch.ones(len(transitions), 2, dtype=torch.bool)
+        return Scores(chosen, entropy, mask, self.value.expand(len(transitions)))
+
+
+def samples(count=32, advantage=lambda action: 1.0 if action == 2 else -1.0):
+    rng = np.random.default_rng(0)
+    result = []
+    for index in range(count):
+        ids = rng.integers(0, 3, 2)
+        logprobs = np.full(2, math.log(1 / 3), dtype=np.float32)
+        generation = Generation("", ids.astype(np.int64), logprobs, 1, 0.0)
+        decision = Decision("", "", "", ParsedAction("+", True, "+", None), generation=generation)
+        transition = Transition(index + 1, 1, 1, 0, 0, IMAGE, decision, 0.0, False, False, 0.0)
+        result.append(Sample(transition, advantage(int(ids[1])), 1.5))
+    return result
+
+
+def updater(bandit, **changes):
+    config = PpoConfig(**{"minibatch_size": 16, "micro_batch_size": 16, "epochs": 3, "lr": 0.05, **changes})
+    engine = LocalEngine([{"params": list(bandit.parameters()), "lr": config.lr}], config.max_grad_norm)
+    return PpoUpdater(bandit, engine, config)
+
+
+def test_good_actions_become_likelier_and_everything_is_measured():
+    bandit = Bandit()
+    stats = updater(bandit).update(samples(), seed=0)
+    probabilities = torch.softmax(bandit.logits, -1).detach()
+    assert probabilities[1, 2] > 1 / 3
+    assert float(bandit.value) > 0  # towards the returns
+    assert stats.first_ratio_error == pytest.approx(0.0, abs=1e-6)
+    assert stats.kl > 0
+    assert stats.entropy == pytest.approx(math.log(3), abs=0.05)
+    assert stats.grad_norm > 0
+    assert stats.skipped == 0
+    assert 0 <= stats.clip_fraction <= 1
+
+
+def test_thought_weight_zero_leaves_the_thoughts_alone():
+    bandit = Bandit()
+    updater(bandit, thought_weight=0.0, value_coef=0.0).update(samples(), seed=0)
+    assert torch.equal(bandit.logits[0], torch.zeros(3))
+    assert not torch.equal(bandit.logits[1], torch.zeros(3))
+
+
+@pytest.mark.parametrize("micro", [1, 5, 16])
+def test_micro_batches_give_the_same_update(micro):
+    whole, parts = Bandit(), Bandit()
+    updater(whole).update(samples(), seed=3)
+    updater(parts, micro_batch_size=micro).update(samples(), seed=3)
+    assert max(parts.sizes) <= micro
+    assert torch.allclose(whole.logits, parts.logits, atol=1e-5)
+    assert torch.allclose(whole.value, parts.value, atol=1e-5)
+
+
+def test_the_seed_decides_the_order():
+    results = []
+    for seed in (1, 1, 2):
+        bandit = Bandit()
+        updater(bandit, minibatch_size=4, micro_batch_size=4).update(samples(), seed=seed)
+        results.append(bandit.logits.detach().clone())
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_target_kl_leaves_epochs_out():
+    bandit = Bandit()
+    updater(bandit, epochs=10, target_kl=1e-6).update(samples(), seed=0)
+    assert len(bandit.sizes) < 20
+
+
+def test_the_entropy_bonus_works():
+    sharp, bonus = Bandit(), Bandit()
+    for bandit, coefficient in ((sharp, 0.0), (bonus, 5.0)):
+        bandit.logits.data[0] = torch.tensor([2.0, 0.0, 0.0])
+        updater(bandit, entropy_coef=coefficient, thought_weight=0.0).update(samples(), seed=0)
+    assert sharp.logits[0, 0] == 2.0
+    assert bonus.logits[0, 0] < 2.0
+
+
+def test_not_a_number_changes_nothing_and_stops_in_the_end():
+    bandit = Bandit()
+    broken = samples(advantage=lambda _: float("nan"))
+    with pytest.raises(RunFailedError, match="4 optimiser steps in a row"):
+        updater(bandit, max_skipped=3, normalize_advantages=False, epochs=10).update(broken, seed=0)
+    assert torch.equal(bandit.logits, torch.zeros(2, 3))
+
+
+def test_cosine_factor():
+    assert cosine_factor(0, 25, 0.1) == 1.0
+    assert cosine_factor(25, 25, 0.1) == pytest.approx(0.1)
+    assert cosine_factor(12, 24, 0.0) == pytest.approx(0.5)
+    assert cosine_factor(100, 25, 0.1) == pytest.approx(0.1)  # flat after the end, not up again
+
+
+def test_clipping_bounds_the_step():
+    """With a plain gradient step the change of a weight never exceeds lr * max_grad_norm."""
+    weight = torch.nn.Parameter(torch.zeros(3))
+    engine = LocalEngine([{"params": [weight], "lr": 1.0}], max_grad_norm=0.5)
+    engine.optimizer = torch.optim.SGD([weight], lr=1.0)
+    engine.backward((weight * torch.tensor([30.0, 40.0, 0.0])).sum())
+    assert engine.step() == pytest.approx(50.0)
+    assert float(weight.norm()) == pytest.approx(0.5, rel=1e-4)
