@@ -379,7 +379,8 @@ def _write(path: Path, save: Callable[[Any], object]) -> Path:
             save(file)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise VlmAgentError(
             f"{path} could not be written: {error.strerror or error}. Check the folder and the free space."
         ) from error

@@ -64,7 +64,7 @@ class RunsScreen(Screen[None]):
         key("space", "mark", "Mark", "runs.mark", "Mark the run, to overlay or compare it"),
         key("c", "compare", "Compare", "runs.compare", "Compare two marked runs, or the marked one with this one"),
         key("e", "episodes", "Episodes", "runs.episodes", "The run's episodes"),
-        key("slash", "filter", "Filter", "runs.filter", "Show runs with words in name, task, model or state", display="/"),
+        key("slash", "filter", "Filter", "runs.filter", "Filter by words in name, task, model or state", display="/"),
         key("s", "sort", "Sort", "runs.sort", "Order: newest, success, env steps, name"),
         key("S", "stop", "Stop run", "runs.stop", "Stop the run, after a question"),
         key("u", "unmark", "Unmark all", "runs.unmark", "Unmark all runs", show=False),

@@ -37,6 +37,8 @@ from vlmagent.tui.widgets.newest import NewestStep
 from vlmagent.tui.widgets.run_panels import Progress, RunTitle
 
 POLL_SECONDS = 0.5
+QUIET_TICKS = 3
+ENDED = ("done", "stopped", "failed")
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
 HEIGHTS = [(0, "-low"), (30, "-high")]
 MOST_OVERLAYS = LINE_STYLES - 1
@@ -94,6 +96,7 @@ class TrainScreen(Screen[None]):
         self._chosen_phase = False
         self._images = images
         self._busy = False
+        self._ticks = 0
         self._timer: Timer | None = None
         self._beginning = True
 
@@ -115,7 +118,7 @@ class TrainScreen(Screen[None]):
         """Begin to follow."""
         self.query_one("#problem").display = False
         self.grid.choose(RL_KEYS)
-        self._timer = self.set_interval(POLL_SECONDS, self._poll)
+        self._timer = self.set_interval(POLL_SECONDS, self._tick)
         self._poll()
         self.call_after_refresh(self.grid.charts[RL_KEYS[0]].focus)
 
@@ -157,6 +160,12 @@ class TrainScreen(Screen[None]):
         return None if self.cursor is None or not updates else updates[self.cursor]
 
     # -- following
+
+    def _tick(self) -> None:
+        """Look; at a run that has ended, which may be resumed, not every time."""
+        self._ticks += 1
+        if self.live.view.state not in ENDED or self._ticks % QUIET_TICKS == 0:
+            self._poll()
 
     def _poll(self) -> None:
         if not self._busy:
