@@ -1,0 +1,80 @@
+"""Trains a shipped recipe from nothing on several seeds and prints the table that the README shows.
+
+    python benchmarks/learning.py numberline --seeds 0 1 2 3
+
+Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval --checkpoint start --checkpoint latest`; runs that
+are already there and done are taken as they are, so that an interrupted benchmark continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+FOLDER = Path(os.environ.get("VLMAGENT_RUNS", "runs")) / "benchmark"
+
+
+def vlmagent(*arguments: str) -> str:
+    """Standard output of one command; progress goes to the terminal."""
+    command = [sys.executable, "-m", "vlmagent", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def train(task: str, seed: int) -> tuple[Path, float | None]:
+    """The finished run of one seed and the seconds its training took, None if it was there already."""
+    run = FOLDER / f"{task}-seed{seed}"
+    if run.exists():
+        if json.loads(vlmagent("runs", "show", str(run), "--json"))["status"] != "done":
+            vlmagent("train", "--resume", str(run))
+        return run, None
+    started = time.monotonic()
+    vlmagent("train", task, "--set", f"seed={seed}", "--run-dir", str(run))
+    return run, time.monotonic() - started
+
+
+def evaluate(task: str, run: Path, episodes: int) -> list[dict[str, Any]]:
+    """SFT start and RL end on the same episodes."""
+    arguments = ["--run", str(run), "--checkpoint", "start", "--checkpoint", "latest", "--episodes", str(episodes)]
+    results: list[dict[str, Any]] = json.loads(vlmagent("eval", task, *arguments, "--json"))["results"]
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--episodes", type=int, default=200)
+    options = parser.parse_args()
+    rows, times = [], []
+    for seed in options.seeds:
+        run, seconds = train(options.task, seed)
+        start, end = evaluate(options.task, run, options.episodes)
+        rows.append((seed, start, end))
+        if seconds is not None:
+            times.append(seconds)
+    print(f"\n{options.task}: {options.episodes} evaluation episodes a seed, {os.cpu_count()} cores, {platform.machine()}")
+    print("| seed | SFT start: success (95 %) | RL end: success (95 %) | mean return | reached | legal | env steps |")
+    print("|---|---|---|---|---|---|---|")
+    for seed, start, end in rows:
+        cells = [percent(start), percent(end), f"{start['mean_return']:.2f} -> {end['mean_return']:.2f}"]
+        cells += [f"{100 * end['goal_rate']:.1f} %", f"{100 * end['legal_rate']:.1f} %", str(end["env_steps"])]
+        print(f"| {seed} | {' | '.join(cells)} |")
+    if times:
+        print(f"\nTraining took {median(times):.0f} s (median of {len(times)}; {min(times):.0f} to {max(times):.0f} s).")
+
+
+def percent(row: dict[str, Any]) -> str:
+    low, high = row["success_ci"]
+    return f"{100 * row['success']:.1f} % ({100 * low:.1f}-{100 * high:.1f})"
+
+
+if __name__ == "__main__":
+    main()
