@@ -42,13 +42,24 @@ def train(task: str, seed: int) -> tuple[Path, float | None]:
 
 def evaluate(task: str, run: Path, episodes: int) -> list[dict[str, Any]]:
     """SFT start and RL end on the same episodes."""
-    arguments = ["--run", str(run), "--checkpoint", "start", "--checkpoint", "latest", "--episodes", str(episodes)]
+    arguments = [
+        "--run",
+        str(run),
+        "--checkpoint",
+        "start",
+        "--checkpoint",
+        "latest",
+        "--episodes",
+        str(episodes),
+    ]
     results: list[dict[str, Any]] = json.loads(vlmagent("eval", task, *arguments, "--json"))["results"]
     return results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--episodes", type=int, default=200)
@@ -60,15 +71,25 @@ def main() -> None:
         rows.append((seed, start, end))
         if seconds is not None:
             times.append(seconds)
-    print(f"\n{options.task}: {options.episodes} evaluation episodes a seed, {os.cpu_count()} cores, {platform.machine()}")
-    print("| seed | SFT start: success (95 %) | RL end: success (95 %) | mean return | reached | legal | env steps |")
+    print(
+        f"\n{options.task}: {options.episodes} evaluation episodes a seed, {os.cpu_count()} cores, {platform.machine()}"
+    )
+    print(
+        "| seed | SFT start: success (95 %) | RL end: success (95 %) | mean return | reached | legal | env steps |"
+    )
     print("|---|---|---|---|---|---|---|")
     for seed, start, end in rows:
         cells = [percent(start), percent(end), f"{start['mean_return']:.2f} -> {end['mean_return']:.2f}"]
-        cells += [f"{100 * end['goal_rate']:.1f} %", f"{100 * end['legal_rate']:.1f} %", str(end["env_steps"])]
+        cells += [
+            f"{100 * end['goal_rate']:.1f} %",
+            f"{100 * end['legal_rate']:.1f} %",
+            str(end["env_steps"]),
+        ]
         print(f"| {seed} | {' | '.join(cells)} |")
     if times:
-        print(f"\nTraining took {median(times):.0f} s (median of {len(times)}; {min(times):.0f} to {max(times):.0f} s).")
+        print(
+            f"\nTraining took {median(times):.0f} s (median of {len(times)}; {min(times):.0f} to {max(times):.0f} s)."
+        )
 
 
 def percent(row: dict[str, Any]) -> str:

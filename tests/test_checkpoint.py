@@ -17,7 +17,7 @@ from vlmagent.checkpoint import (
 )
 from vlmagent.config import Config
 from vlmagent.engines.local import LocalEngine
-from vlmagent.errors import UsageError
+from vlmagent.errors import StoreError, UsageError
 from vlmagent.models.hf import build_policy
 from vlmagent.models.policy import Policy
 from vlmagent.train import kept_steps
@@ -63,7 +63,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(policy: Policy, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "_save_trainer", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StoreError, match=r"step-64 could not be written.*No space"):
         save_checkpoint(tmp_path, policy, TrainerState(2, 64, None, None))
     assert [folder.name for folder in list_checkpoints(tmp_path)] == ["step-32"]
     assert not list((tmp_path / "checkpoints").glob(".tmp*"))

@@ -17,7 +17,9 @@ def test_numberline_from_nothing(seed: int):
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=3000).stdout
 
     vlmagent("train", "numberline", "--set", f"seed={seed}")
-    document = json.loads(vlmagent("eval", "numberline", "--checkpoint", "start", "--checkpoint", "latest", "--json"))
+    document = json.loads(
+        vlmagent("eval", "numberline", "--checkpoint", "start", "--checkpoint", "latest", "--json")
+    )
     start, end = document["results"]
     assert 0.20 <= start["success"] <= 0.65
     assert end["success"] >= 0.99

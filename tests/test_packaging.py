@@ -40,7 +40,12 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path):
 
     def run(*arguments: str) -> str:
         result = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment,
         )
         assert result.returncode == 0, result.stderr
         return result.stdout

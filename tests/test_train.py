@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import SMALL
-from vlmagent import launch, paths
+from vlmagent import checkpoint, launch, paths
 from vlmagent import train as training
 from vlmagent.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
 from vlmagent.config import Config
@@ -270,7 +270,7 @@ def test_a_database_that_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training, "save_checkpoint", full)
+    monkeypatch.setattr(checkpoint, "save_policy", full)
     with pytest.raises(VlmAgentError, match="No space left on device"):
         train(run, lambda: False)
     assert rows(run, "SELECT status FROM run") == [("failed",)]

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vlmagent import paths
-from vlmagent.errors import UsageError, unknown_choice
+from vlmagent.errors import StoreError, UsageError, unknown_choice
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
 
@@ -50,13 +51,16 @@ def save_checkpoint(run: Path, policy: Policy, state: TrainerState) -> Path:
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        StoreError: it could not be written (disk full, read-only); what was there before is untouched.
     """
     root = run / paths.CHECKPOINTS
     final = root / f"step-{state.env_steps}"
     temporary = root / f".tmp-step-{state.env_steps}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         save_policy(policy, temporary)
         _save_trainer(temporary, state)
         for file in temporary.rglob("*"):
@@ -64,10 +68,14 @@ def save_checkpoint(run: Path, policy: Policy, state: TrainerState) -> Path:
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         _fsync(root)
-    except BaseException:
+        point_latest(root, final.name)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"The checkpoint {final.name} could not be written to {root}: {error}. "
+            "Free some space or make the folder writable, then continue with `vlmagent train --resume`."
+        ) from error
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    point_latest(root, final.name)
     return final
 
 

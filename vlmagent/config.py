@@ -153,7 +153,8 @@ class PpoConfig(Section):
     normalize_advantages: bool = True
     """Whether advantages are shifted and scaled to mean 0, standard deviation 1 over the update's samples."""
     target_kl: float = Field(0.0, ge=0)
-    """If positive, the remaining epochs are left out once the mean KL of an epoch exceeds this (nats per output)."""
+    """If positive, an update ends before the first minibatch whose mean KL from the policy that collected it exceeds
+    this (nats per output): a trust region that adapts the number of steps."""
     max_skipped: int = Field(3, ge=0)
     """Optimiser steps in a row that may be skipped for non-finite numbers before the run stops with a diagnosis."""
 

@@ -89,7 +89,8 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table | Text:
         return Text("No runs yet. Start one: vlmagent train numberline")
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("run", "state", "task", "model", "env steps", "age", ""):
-        table.add_column(name, justify="right" if name in ("env steps", "age") else "left", overflow="fold")
+        right = name in ("env steps", "age")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
     for run in runs:
         state = str(run.get("state") or run.get("status"))
         table.add_row(
@@ -99,7 +100,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table | Text:
             escape(str(run.get("model") or "")),
             str(run.get("env_steps") or 0),
             _age(run.get("created_at")),
-            Text(str(run.get("error") or "").split("\n")[0][:60], style="red"),
+            Text(str(run.get("error") or "").split("\n")[0], style="red"),
         )
     return table
 

@@ -22,7 +22,7 @@ from vlmagent.agents.vlm import VlmAgent
 from vlmagent.checkpoint import TrainerState, list_checkpoints, load_checkpoint, prune, save_checkpoint
 from vlmagent.config import Config, load_config
 from vlmagent.engines.local import LocalEngine
-from vlmagent.errors import RunFailedError, StoreError, VlmAgentError
+from vlmagent.errors import RunFailedError, VlmAgentError
 from vlmagent.models.policy import Policy
 from vlmagent.rl.buffer import RolloutBuffer, Sample
 from vlmagent.rl.ppo import PpoUpdater, cosine_factor
@@ -283,13 +283,7 @@ class Trainer:
         self.writer.flush()  # the database is never behind a checkpoint
         if any(folder.name == f"step-{state.env_steps}" for folder in list_checkpoints(self.path)):
             return
-        try:
-            folder = save_checkpoint(self.path, self.policy, state)
-        except OSError as error:
-            raise StoreError(
-                f"The checkpoint step-{state.env_steps} could not be written to {self.path}: {error.strerror}. "
-                "Free some space or make the folder writable, then `vlmagent train --resume`."
-            ) from error
+        folder = save_checkpoint(self.path, self.policy, state)
         self.writer.checkpoint(state.env_steps, folder.relative_to(self.path))
         prune(self.path, keep_last=self.config.checkpoint.keep_last, keep=kept_steps(self.config))
 

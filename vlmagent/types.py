@@ -163,7 +163,8 @@ class UpdateStats:
     Attributes:
         policy_loss, value_loss, entropy, grad_norm: means over the update's optimiser steps (nats for entropy,
             per output token).
-        kl: mean over samples of the k3 estimate of KL(old || new) of whole outputs, in nats, last epoch.
+        kl: mean over samples of the k3 estimate of KL(old || new) of whole outputs, in nats, over the
+            last epoch's minibatches, before their steps.
         clip_fraction: share of samples whose ratio left [1 - clip, 1 + clip].
         first_ratio_error: largest |new - old| token log-prob before the first step: sampler against scorer.
         explained_variance: 1 - Var(return - value) / Var(return).

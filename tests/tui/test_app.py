@@ -126,7 +126,7 @@ async def test_the_theme_is_remembered(run: Path) -> None:
     assert VlmAgentApp().theme == "vlmagent-dark"
 
 
-@pytest.mark.parametrize("theme", ["vlmagent-light", "nord", "gruvbox", "textual-ansi", "solarized-light"])
+@pytest.mark.parametrize("theme", ["vlmagent-light", "nord", "gruvbox", "ansi-dark", "ansi-light"])
 async def test_every_theme_draws(run: Path, theme: str) -> None:
     app = VlmAgentApp(run)
     async with app.run_test(size=(120, 40)) as pilot:

@@ -216,6 +216,7 @@ async def test_a_stop_that_fails_says_why(three: Path) -> None:
     with launch.daemon_session(run):
         async with VlmAgentApp().run_test() as pilot:
             await begin(pilot)
+            await until(pilot, lambda: current(pilot) == "live")
             (run / paths.DAEMON).unlink()
             await pilot.press("S")
             await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))

@@ -111,6 +111,16 @@ async def test_a_lock_is_waited_for_without_holding_up_anyone(
     source.close()
 
 
+async def test_a_row_that_cannot_be_decoded(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r")
+    change(run, "UPDATE transitions SET token_ids = 'no json' WHERE id = 12")
+    source = Source(run / paths.DATABASE)
+    with pytest.raises(StoreError, match="something unexpected"):
+        await source.query(lambda reader: reader.latest_transition())
+    assert await source.query(steps) == 12
+    source.close()
+
+
 async def test_cancelling_interrupts_the_query(tmp_path: Path) -> None:
     source = Source(make_run(tmp_path / "r") / paths.DATABASE)
     waiting = asyncio.ensure_future(source.query(endless))

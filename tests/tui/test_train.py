@@ -340,17 +340,26 @@ async def test_compare_and_replay(run: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert asked == [["first", "first"], 3, ["first", "second"], 3]
 
 
-async def test_stop_and_back(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(paths.runs_dir() / "first", status="running")
     stopped: list[str] = []
     monkeypatch.setattr(launch, "stop_run", lambda run, timeout: stopped.append(run.name) or "stopped")
-    async with VlmAgentApp(run).run_test(size=BIG) as pilot:
-        await begin(pilot)
-        await pilot.press("S")
-        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
-        await pilot.press("y")
-        await until(pilot, lambda: stopped == ["first"])
-        await pilot.press("escape")
-        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+    with launch.daemon_session(run):
+        async with VlmAgentApp(run).run_test(size=BIG) as pilot:
+            await begin(pilot)
+            await pilot.press("S")
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+            await pilot.press("y")
+            await until(pilot, lambda: stopped == ["first"])
+            (run / paths.DAEMON).unlink()
+            await until(pilot, lambda: "◌ lost" in shown(screen(pilot).query_one(RunTitle)))
+            assert "--resume first" in shown(screen(pilot).query_one(Progress))
+            await pilot.press("S")
+            await until(
+                pilot, lambda: any("not running" in toast.message for toast in pilot.app._notifications)
+            )
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
 
 
 async def test_nothing_is_read_while_another_screen_is_on_top(run: Path) -> None:

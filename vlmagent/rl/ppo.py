@@ -8,7 +8,7 @@ Knows nothing of environments, prompts or files: it is handed samples, something
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,6 +56,13 @@ class _Meter:
             self.totals[name] = self.totals.get(name, 0.0) + weight * value
             self.counts[name] = self.counts.get(name, 0) + weight
 
+    def merge(self, other: _Meter) -> None:
+        """Take over what another meter summed, numbers that are not finite left out."""
+        for name, total in other.totals.items():
+            if math.isfinite(total):
+                self.totals[name] = self.totals.get(name, 0.0) + total
+                self.counts[name] = self.counts.get(name, 0) + other.counts[name]
+
     def mean(self, name: str) -> float:
         return self.totals[name] / self.counts[name] if self.counts.get(name) else float("nan")
 
@@ -97,20 +104,19 @@ class PpoUpdater:
         raw = torch.tensor([sample.advantage for sample in samples], dtype=torch.float32)
         everything = _Batch(samples, normalize(raw) if self.config.normalize_advantages else raw)
         generator = np.random.default_rng(seed)
-        meter, last_kl, skipped, first_error = _Meter(), float("nan"), 0, float("nan")
-        for epoch in range(self.config.epochs):
-            epoch_meter = _Meter()
-            order = generator.permutation(len(samples)).tolist()
-            for start in range(0, len(order), self.config.minibatch_size):
-                index = order[start : start + self.config.minibatch_size]
-                batch = _Batch([samples[i] for i in index], everything.advantages[index])
-                error, stepped = self._minibatch(batch, meter, epoch_meter)
-                skipped += not stepped
-                if epoch == 0 and start == 0:
-                    first_error = error
-            last_kl = epoch_meter.mean("kl")
-            if 0 < self.config.target_kl < last_kl:
+        meter, skipped, first_error = _Meter(), 0, float("nan")
+        kls: list[float] = []
+        for batch in self._minibatches(everything, generator):
+            part, error = self._accumulate(batch)
+            if not kls:
+                first_error = error
+            kls.append(part.mean("kl"))
+            if 0 < self.config.target_kl < kls[-1]:
+                self.engine.discard()
                 break
+            skipped += not self._step(part)
+            meter.merge(part)
+        per_epoch = -(-len(samples) // self.config.minibatch_size)
         values = torch.tensor([_number(sample.transition.value) for sample in samples], dtype=torch.float64)
         returns = torch.tensor([sample.return_ for sample in samples], dtype=torch.float64)
         return UpdateStats(
@@ -118,7 +124,7 @@ class PpoUpdater:
             value_loss=meter.mean("value_loss"),
             entropy=meter.mean("entropy"),
             grad_norm=meter.mean("grad_norm"),
-            kl=last_kl,
+            kl=float(np.mean(kls[-per_epoch:])),
             clip_fraction=meter.mean("clip_fraction"),
             first_ratio_error=first_error,
             explained_variance=explained_variance(values, returns),
@@ -126,28 +132,38 @@ class PpoUpdater:
             skipped=skipped,
         )
 
-    def _minibatch(self, batch: _Batch, meter: _Meter, epoch_meter: _Meter) -> tuple[float, bool]:
-        """One optimiser step; returns the largest |new - old| token log-prob and whether the step was taken."""
-        size, worst, finite = len(batch.samples), 0.0, True
+    def _minibatches(self, everything: _Batch, generator: np.random.Generator) -> Iterator[_Batch]:
+        """All epochs' minibatches, shuffled anew in each epoch."""
+        for _ in range(self.config.epochs):
+            order = generator.permutation(len(everything.samples)).tolist()
+            for start in range(0, len(order), self.config.minibatch_size):
+                index = order[start : start + self.config.minibatch_size]
+                yield _Batch([everything.samples[i] for i in index], everything.advantages[index])
+
+    def _accumulate(self, batch: _Batch) -> tuple[_Meter, float]:
+        """Gradients of one minibatch; what it measured, and the largest |new - old| token log-prob."""
+        meter, worst, size = _Meter(), 0.0, len(batch.samples)
         for start in range(0, size, self.config.micro_batch_size):
             part = batch.slice(start, start + self.config.micro_batch_size)
-            loss, error = self._loss(part, meter, epoch_meter)
+            loss, error = self._loss(part, meter)
             worst = max(worst, error)
-            if not torch.isfinite(loss):
-                finite = False
-                break
             self.engine.backward(loss * (len(part.samples) / size))
+        return meter, worst
+
+    def _step(self, meter: _Meter) -> bool:
+        """Take the optimiser's step unless the loss or the gradient is not finite; whether it was taken."""
+        finite = math.isfinite(meter.mean("policy_loss")) and math.isfinite(meter.mean("value_loss"))
         if finite:
             norm = self.engine.step()
             finite = math.isfinite(norm)
             if finite:
-                meter.add(size, grad_norm=norm)
+                meter.add(1, grad_norm=norm)
         else:
             self.engine.discard()
         self._count_skips(finite)
-        return worst, finite
+        return finite
 
-    def _loss(self, batch: _Batch, meter: _Meter, epoch_meter: _Meter) -> tuple[Tensor, float]:
+    def _loss(self, batch: _Batch, meter: _Meter) -> tuple[Tensor, float]:
         """The loss of one micro-batch, and the largest change of a token's log-prob since it was sampled."""
         scores = self.scorer.score([sample.transition for sample in batch.samples])
         device = scores.values.device
@@ -171,9 +187,9 @@ class PpoUpdater:
         with torch.no_grad():
             size = len(batch.samples)
             kl = sequence_kl(scores.token_logprobs, old_tokens, scores.mask).mean()
-            epoch_meter.add(size, kl=float(kl))
             meter.add(
                 size,
+                kl=float(kl),
                 policy_loss=float(policy.loss),
                 value_loss=float(critic),
                 entropy=float(entropy),

@@ -106,7 +106,7 @@ def summarise(folder: Path) -> RunSummary:
         with StoreReader(folder / paths.DATABASE) as reader:
             success = tuple(row.value for row in reader.metric_series("rollout/success"))
             speed = [row.value for row in reader.metric_series("rollout/env_steps_per_second")]
-    except StoreError:
+    except (StoreError, OSError, ValueError):
         return summary
     return replace(summary, success=success, speed=speed[-1] if speed else None)
 

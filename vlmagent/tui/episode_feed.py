@@ -53,6 +53,7 @@ class EpisodeFeed:
     Attributes:
         view: filters, order, search. Change it, then call ``restart``.
         rows: by ``key_of``, in the order of the list.
+        shown: the view that the rows belong to.
         more: whether more rows follow.
         waiting: newly finished episodes that are not among the rows.
         looked_at: outputs considered so far, for rankings and searches.
@@ -62,6 +63,7 @@ class EpisodeFeed:
     def __init__(self, run: Path, view: View) -> None:
         self.run = run
         self.view = view
+        self.shown = view
         self.rows: dict[str, Row] = {}
         self.more = False
         self.waiting = 0
@@ -96,15 +98,15 @@ class EpisodeFeed:
             lambda reader: (read_page(reader, view, None), reader.env_steps())
         )
         if view == self.view:
-            self._seen = seen
+            self._seen, self.shown = seen, view
             self.rows = {key_of(row): row for row in page.rows}
             self._take(page)
 
     async def read_more(self) -> list[Row]:
         """Add the next page; returns what is new."""
-        view, cursor = self.view, self._cursor
+        view, cursor = self.shown, self._cursor
         page = await self._source.query(lambda reader: read_page(reader, view, cursor))
-        if view != self.view:
+        if view != self.shown or cursor != self._cursor:
             return []
         new = {key_of(row): row for row in page.rows if key_of(row) not in self.rows}
         self.rows.update(new)
@@ -136,11 +138,11 @@ class EpisodeFeed:
         Args:
             follows: asked at the end whether they may join the rows; otherwise they are counted as waiting.
         """
-        view = self.view
+        view = self.shown
         first = [episode_of(row)[0] for row in list(self.rows.values())[:PAGE]]
         found = await self._source.query(lambda reader: read_news(reader, view, first[-1] if first else 0))
         fresh = [row for row in found if key_of(row) not in self.rows]
-        if view != self.view or not fresh:
+        if view != self.shown or not fresh:
             return False
         if self.rows and not follows():
             self.waiting = len(fresh)

@@ -32,7 +32,6 @@ from vlmagent.tui.text import safe
 from vlmagent.tui.widgets.step_facts import signed
 
 PAGE = 200
-EXCERPT_WIDTH = 26
 OUTPUTS: dict[str, OutputOrder] = {"largest |advantage|": "advantage", "lowest log-prob": "logprob"}
 ORDERS = (*EPISODE_ORDERS, *OUTPUTS)
 OUTCOMES: dict[bool | None, str] = {None: "all", True: "success", False: "failure"}
@@ -150,13 +149,16 @@ class Column:
 def columns_for(view: View, width: int) -> list[tuple[Column, int]]:
     """The columns that fit into ``width`` cells with their widths."""
     wanted = list(_OUTPUT_COLUMNS if view.lists_outputs else _EPISODE_COLUMNS)
-    while len(wanted) > 4 and sum((column.width or EXCERPT_WIDTH) + 2 for column in wanted) + 1 > width:
-        optional = [column for column in wanted if column.title.strip() in _OPTIONAL]
-        if not optional:
-            break
-        wanted.remove(optional[-1])
-    left = width - 1 - sum(column.width + 2 for column in wanted)
-    return [(column, column.width or max(8, left)) for column in wanted]
+    for title, least in _DISPENSABLE:
+        if width - _used(wanted) < (least if any(not column.width for column in wanted) else 0):
+            wanted = [column for column in wanted if column.title.strip() != title]
+    left = width - _used(wanted)
+    return [(column, column.width or max(7, left)) for column in wanted]
+
+
+def _used(columns: Sequence[Column]) -> int:
+    """Cells that columns take, without what an open one gets."""
+    return 1 + sum(column.width + 2 for column in columns)
 
 
 def cells_of(row: Row, columns: Sequence[tuple[Column, int]], colours: Mapping[str, str]) -> list[Text]:
@@ -198,8 +200,8 @@ def _action(row: OutputRow, colours: Mapping[str, str], width: int) -> Text:
 def _excerpt(row: OutputRow, colours: Mapping[str, str], width: int) -> Text:
     """The text from a little before the first match on; matches stand out."""
     start = max(0, row.marks[0][0] - width // 3) if row.marks else 0
-    if start:  # at a word
-        start = max(0, row.excerpt.find(" ", start, row.marks[0][0])) + 1
+    if start:  # at a word, if one begins before the match
+        start = (row.excerpt.find(" ", start, row.marks[0][0]) + 1) or start
     shown = row.excerpt[start:]
     text = Text(safe(shown, width, lines=False), no_wrap=True, end="")
     for first, last in row.marks:
@@ -231,4 +233,7 @@ _OUTPUT_COLUMNS: tuple[Column, ...] = (
     Column("action", 8, _action),
     Column("output", 0, _excerpt),
 )
-_OPTIONAL = ("update", "illegal", "action", "reward", "end", "seed", "env")
+_DISPENSABLE = (
+    ("env", 0), ("seed", 0), ("action", 26), ("end", 0), ("update", 26), ("reward", 26), ("illegal", 0), ("", 12),
+)  # fmt: skip
+"""What is left out, in this order, while an excerpt has fewer cells than this, or the columns do not fit."""

@@ -40,30 +40,22 @@ _RATE_FREE = Frame(low=0.0, write=percent, tick=_share)
 _SMALL = Frame(low=0.0, write=short)
 
 CHARTS = (
+    ChartSpec("success", "success", "rollout/success", _RATE, "of the update's episodes"),
+    ChartSpec("return", "return", "rollout/return", _FREE, "mean of the update's episodes"),
+    ChartSpec("legal", "legal outputs", "rollout/legal_rate", _RATE, "of all outputs"),
+    ChartSpec("kl", "KL", "ppo/kl", _FROM_ZERO, "old || new, nats per output", can_log=True),
+    ChartSpec("clip", "clipped", "ppo/clip_fraction", _RATE_FREE, "of all samples"),
     ChartSpec(
-        "success", "success", "rollout/success", _RATE, "share of the update's episodes that succeeded"
-    ),
-    ChartSpec("return", "return", "rollout/return", _FREE, "mean return of the update's episodes"),
-    ChartSpec(
-        "legal", "legal outputs", "rollout/legal_rate", _RATE, "share of outputs that name a legal action"
-    ),
-    ChartSpec("kl", "KL", "ppo/kl", _FROM_ZERO, "KL(old || new) of whole outputs, nats", can_log=True),
-    ChartSpec("clip", "clipped", "ppo/clip_fraction", _RATE_FREE, "share of samples whose ratio was clipped"),
-    ChartSpec(
-        "value", "value loss", "ppo/value_loss", _FROM_ZERO, "mean squared error of the critic", can_log=True
+        "value", "value loss", "ppo/value_loss", _FROM_ZERO, "squared error of the critic", can_log=True
     ),
     ChartSpec("thought", "thought log-prob", "rollout/thought_logprob", _FREE, "sum per output, nats"),
     ChartSpec("action", "action log-prob", "rollout/action_logprob", _FREE, "sum per output, nats"),
-    ChartSpec("tokens", "output tokens", "rollout/output_tokens", _FROM_ZERO, "mean length of an output"),
+    ChartSpec("tokens", "output tokens", "rollout/output_tokens", _FROM_ZERO, "mean per output"),
     ChartSpec("entropy", "entropy", "ppo/entropy", _FREE, "nats per output token"),
-    ChartSpec(
-        "speed", "env steps/s", "rollout/env_steps_per_second", _FROM_ZERO, "collection and update together"
-    ),
+    ChartSpec("speed", "env steps/s", "rollout/env_steps_per_second", _FROM_ZERO, "collecting and learning"),
     ChartSpec("lr", "learning rate", "ppo/learning_rate", _SMALL, "of the network", can_log=True),
-    ChartSpec(
-        "sft-loss", "SFT loss", "sft/loss", _FROM_ZERO, "mean nats per token, by samples", can_log=True
-    ),
-    ChartSpec("sft-lr", "SFT learning rate", "sft/learning_rate", _SMALL, "by samples", can_log=True),
+    ChartSpec("sft-loss", "SFT loss", "sft/loss", _FROM_ZERO, "nats per token", can_log=True),
+    ChartSpec("sft-lr", "SFT learning rate", "sft/learning_rate", _SMALL, "of the network", can_log=True),
 )
 """All charts in the order they are shown; the first are what one looks at first."""
 BY_KEY = {spec.key: spec for spec in CHARTS}

@@ -48,9 +48,12 @@ def open_compare(app: App[Any], left: Path, right: Path) -> None:
     app.push_screen(CompareScreen(CompareSide(left), CompareSide(right)))
 
 
-def stop_run(app: App[Any], run: Path) -> None:
+def stop_run(app: App[Any], run: Path, state: str, alive: bool) -> None:
     """Ask whether to stop the run, then do it without holding anything up; says how it went."""
-    app.run_worker(_stop(app, run), group="stop")
+    if alive:
+        app.run_worker(_stop(app, run), group="stop")
+    else:
+        app.notify(f"This run is not running: it is {state}.", severity="warning")
 
 
 async def _stop(app: App[Any], run: Path) -> None:

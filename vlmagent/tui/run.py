@@ -62,15 +62,17 @@ async def _photograph(folder: Path, run: Path) -> list[Path]:
     made: list[Path] = []
     async with app.run_test(size=SCREENSHOT_SIZE) as pilot:
 
-        async def take(name: str, prepare: Callable[[], None]) -> None:
+        async def take(name: str, prepare: Callable[[], None], *keys: str) -> None:
             prepare()
             await pilot.pause(_SETTLE_SECONDS)
+            await pilot.press(*keys)
+            await pilot.pause()
             file = folder / f"{name}.svg"
             file.write_text(app.export_screenshot(title=f"vlmagent tui · {name}"), encoding="utf-8")
             made.append(file)
 
         await take("runs", lambda: None)
-        await take("train", lambda: open_train(app, run))
+        await take("train", lambda: open_train(app, run), "s")
         await take("episodes", lambda: open_episodes(app, run))
         episode = _telling_episode(run)
         if episode is not None:

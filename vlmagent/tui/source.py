@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from vlmagent.errors import StoreError
+from vlmagent.errors import StoreError, VlmAgentError
 from vlmagent.store.reader import StoreReader
 
 T = TypeVar("T")
@@ -157,9 +157,14 @@ class Source:
     def _answer(self, function: Callable[[StoreReader], T]) -> T:
         try:
             return function(self._open())
-        except BaseException:
+        except VlmAgentError:
             self._let_go()
             raise
+        except Exception as error:  # what a damaged row decodes to, no one can list
+            self._let_go()
+            raise StoreError(
+                f"The run database {self.database} holds something unexpected ({type(error).__name__}: {error})."
+            ) from error
 
     def _open(self) -> StoreReader:
         """The reader of the file that lies there now."""

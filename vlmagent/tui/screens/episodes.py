@@ -29,6 +29,7 @@ from vlmagent.tui.episode_list import (
     ORDERS,
     OUTCOMES,
     PAGE,
+    Column,
     Row,
     View,
     cells_of,
@@ -98,9 +99,11 @@ class EpisodesScreen(Screen[None]):
         self.label = TRAINING
         self._worker = Worker("evaluations")
         self._loading = False
+        self._reads = 0
         self._busy = False
         self._problem = ""
         self._delays: dict[str, Timer] = {}
+        self._columns: list[tuple[Column, int]] = []
         self._typing_updates = False
         self._last_look = 0.0
 
@@ -131,7 +134,7 @@ class EpisodesScreen(Screen[None]):
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_all())
         self.set_interval(POLL_SECONDS, self._poll)
         self._show_chips()
-        self._restart()
+        self._begin()
 
     def on_unmount(self) -> None:
         """Let go of the databases."""
@@ -160,7 +163,7 @@ class EpisodesScreen(Screen[None]):
     @property
     def following(self) -> bool:
         """Whether newly finished episodes appear by themselves: the user is at the top."""
-        return self.view.can_grow and self.table.cursor_row == 0 and self.table.scroll_y < 1
+        return self.feed.shown.can_grow and self.table.cursor_row == 0 and self.table.scroll_y < 1
 
     @property
     def current(self) -> Row | None:
@@ -173,7 +176,12 @@ class EpisodesScreen(Screen[None]):
         """Show something else."""
         if view != self.view:
             self.feed.view = view
-            self._restart()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Read the list anew; what was being read is given up."""
+        self._loading = True
+        self._restart()
 
     @work(group="page", exclusive=True)
     async def _restart(self) -> None:
@@ -204,6 +212,8 @@ class EpisodesScreen(Screen[None]):
     def _reading(self) -> Any:
         """While a page is read: what goes wrong is said, the bar tells how far it is."""
         self._loading = True
+        self._reads += 1
+        this = self._reads
         try:
             yield
         except NotReadyError:
@@ -213,13 +223,14 @@ class EpisodesScreen(Screen[None]):
         except NoMatches:
             return  # the screen was closed meanwhile
         finally:
-            self._loading = False
+            if this == self._reads:  # otherwise a later one goes on
+                self._loading = False
         with contextlib.suppress(NoMatches):
             self._show_empty()
             self._show_chips()
 
     def _append(self, rows: list[Row]) -> None:
-        columns, colours = self._columns(), self.app.theme_variables
+        columns, colours = self._columns, self.app.theme_variables
         self.table.append({key_of(row): cells_of(row, columns, colours) for row in rows})
         self._show_empty()
 
@@ -238,7 +249,7 @@ class EpisodesScreen(Screen[None]):
         if not self.is_current or self._loading:
             return  # another screen is on top
         if self._problem:
-            self._restart()
+            self._begin()
         elif not self._busy:
             self._busy = True
             self._look_for_news()
@@ -273,13 +284,11 @@ class EpisodesScreen(Screen[None]):
             problem.display = bool(text)
             problem.update(safe_line(text))
 
-    def _columns(self) -> list[Any]:
-        return columns_for(self.view, self.query_one("#episodes-list").size.width)
-
     def _show_all(self, restart: bool = False) -> None:
         """The whole table from the feed's rows."""
         with contextlib.suppress(NoMatches):
-            columns, colours = self._columns(), self.app.theme_variables
+            columns = columns_for(self.feed.shown, self.query_one("#episodes-list").size.width)
+            self._columns, colours = columns, self.app.theme_variables
             self.table.set_columns([(column.title, width) for column, width in columns])
             cells = {name: cells_of(row, columns, colours) for name, row in self.feed.rows.items()}
             if restart:
@@ -399,7 +408,7 @@ class EpisodesScreen(Screen[None]):
             self.feed.use(databases[chosen])
             self.label = choices[chosen][0]
             self.feed.view = self.view.with_filter(updates=None)
-            self._restart()
+            self._begin()
 
     def action_preview(self) -> None:
         """Show or hide the step beside the list."""
@@ -422,7 +431,7 @@ class EpisodesScreen(Screen[None]):
         if self.view.can_grow:
             self._look_for_news(now=True)
         else:
-            self._restart()
+            self._begin()
 
     @on(DataTable.RowSelected)
     def _replay(self) -> None:

@@ -31,6 +31,7 @@ from vlmagent.tui.source import Worker
 from vlmagent.tui.states import state_sign
 from vlmagent.tui.widgets.keyed_table import KeyedTable
 from vlmagent.tui.widgets.run_preview import RunPreview
+from vlmagent.tui.widgets.steady import Steady
 
 POLL_SECONDS = 2.0
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
@@ -86,7 +87,7 @@ class RunsScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """A title, the table with a preview, the filter."""
-        yield Static("", id="runs-title", markup=False)
+        yield Steady(id="runs-title")
         with Horizontal(id="runs-body"):
             with Vertical(id="runs-list"):
                 yield RunsTable(id="runs-table")
@@ -202,7 +203,7 @@ class RunsScreen(Screen[None]):
         if self.marked:
             parts.append((f" · {len(self.marked)} marked", "$warning"))
         parts.append((f" · by {self.order}   {paths.runs_dir()}", "$foreground-muted"))
-        self.query_one("#runs-title", Static).update(Content.assemble(*parts))
+        self.query_one("#runs-title", Steady).say(Content.assemble(*parts))
 
     @on(DataTable.RowHighlighted)
     def _highlighted(self) -> None:
@@ -256,12 +257,8 @@ class RunsScreen(Screen[None]):
     def action_stop(self) -> None:
         """Ask, then stop the run under the cursor."""
         run = self.current
-        if run is None:
-            return
-        if run.state in ("done", "stopped", "failed", "damaged"):
-            self.notify(f"This run is not running: it is {run.state}.", severity="warning")
-            return
-        stop_run(self.app, run.path)
+        if run is not None:
+            stop_run(self.app, run.path, run.state, run.alive)
 
     def action_refresh(self) -> None:
         """Look again now."""

@@ -35,6 +35,7 @@ from vlmagent.tui.widgets.chart_grid import ChartGrid
 from vlmagent.tui.widgets.event_log import EventLog
 from vlmagent.tui.widgets.newest import NewestStep
 from vlmagent.tui.widgets.run_panels import Progress, RunTitle
+from vlmagent.tui.widgets.steady import Steady
 
 POLL_SECONDS = 0.5
 QUIET_TICKS = 3
@@ -102,11 +103,11 @@ class TrainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Title, charts, and beside or beneath them the other panes."""
-        yield RunTitle(id="title", markup=False)
+        yield RunTitle(id="title")
         yield Static("", id="problem", markup=False)
         with Horizontal(id="body"):
             with Vertical(id="charts"):
-                yield Static("", id="chart-bar", markup=False)
+                yield Steady(id="chart-bar")
                 yield ChartGrid(id="grid")
             with Vertical(id="side"):
                 yield Progress(id="progress")
@@ -286,7 +287,7 @@ class TrainScreen(Screen[None]):
         parts += [(f" · {text}", muted) for chosen, text in settings if chosen]
         if self.grid.pages > 1:
             parts.append((f" · page {self.grid.page + 1}/{self.grid.pages}", muted))
-        self.query_one("#chart-bar", Static).update(Content.assemble(*parts))
+        self.query_one("#chart-bar", Steady).say(Content.assemble(*parts))
 
     @on(Chart.Moved)
     def _move_cursor(self, event: Chart.Moved) -> None:
@@ -428,7 +429,7 @@ class TrainScreen(Screen[None]):
 
     def action_stop(self) -> None:
         """Ask, then stop the run."""
-        stop_run(self.app, self.live.run)
+        stop_run(self.app, self.live.run, self.live.view.state, self.live.alive)
 
     def action_back(self) -> None:
         """Remove the crosshair, else leave."""

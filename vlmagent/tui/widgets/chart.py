@@ -111,6 +111,7 @@ class Chart(Widget, can_focus=True):
     Args:
         title: what it shows.
         frame: how it is drawn.
+        hint: what the numbers are; shown while the chart has the focus.
     """
 
     COMPONENT_CLASSES: ClassVar = {
@@ -164,14 +165,18 @@ class Chart(Widget, can_focus=True):
 
         chart: Chart
 
-    def __init__(self, title: str, frame: Frame | None = None, *, id: str | None = None) -> None:
+    def __init__(
+        self, title: str, frame: Frame | None = None, *, hint: str = "", id: str | None = None
+    ) -> None:
         super().__init__(id=id)
+        self._hint = hint
         self.name_of_values = title
         self.frame = frame or Frame()
         self._lines: Sequence[Line] = ()
         self._x = Span(0.0, 1.0)
         self._cursor: float | None = None
         self._strips: list[Strip] | None = None
+        self._rich_styles: list[Style] | None = None
         self._layout_: _Layout | None = None
 
     # -- what to show
@@ -213,7 +218,7 @@ class Chart(Widget, can_focus=True):
     def notify_style_update(self) -> None:
         """Colours changed."""
         super().notify_style_update()
-        self._strips = None
+        self._strips = self._rich_styles = None
         if self.is_mounted:
             self._retitle()
 
@@ -311,7 +316,13 @@ class Chart(Widget, can_focus=True):
         return round(place * (layout.columns - 1)) if 0 <= place <= 1 else None
 
     def _styles(self) -> list[Style]:
-        """Rich styles by style number. Half-transparent colours are mixed with the background here."""
+        """Rich styles by style number."""
+        if self._rich_styles is None:
+            self._rich_styles = self._make_styles()
+        return self._rich_styles
+
+    def _make_styles(self) -> list[Style]:
+        """Half-transparent colours are mixed with the background here."""
         background = self.background_colors[1]
 
         def of(name: str) -> Style:
@@ -323,6 +334,14 @@ class Chart(Widget, can_focus=True):
         return [self.rich_style, of("axis"), of("tick"), of("rule"), of("cursor"), *lines, *faint]
 
     # -- keys and mouse
+
+    def on_focus(self) -> None:
+        """Say what the numbers are."""
+        self.border_subtitle = self._hint
+
+    def on_blur(self) -> None:
+        """Say no more than others."""
+        self.border_subtitle = ""
 
     def action_move(self, steps: int) -> None:
         """Ask for the crosshair to move."""

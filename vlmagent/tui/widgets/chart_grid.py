@@ -58,9 +58,9 @@ class ChartGrid(Container):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.charts = {spec.key: Chart(spec.title, spec.frame, id=f"chart-{spec.key}") for spec in CHARTS}
-        for spec in CHARTS:
-            self.charts[spec.key].tooltip = spec.hint
+        self.charts = {
+            spec.key: Chart(spec.title, spec.frame, hint=spec.hint, id=f"chart-{spec.key}") for spec in CHARTS
+        }
         self._keys: Sequence[str] = ()
         self._grid = Grid(1, 1, 1)
         self.page = 0

@@ -10,12 +10,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Container, VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from vlmagent.store.rows import TransitionRow
 from vlmagent.tui.keys import key
 from vlmagent.tui.text import safe_line, safe_text
 from vlmagent.tui.widgets.picture import Picture
+from vlmagent.tui.widgets.steady import Steady
 from vlmagent.types import ImageArray
 from vlmagent.words import number
 
@@ -40,8 +40,8 @@ class NewestStep(Container):
     NewestStep { border: round $foreground 20%; border-title-color: $text-muted; layout: vertical; }
     NewestStep:focus-within { border: round $primary; border-title-color: $foreground; }
     NewestStep { border-subtitle-color: $warning; }
-    NewestStep > Picture { height: 2fr; }
-    NewestStep > Words { height: 3fr; padding: 0 1; }
+    NewestStep > Picture { height: 1fr; }
+    NewestStep > Words { height: 1fr; padding: 0 1; }
     NewestStep Static { width: 1fr; height: auto; }
     """
 
@@ -54,7 +54,7 @@ class NewestStep(Container):
         self.picture = Picture(None, mode=images, empty="")
         self.picture.display = images != "off"
         self._words = Words()
-        self._text = Static("no step yet", markup=False)
+        self._text = Steady("no step yet")
 
     def compose(self) -> ComposeResult:
         """The picture, and the text that scrolls."""
@@ -75,14 +75,14 @@ class NewestStep(Container):
         self.step = step
         self.waiting = 0
         self.picture.show(image, moving=True)
-        self._text.update(describe(step))
+        self._text.say(describe(step))
         self._subtitle()
 
     def clear(self) -> None:
         """Forget the step."""
         self.step, self.following = None, True
         self.picture.show(None)
-        self._text.update("no step yet")
+        self._text.say(Content("no step yet"))
 
     def follow(self) -> None:
         """Show newer steps again."""

@@ -104,15 +104,20 @@ def smooth(y: Floats, weight: float) -> Floats:
 
 
 def ticks(span: Span, most: int) -> list[float]:
-    """At most ``most`` round numbers (steps of 1, 2 or 5 times a power of ten) within ``span``, ascending."""
+    """Round numbers (steps of 1, 2 or 5 times a power of ten) within ``span``, ascending.
+
+    At most ``most`` of them; two more where there would otherwise be only one.
+    """
     if most < 1:
         return []
-    rough = (span.high - span.low) / most
-    size = 10.0 ** math.floor(math.log10(rough))
+    size = 10.0 ** math.floor(math.log10((span.high - span.low) / most))
+    finer: list[float] = []
     for step in (size, 2 * size, 5 * size, 10 * size, 20 * size):
         first, last = math.ceil(span.low / step - 1e-9), math.floor(span.high / step + 1e-9)
-        if last - first + 1 <= most:
-            return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
+        found = [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
+        if len(found) <= most:
+            return finer if len(found) < 2 and len(finer) in range(2, most + 3) else found
+        finer = found
     return []
 
 

@@ -9,17 +9,17 @@ import math
 import time
 
 from textual.content import Content
-from textual.widgets import Static
 
 from vlmagent.tui.live import LiveRun
 from vlmagent.tui.states import LIVE, state_colour, state_content
 from vlmagent.tui.text import safe, safe_line
+from vlmagent.tui.widgets.steady import Steady
 from vlmagent.words import duration, number, percent
 
 _ORDER = (("loading", "load"), ("sft", "SFT"), ("rl", "RL"))
 
 
-class RunTitle(Static):
+class RunTitle(Steady):
     """One line: name, state, task, model, age; the colours of overlaid runs."""
 
     DEFAULT_CSS = """
@@ -44,10 +44,10 @@ class RunTitle(Static):
             parts.append((f" · seed {row.seed}", "$foreground-muted"))
         if note:
             parts.append((f"   {note}", "$warning"))
-        self.update(Content.assemble(*parts))
+        self.say(Content.assemble(*parts))
 
 
-class Progress(Static):
+class Progress(Steady):
     """How far the run is: several lines, or one where there is no room."""
 
     DEFAULT_CSS = """
@@ -55,7 +55,7 @@ class Progress(Static):
     """
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__("", id=id, markup=False)
+        super().__init__("", id=id)
         self.border_title = "progress"
         self._live: LiveRun | None = None
 
@@ -71,12 +71,8 @@ class Progress(Static):
     def _draw(self) -> None:
         if self._live is None or not self.size.width:
             return
-        compact = not self.styles.border_top[0]
-        self.update(
-            compact_progress(self._live, self.size.width)
-            if compact
-            else full_progress(self._live, self.size.width)
-        )
+        draw = full_progress if self.styles.border_top[0] else compact_progress
+        self.say(draw(self._live, self.size.width))
 
 
 def full_progress(live: LiveRun, width: int) -> Content:

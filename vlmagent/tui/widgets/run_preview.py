@@ -12,7 +12,6 @@ import numpy as np
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Static
 
 from vlmagent import paths
 from vlmagent.tui.catalogue import RunSummary
@@ -22,6 +21,7 @@ from vlmagent.tui.text import safe, safe_line
 from vlmagent.tui.widgets.chart import Chart, Line
 from vlmagent.tui.widgets.raster import Span
 from vlmagent.tui.widgets.run_panels import bar, how_to_go_on
+from vlmagent.tui.widgets.steady import Steady
 from vlmagent.words import duration, number
 
 
@@ -29,23 +29,23 @@ class RunPreview(Vertical):
     """A description and a small chart."""
 
     DEFAULT_CSS = """
-    RunPreview > Static { height: auto; padding: 0 1; }
+    RunPreview > Steady { height: auto; padding: 0 1; }
     RunPreview > Chart { height: 1fr; max-height: 18; border: none; border-top: solid $foreground 20%; padding: 0 1; }
     RunPreview > Chart.-empty { display: none; }
     """
 
     def compose(self) -> ComposeResult:
         """The words above, the chart beneath."""
-        yield Static("", markup=False)
+        yield Steady()
         chart = Chart("success", BY_KEY["success"].frame)
         chart.can_focus = False
         yield chart
 
     def show(self, run: RunSummary | None) -> None:
         """Draw this run, or nothing."""
-        text, chart = self.query_one(Static), self.query_one(Chart)
+        text, chart = self.query_one(Steady), self.query_one(Chart)
         chart.set_class(run is None or not run.success, "-empty")
-        text.update("" if run is None else describe(run, max(10, self.size.width - 2)))
+        text.say(Content() if run is None else describe(run, max(10, self.size.width - 2)))
         if run is None or not run.success:
             return
         x = np.arange(1, len(run.success) + 1, dtype=np.float64)
