@@ -132,6 +132,8 @@ class PpoConfig(Section):
     """Updates over which the schedule falls (the paper's T_max 25); 0 means all updates of the run."""
     value_lr: float = Field(1e-3, gt=0, le=1)
     """Initial learning rate of the value head; follows the same schedule."""
+    critic_warmup: int = Field(0, ge=0)
+    """First updates that train the critic alone: a policy should not follow a critic that knows nothing yet."""
     clip: float = Field(0.2, gt=0, lt=1)
     """The ratio is clipped to [1 - clip, 1 + clip]."""
     value_coef: float = Field(0.5, ge=0)

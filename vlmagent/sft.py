@@ -130,7 +130,7 @@ def _store_in_cache(policy: Policy, curve: list[SftProgress], folder: Path) -> N
     temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_policy(policy, temporary)
+    save_policy(policy, temporary, value_head=False)
     (temporary / CURVE).write_text(json.dumps([asdict(point) for point in curve]))
     try:
         temporary.rename(folder)

@@ -26,7 +26,7 @@ from vlmagent.errors import RunFailedError, VlmAgentError
 from vlmagent.models.policy import Policy
 from vlmagent.rl.buffer import RolloutBuffer, Sample
 from vlmagent.rl.ppo import PpoUpdater, cosine_factor
-from vlmagent.rollout import Rollout
+from vlmagent.rollout import Rollout, observation_of
 from vlmagent.seeding import derive, train_episode_seed
 from vlmagent.sft import SftInterruptedError, SftProgress, sft_policy
 from vlmagent.store.reader import StoreReader
@@ -201,6 +201,7 @@ class Trainer:
     def _updates(self, state: TrainerState) -> RunStatus:
         if state.rollout is None:
             self.rollout.start()
+            self.agent.calibrate([observation_of(slot) for slot in self.rollout.slots])
             self._save(TrainerState(0, 0, self.rollout.snapshot(), self.engine.state_dict()))
         else:
             self.rollout.restore(state.rollout)
@@ -260,6 +261,7 @@ class Trainer:
         )
         total = ppo.schedule_updates or self.config.num_updates
         self.engine.set_lr_factor(cosine_factor(update - 1, total, ppo.final_lr / ppo.lr))
+        self.engine.freeze(0, update <= ppo.critic_warmup)
         stats = self.updater.update(samples, derive(self.config.seed, "update", update))
         values = {f"ppo/{name}": float(value) for name, value in asdict(stats).items()}
         values |= rollout_metrics([sample.transition for sample in samples], self.episodes.take())

@@ -31,6 +31,9 @@ class Engine(Protocol):
     def set_lr_factor(self, factor: float) -> None:
         """Every group's learning rate becomes ``factor`` times its initial one."""
 
+    def freeze(self, group: int, frozen: bool) -> None:
+        """Keep one parameter group from learning until it is released."""
+
     def state_dict(self) -> Mapping[str, Any]:
         """The optimiser's state, as torch optimisers give it."""
 

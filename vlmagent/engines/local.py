@@ -52,6 +52,11 @@ class LocalEngine:
         for group, initial in zip(self.optimizer.param_groups, self._initial, strict=True):
             group["lr"] = initial * factor
 
+    def freeze(self, group: int, frozen: bool) -> None:
+        """A frozen group gets no gradients, so that neither weights nor moments change."""
+        for parameter in self.optimizer.param_groups[group]["params"]:
+            parameter.requires_grad_(not frozen)
+
     def state_dict(self) -> Mapping[str, Any]:
         """The torch optimiser's state."""
         return self.optimizer.state_dict()

@@ -46,10 +46,12 @@ def build_policy(config: ModelConfig, texts: Iterable[str], seed: int) -> Policy
     return Policy(backbone, tiny.build_processor(config.tiny, tokenizer), config.value_head, seed).eval()
 
 
-def save_policy(policy: Policy, folder: Path) -> None:
-    """Write backbone, processor and value head into an existing folder."""
+def save_policy(policy: Policy, folder: Path, *, value_head: bool = True) -> None:
+    """Write backbone, processor and, unless told otherwise, the value head into an existing folder."""
     policy.backbone.save_pretrained(folder, safe_serialization=True)
     policy.processor.save_pretrained(folder)
+    if not value_head:
+        return
     save_file(policy.value_head.state_dict(), folder / VALUE_HEAD)
     hidden = [layer.out_features for layer in policy.value_head.layers if hasattr(layer, "out_features")][:-1]
     (folder / VALUE_HEAD_CONFIG).write_text(json.dumps({"hidden": hidden}))
@@ -78,5 +80,11 @@ def load_policy(folder: Path, value_hidden: tuple[int, ...] = (1024, 512), seed:
     hidden = tuple(json.loads(head_config.read_text())["hidden"]) if saved else value_hidden
     policy = Policy(backbone, processor, hidden, seed)
     if saved:
-        policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
+        try:
+            policy.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
+        except RuntimeError:
+            raise UsageError(
+                f"The value head in {folder} was written by another version of vlmagent. "
+                f"Remove {VALUE_HEAD} there to start with a fresh one."
+            ) from None
     return policy.eval()

@@ -243,10 +243,19 @@ class Policy(nn.Module):
     @torch.no_grad()
     def values(self, states: Sequence[EncodedState]) -> Tensor:
         """V(s), float32 (B,), without sampling anything."""
+        values: Tensor = self.value_head(self._prompt_end(states))
+        return values
+
+    def calibrate_value_head(self, states: Sequence[EncodedState]) -> None:
+        """Standardise what the critic reads, as it is spread over ``states``; several distinct ones are needed."""
+        self.value_head.calibrate(self._prompt_end(states))
+
+    @torch.no_grad()
+    def _prompt_end(self, states: Sequence[EncodedState]) -> Tensor:
+        """The last prompt tokens' last hidden states, (B, width)."""
         with self._hidden() as hidden:
             self.backbone(**self._embed(states, []), logits_to_keep=1, use_cache=False)
-        values: Tensor = self.value_head(hidden[0][:, -1])
-        return values
+        return hidden[0][:, -1]
 
 
 def banned_tokens(tokenizer: Any, config: Any) -> list[int]:

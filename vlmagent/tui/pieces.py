@@ -138,11 +138,17 @@ def _ends(output: str, ids: list[int], decode: Callable[[list[int]], str]) -> li
         reach = max(reach, base + _agreement(output, base, window))
         ends.append(reach)
         whole = reach == base + len(window)  # it ends with a complete character
-        if k - anchor >= STRIDE and whole and decode(ids[k:]) == output[reach:]:
+        if k - anchor >= STRIDE and whole and _begins(output, reach, decode(ids[k : k + STRIDE])):
             anchor, base = k, reach
     if ends:
         ends[-1] = len(output)
     return ends
+
+
+def _begins(output: str, start: int, text: str) -> bool:
+    """Whether ``output`` goes on with ``text``, a decoding whose last character may be incomplete."""
+    known = text.rstrip("\ufffd")
+    return bool(known) and output.startswith(known, start)
 
 
 def _agreement(output: str, start: int, text: str) -> int:

@@ -194,11 +194,13 @@ class CompareScreen(Screen[None]):
 
     def _say_what_is_missing(self, chosen: tuple[Evaluation | None, Evaluation | None]) -> None:
         lines: list[Content | str | tuple[str, str]] = []
-        for side, found in zip(self.wanted, chosen, strict=True):
-            if found is None and not any(side.run.name in str(line) for line in lines):
-                what = f"no evaluation of {side.checkpoint or 'a checkpoint'}"
-                lines += [safe_line(f"The run {side.run.name} has {what} yet. Make it with"), "\n\n  "]
-                lines += [safe_line(how_to_evaluate(side.run), style="bold"), "\n\n"]
+        missing = {side.run: side for side, found in zip(self.wanted, chosen, strict=True) if found is None}
+        for run, side in missing.items():
+            what = f"no evaluation of {side.checkpoint}" if side.checkpoint else "no evaluation"
+            if not side.checkpoint and self.known[run]:
+                what = "no second evaluation" if any(chosen) else "no evaluation that can be read"
+            lines += [safe_line(f"The run {run.name} has {what} yet. Make what is missing with"), "\n\n  "]
+            lines += [safe_line(how_to_evaluate(run), style="bold"), "\n\n"]
         known = sum(len(found) for found in self.known.values())
         lines.append(
             (f"l and r choose among the {known} evaluations there are." if known else "", "$foreground-muted")

@@ -28,7 +28,6 @@ from vlmagent.tui.episode_list import (
     EVERYTHING,
     ORDERS,
     OUTCOMES,
-    PAGE,
     Column,
     Row,
     View,
@@ -45,7 +44,7 @@ from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.source import Worker
 from vlmagent.tui.text import safe_line
-from vlmagent.tui.widgets.chip import Chip
+from vlmagent.tui.widgets.filter_bar import FilterBar
 from vlmagent.tui.widgets.growing_table import GrowingTable
 from vlmagent.tui.widgets.step_preview import StepPreview
 
@@ -111,12 +110,7 @@ class EpisodesScreen(Screen[None]):
         """Title, filters, the list with a step beside it, the line to type in."""
         yield Static("", id="episodes-title", markup=False)
         yield Static("", id="episodes-problem", markup=False)
-        with Horizontal(id="episodes-chips"):
-            for name, action in (
-                ("data", "data"), ("outcome", "outcome"), ("illegal", "illegal"), ("order", "order(1)"),
-                ("updates", "updates"), ("search", "search"), ("news", "refresh"),
-            ):  # fmt: skip
-                yield Chip(f"screen.{action}", id=f"chip-{name}")
+        yield FilterBar()
         with Horizontal(id="episodes-body"):
             with Vertical(id="episodes-list"):
                 yield EpisodesTable(id="episodes-table")
@@ -260,7 +254,7 @@ class EpisodesScreen(Screen[None]):
         try:
             if not (await self.feed.has_news() or now):
                 return
-            if self.view.can_grow and await self.feed.read_news(lambda: now or self.following):
+            if self.feed.shown.can_grow and await self.feed.read_news(lambda: now or self.following):
                 follows = self.following
                 self._show_all()
                 if follows:
@@ -324,28 +318,8 @@ class EpisodesScreen(Screen[None]):
         self.query_one("#episodes-title", Static).update(Content.assemble(*parts))
 
     def _show_chips(self) -> None:
-        view, filter, feed = self.view, self.view.filter, self.feed
-        known = feed.summary.updates if feed.summary else None
-        updates = filter.updates or known
-        order = "newest match" if view.text.strip() else view.order
-        waiting = f"▲ {feed.waiting:,} new" if feed.waiting else ""
-        if self._loading and view.lists_outputs and feed.looked_at > PAGE:
-            waiting = f"looked through {feed.looked_at:,} …"
-        for name, label, value, chosen in (
-            ("data", "data", self.label, self.label != TRAINING),
-            ("outcome", "outcome", OUTCOMES[filter.success], filter.success is not None),
-            ("illegal", "illegal", "only" if filter.illegal else "any", bool(filter.illegal)),
-            ("order", "order", order, order != "newest"),
-            (
-                "updates",
-                "updates",
-                "{}–{}".format(*updates) if updates else "all",
-                filter.updates is not None,
-            ),
-            ("search", "/", view.text or "search", bool(view.text)),
-            ("news", "r" if feed.waiting else "", waiting, True),
-        ):
-            self.query_one(f"#chip-{name}", Chip).show(label, value, chosen)
+        usual = self.label == TRAINING
+        self.query_one(FilterBar).show(self.feed, self.label, usual=usual, loading=self._loading)
 
     def _look(self) -> None:
         """Show the step under the cursor soon, once the cursor rests."""
@@ -452,7 +426,7 @@ class EpisodesScreen(Screen[None]):
     def _came_back(self, episode: int | None) -> None:
         """The selection goes along to the episode that was replayed last."""
         name = f"e{episode}"
-        if not self.view.lists_outputs and name in self.feed.rows:
+        if not self.feed.shown.lists_outputs and name in self.feed.rows:
             self.table.move_cursor(row=self.table.get_row_index(name))
 
     # -- typing

@@ -1,0 +1,68 @@
+"""The settings of a list of episodes on one line; each can be clicked.
+
+Deliberately reads nothing: it is handed a feed.
+"""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+
+from vlmagent.tui.episode_feed import EpisodeFeed
+from vlmagent.tui.episode_list import OUTCOMES, PAGE, View
+from vlmagent.tui.widgets.chip import Chip
+
+ACTIONS = {
+    "data": "data",
+    "outcome": "outcome",
+    "illegal": "illegal",
+    "order": "order(1)",
+    "updates": "updates",
+    "search": "search",
+    "news": "refresh",
+}
+
+
+class FilterBar(Horizontal):
+    """Data, outcome, illegal outputs, order, updates, search; at the right what waits or is looked through."""
+
+    DEFAULT_CSS = """
+    FilterBar { height: 1; overflow-x: hidden; }
+    FilterBar > #chip-news { dock: right; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """One chip a setting."""
+        for name, action in ACTIONS.items():
+            yield Chip(f"screen.{action}", id=f"chip-{name}")
+
+    def show(self, feed: EpisodeFeed, data: str, *, usual: bool, loading: bool) -> None:
+        """Show the settings of a feed.
+
+        Args:
+            data: where its episodes come from.
+            usual: whether that is the training.
+            loading: whether it is being read.
+        """
+        view, filter = feed.view, feed.view.filter
+        updates = filter.updates or (feed.summary.updates if feed.summary else None)
+        order = "newest match" if view.text.strip() else view.order
+        for name, label, value, chosen in (
+            ("data", "data", data, not usual),
+            ("outcome", "outcome", OUTCOMES[filter.success], filter.success is not None),
+            ("illegal", "illegal", "only" if filter.illegal else "any", bool(filter.illegal)),
+            ("order", "order", order, order != View().order),
+            (
+                "updates",
+                "updates",
+                "{}–{}".format(*updates) if updates else "all",
+                filter.updates is not None,
+            ),
+            ("search", "/", view.text or "search", bool(view.text)),
+        ):
+            self.query_one(f"#chip-{name}", Chip).show(label, value, chosen)
+        news = self.query_one("#chip-news", Chip)
+        if loading and view.lists_outputs and feed.looked_at > PAGE:
+            news.show("", f"looked through {feed.looked_at:,} …", True)
+        else:
+            news.show("r", f"▲ {feed.waiting:,} new" if feed.waiting else "", True)
