@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py numberline --seeds 0 1 2 3
 
-Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval --checkpoint start --checkpoint latest`; runs that
+Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval` of its start and its end; runs that
 are already there and done are taken as they are, so that an interrupted benchmark continues.
 """
 
