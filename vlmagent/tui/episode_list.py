@@ -31,7 +31,7 @@ from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.text import safe
 from vlmagent.tui.widgets.step_facts import signed
 
-PAGE = 200
+PAGE = 100
 OUTPUTS: dict[str, OutputOrder] = {"largest |advantage|": "advantage", "lowest log-prob": "logprob"}
 ORDERS = (*EPISODE_ORDERS, *OUTPUTS)
 OUTCOMES: dict[bool | None, str] = {None: "all", True: "success", False: "failure"}

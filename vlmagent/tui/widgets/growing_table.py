@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+
 from vlmagent.tui.keys import key
 from vlmagent.tui.widgets.keyed_table import Cells, KeyedTable
 
 
 class GrowingTable(KeyedTable):
-    """A table of many rows."""
+    """A table of many rows, each one line high."""
 
     BINDINGS: ClassVar = [
         key("home", "scroll_top", "First", "table.first", "To the first row", show=False),
@@ -34,3 +38,34 @@ class GrowingTable(KeyedTable):
             if name not in self._shown:
                 self.add_row(*cells, key=name)
                 self._shown[name] = cells
+
+    def _render_cell(
+        self,
+        row_index: int,
+        column_index: int,
+        base_style: Style,
+        width: int,
+        cursor: bool = False,
+        hover: bool = False,
+    ) -> list[list[Segment]]:
+        """A cell that is one line of text, at a third of the usual cost: such lists change often."""
+        if row_index < 0 or column_index < 0:
+            return super()._render_cell(row_index, column_index, base_style, width, cursor, hover)
+        row, column = self._row_locations.get_key(row_index), self._column_locations.get_key(column_index)
+        cell = self._data[row][column] if row is not None and column is not None else ""
+        look, post = self._get_styles_to_render_cell(
+            False, False, False, hover, cursor, self.show_cursor, self._show_hover_cursor,
+            self.cursor_foreground_priority == "css", self.cursor_background_priority == "css",
+        )  # fmt: skip
+        meta = Style.from_meta({"row": row_index, "column": column_index})
+        style = base_style + meta + look
+        pad, room = self.cell_padding, width - 2 * self.cell_padding
+        text = cell if isinstance(cell, Text) else Text(str(cell))
+        own = self.app.console.get_style(text.style)  # which render() leaves out when there are no spans
+        segments = [Segment(" " * pad, style)]
+        segments += [
+            Segment(part.text, style + (part.style or own) + post)
+            for part in text.render(self.app.console, end="")
+        ]
+        shown = Segment.adjust_line_length(segments, pad + room, style)
+        return [[*shown, Segment(" " * pad, style)]]
