@@ -88,8 +88,8 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table | Text:
     if not runs:
         return Text("No runs yet. Start one: vlmagent train numberline")
     table = Table(box=box.SIMPLE_HEAD)
-    for name in ("run", "state", "task", "model", "env steps", "age", ""):
-        right = name in ("env steps", "age")
+    for name in ("run", "state", "task", "model", "steps", "age", ""):
+        right = name in ("steps", "age")
         table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
     for run in runs:
         state = str(run.get("state") or run.get("status"))

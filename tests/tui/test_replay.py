@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from tests.tui.driving import shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, write_episode
 from tests.tui.made_runs import NASTY, make_run
 from vlmagent import paths
+from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.playback import SPEEDS, Playback
 from vlmagent.tui.screens import replay as module
 from vlmagent.tui.screens.replay import Images, ReplayScreen
 from vlmagent.tui.widgets.picture import Picture
-from vlmagent.tui.widgets.step_facts import StepFacts
+from vlmagent.tui.widgets.step_facts import step_facts, thought_weight
 from vlmagent.tui.widgets.timeline import Timeline
 from vlmagent.tui.widgets.tokens import Tokens, TokenText
 
@@ -453,5 +455,25 @@ def test_snapshot(tmp_path: Path, snap_compare: Any, size: tuple[int, int]) -> N
     assert snap_compare(host(run, 5, follow_ids=[4, 5]), terminal_size=size, run_before=settle)
 
 
-def test_facts_shrink_with_the_width() -> None:
-    assert StepFacts(brief=True)._brief
+def test_facts_in_little_and_much_room(run: Path) -> None:
+    with StoreReader(run / paths.DATABASE) as reader:
+        steps = reader.transitions(5)
+    for width, names in ((60, ("return so far", "advantage")), (30, ("so far", "adv."))):
+        lines = step_facts(steps, 2, 0.5, width).plain.split("\n")
+        assert all(name in "\n".join(lines) for name in names)
+        assert len(lines) == 6
+        assert all(len(line) <= max(width, 42) for line in lines)
+    cut = replace(steps[0], bootstrap_value=0.75, value=None, logprob=None)
+    text = step_facts([cut], 0, 0.5).plain
+    assert "V of what follows +0.75" in text
+    assert "log p =" not in text
+
+
+def test_weights_of_thoughts(run: Path) -> None:
+    with StoreReader(run / paths.DATABASE) as reader:
+        row = reader.run()
+    assert row is not None
+    assert thought_weight(row) == 0.5
+    assert thought_weight(None) is None
+    for text in ("{}", "[]", "not json", '{"ppo": {"thought_weight": null}}'):
+        assert thought_weight(replace(row, config_json=text)) is None

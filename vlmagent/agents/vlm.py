@@ -95,7 +95,9 @@ class VlmAgent:
 
     def calibrate(self, observations: Sequence[Observation]) -> None:
         """Standardise the critic's input over these states; before its first update, never after."""
-        self.policy.calibrate_value_head([self.policy.encode(self.task.prompt(o), o.image) for o in observations])
+        self.policy.calibrate_value_head(
+            [self.policy.encode(self.task.prompt(o), o.image) for o in observations]
+        )
 
     def score(self, transitions: Sequence[Transition]) -> Scores:
         """Scores of logged outputs under the prompt and picture that produced them."""

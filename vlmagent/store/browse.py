@@ -10,7 +10,6 @@ import abc
 import json
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -347,9 +346,3 @@ def _episodes_where(filter: Filter) -> tuple[str, list[Any]]:
         parts.append("update_index BETWEEN ? AND ?")
         values += filter.updates
     return " AND ".join(parts), values
-
-
-def merge_newest(known: Sequence[EpisodeRow], found: Sequence[EpisodeRow]) -> list[EpisodeRow]:
-    """Both lists as one, newest first; where both have an episode, the second list's row."""
-    rows = {row.id: row for row in (*known, *found)}
-    return [rows[id_] for id_ in sorted(rows, reverse=True)]

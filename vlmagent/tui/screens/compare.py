@@ -365,7 +365,9 @@ class CompareScreen(Screen[None]):
 
     def action_seek_share(self, tenths: int) -> None:
         """To some tenths of the longer episode."""
-        self._seek(round(tenths / 10 * (self.playback.count - 1)))
+        self.playback.playing = False
+        self.playback.seek_share(tenths / 10)
+        self._show_step()
 
     @on(Timeline.Seek)
     def _seek_by_mouse(self, event: Timeline.Seek) -> None:

@@ -49,7 +49,18 @@ def seek_bindings(screen: str) -> list[Binding]:
     """The digits: 0 to the start, 5 to the middle, 9 to nine tenths. One line of help stands for all."""
     words = "Seek: 0 the start, 5 the middle, 9 at 90 %"
     first = key("0", "seek_share(0)", "Seek", f"{screen}.seek", words, show=False, display="0-9")
-    rest = (Binding(str(n), f"seek_share({n})", "Seek", show=False, system=True) for n in range(1, 10))
+    rest = (
+        Binding(
+            str(n),
+            f"seek_share({n})",
+            "Seek",
+            show=False,
+            system=True,
+            id=f"{screen}.seek-{n}",
+            tooltip=f"Seek to {10 * n} %",
+        )
+        for n in range(1, 10)
+    )
     return [first, *rest]
 
 
@@ -326,7 +337,9 @@ class ReplayScreen(Screen[int]):
 
     def action_seek_share(self, tenths: int) -> None:
         """To some tenths of the episode."""
-        self.action_seek(round(tenths / 10 * (self.playback.count - 1)))
+        self.playback.playing = False
+        self.playback.seek_share(tenths / 10)
+        self._show_step()
 
     @on(Timeline.Seek)
     def _seek_by_mouse(self, event: Timeline.Seek) -> None:

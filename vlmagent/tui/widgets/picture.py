@@ -265,17 +265,17 @@ def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> li
     return strips + [blank] * (rows - r - top)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=32_768)
 def _segment(pair: int, count: int) -> Segment:
     """``count`` cells with the upper colour in bits 24-47 and the lower one in bits 0-23."""
     upper, lower = pair >> 24, pair & 0xFFFFFF
     return Segment(("▀" if upper != lower else " ") * count, Style.from_color(_color(upper), _color(lower)))
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=32_768)
 def _color(packed: int) -> Color:
     triplet = ColorTriplet(packed >> 16, packed >> 8 & 255, packed & 255)
-    return Color(f"#{packed:06x}", ColorType.TRUECOLOR, None, triplet)
+    return Color("", ColorType.TRUECOLOR, None, triplet)
 
 
 def _digest(image: ImageArray) -> str:
