@@ -353,7 +353,7 @@ async def test_stop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
             await until(pilot, lambda: stopped == ["first"])
             (run / paths.DAEMON).unlink()
             await until(pilot, lambda: "◌ lost" in shown(screen(pilot).query_one(RunTitle)))
-            assert "--resume first" in shown(screen(pilot).query_one(Progress))
+            await until(pilot, lambda: "--resume first" in shown(screen(pilot).query_one(Progress)))
             await pilot.press("S")
             await until(
                 pilot, lambda: any("not running" in toast.message for toast in pilot.app._notifications)
