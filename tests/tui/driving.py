@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 60.0) -> None:
+async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Let the application work until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
