@@ -61,13 +61,42 @@ class TinyModelConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters instead of training every weight (paper, C.1). For checkpoints, not for ``tiny``."""
+
+    enabled: bool = False
+    """Whether adapters are trained; otherwise every weight is."""
+    r: int = Field(128, ge=1, le=1024)
+    """Rank of the adapters."""
+    alpha: float = Field(256, gt=0, le=8192)
+    """Adapters are scaled by alpha / r."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout before the adapters during supervised fine-tuning; off while collecting and scoring."""
+    skip_unused: bool = True
+    """Leave out vision layers that the model never reads (LLaVA reads its tower's last layer but one)."""
+
+
 class ModelConfig(Section):
     """Which network acts."""
 
     name: str = "tiny"
-    """``tiny`` (built from ``model.tiny``), or the path of a folder in Hugging Face format."""
+    """``tiny`` (built from ``model.tiny``), the path of a folder in Hugging Face format, or a hub name."""
     tiny: TinyModelConfig = TinyModelConfig()
     """Size of the built-in model; used when ``name`` is ``tiny``."""
+    lora: LoraConfig = LoraConfig()
+    """Low-rank adapters; used when ``name`` is not ``tiny``."""
+    train_vision: bool = True
+    """Whether vision encoder and projector learn too. If not, each picture goes through them only once."""
+    tiles: bool = True
+    """Whether a picture is cut into tiles as the checkpoint's processor does. If not, LLaVA-1.6 reads one tile of 576
+    tokens (as the paper's code) and Idefics3 and SmolVLM one tile; the other families have no tiles."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of a checkpoint's weights; ``auto`` takes bfloat16 on a GPU if adapters are trained, else float32.
+    Adapters and value head are float32 always."""
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """Load a checkpoint's frozen weights in 8 or 4 bits; needs adapters and the extra ``quant``."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them: a third slower, far less memory."""
     value_head: tuple[int, ...] = Field((128, 64), min_length=1, max_length=4)
     """Hidden widths of the value head's MLP; the last layer to one number is added (paper: 1024, 512)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -84,6 +113,14 @@ class SftConfig(Section):
     For models built from nothing; a pretrained checkpoint has had its own. 0 leaves the stage out."""
     language_lr: float = Field(1e-3, gt=0, le=1)
     """Peak learning rate of that stage."""
+    caption_samples: int = Field(0, ge=0)
+    """Samples of a captioning task after that: say what the picture shows, nothing else (the analogue of LLaVA's
+    alignment stage). For models built from nothing. 0 leaves the stage out."""
+    caption_lr: float = Field(4e-4, gt=0, le=1)
+    """Peak learning rate of that stage."""
+    caption_share: float = Field(0.0, ge=0, lt=1)
+    """Share of captions among ``samples``: a model that turns from captions to whole answers at once forgets how to
+    read the picture."""
     samples: int = Field(6400, ge=0)
     """Training stops after this many samples; 0 starts RL from the model as it is."""
     batch_size: int = Field(32, ge=1)
@@ -124,6 +161,9 @@ class PpoConfig(Section):
     """Samples per optimiser step."""
     micro_batch_size: int = Field(64, ge=1)
     """Samples per forward pass; gradients are accumulated up to ``minibatch_size``."""
+    max_tokens_per_micro_batch: int = Field(0, ge=0)
+    """If positive, samples of like length go through a forward pass together, as many as fit into this many tokens
+    (pictures, prompts and outputs, padding included) and ``micro_batch_size``; halved when memory runs out."""
     lr: float = Field(2e-4, gt=0, le=1)
     """Initial learning rate of the policy (paper: 1e-5 for 7 B with LoRA)."""
     final_lr: float = Field(1e-6, ge=0, le=1)
@@ -184,8 +224,8 @@ class StoreConfig(Section):
 class EvalConfig(Section):
     """Defaults of ``vlmagent eval``."""
 
-    episodes: int = Field(200, ge=1)
-    """Episodes per system (paper: 200; 1000 on Blackjack)."""
+    episodes: int | None = Field(None, ge=1)
+    """Episodes per system; null takes the paper's number: 1000 on Blackjack, 200 elsewhere."""
     num_envs: int = Field(64, ge=1, le=4096)
     """Environments stepped together."""
     temperature: float | None = Field(None, ge=0, le=10)
@@ -380,7 +420,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def available_configs() -> list[str]:
     """Names of the shipped recipes, such as ``numberline`` or ``paper/numberline``."""
     root = paths.config_dir()
-    return sorted(str(file.relative_to(root).with_suffix("")) for file in root.rglob("*.yaml"))
+    files = (file.relative_to(root) for file in root.rglob("*.yaml"))
+    return sorted(str(file.with_suffix("")) for file in files if str(file) != paths.BASELINES)
 
 
 def find_config(name: str) -> Path:

@@ -19,18 +19,20 @@ import numpy as np
 import torch
 
 from vlmagent import paths
-from vlmagent.config import Config
+from vlmagent.config import Config, SftConfig
 from vlmagent.engines.local import LocalEngine
+from vlmagent.errors import UsageError
 from vlmagent.models.hf import build_policy, load_policy, save_policy
 from vlmagent.models.policy import Policy
 from vlmagent.rl.ppo import cosine_factor
 from vlmagent.seeding import derive, sft_episode_seed
-from vlmagent.tasks.base import Task
+from vlmagent.tasks.base import State, Task
 from vlmagent.types import ImageArray, SftSample
 
 VERSION = 1
 """Raise when the procedure changes, so that older cached results are not taken for it."""
 CORPUS_SAMPLES = 2000
+CAPTION_PROMPT = "What does the picture show?"
 CURVE = "sft_curve.json"
 
 
@@ -51,8 +53,8 @@ class SftInterruptedError(Exception):
     """The caller asked to stop; nothing was saved."""
 
 
-def solver_samples(task: Task, seed: int) -> Iterator[SftSample]:
-    """Endless samples from the expert's own episodes, one per state it meets."""
+def _expert_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State, str]]:
+    """Endless states of the expert's own episodes, each with the action that it takes there."""
     env = task.make_sft_env()
     episode = 0
     try:
@@ -62,18 +64,51 @@ def solver_samples(task: Task, seed: int) -> Iterator[SftSample]:
             episode += 1
             done = False
             while not done:
-                observation = task.observe(image, state)
                 action = task.expert_action(state, rng)
-                yield SftSample(image, task.prompt(observation), task.expert_response(state, action))
+                yield image, state, action
+                observation = task.observe(image, state)
                 image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
                 done = terminated or truncated
     finally:
         env.close()
 
 
-def corpus(task: Task) -> list[str]:
+def solver_samples(task: Task, seed: int) -> Iterator[SftSample]:
+    """Endless samples from the expert's own episodes, one per state it meets."""
+    for image, state, action in _expert_states(task, seed):
+        prompt = task.prompt(task.observe(image, state))
+        yield SftSample(image, prompt, task.expert_response(state, action))
+
+
+def captions(task: Task, seed: int) -> Iterator[SftSample]:
+    """Endless captions of the states that the expert meets.
+
+    Raises:
+        UsageError: the task has no captions.
+    """
+    for image, state, _ in _expert_states(task, seed):
+        caption = task.caption(state)
+        if caption is None:
+            raise UsageError(
+                f"The task '{task.name}' has no captions. Use sft.caption_samples=0 and sft.caption_share=0."
+            )
+        yield SftSample(image, CAPTION_PROMPT, caption)
+
+
+def mixed(
+    samples: Iterator[SftSample], others: Iterator[SftSample], share: float, seed: int
+) -> Iterator[SftSample]:
+    """``samples`` with a random ``share`` of ``others`` among them."""
+    rng = np.random.default_rng(derive(seed, "mixture"))
+    while True:
+        yield next(others if rng.random() < share else samples)
+
+
+def corpus(task: Task, with_captions: bool = False) -> list[str]:
     """The task's texts, for the tiny model's tokenizer: the same for every seed of a run."""
     samples = list(islice(solver_samples(task, 0), CORPUS_SAMPLES))
+    if with_captions:
+        samples += islice(captions(task, 0), CORPUS_SAMPLES)
     prompts = dict.fromkeys(f"USER: {s.prompt}\nASSISTANT: " for s in samples)
     responses = dict.fromkeys(s.response for s in samples)
     # twice, so that a text that occurs once is merged too (the trainer ignores pairs seen a single time)
@@ -111,14 +146,14 @@ def sft_policy(
     Returns:
         The policy, in eval mode with a fresh value head, and whether it came from the cache.
     """
-    texts = corpus(task)
-    if config.sft.samples + config.sft.language_samples == 0:
+    texts = corpus(task, bool(config.sft.caption_samples or config.sft.caption_share))
+    if config.sft.samples + config.sft.language_samples + config.sft.caption_samples == 0:
         return build_policy(config.model, texts, config.seed), False
     folder = paths.cache_dir() / "sft" / cache_key(config, texts)
     if (folder / CURVE).is_file():
         for point in json.loads((folder / CURVE).read_text()):
             on_progress(SftProgress(**point))
-        return load_policy(folder, config.model.value_head, config.seed), True
+        return load_policy(folder, config.model, config.seed), True
     policy = build_policy(config.model, texts, config.seed)
     curve = train_sft(policy, config, task, on_progress, should_stop)
     _store_in_cache(policy, curve, folder)
@@ -145,24 +180,15 @@ def train_sft(
     on_progress: OnProgress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> list[SftProgress]:
-    """Fine-tune on exactly ``language_samples`` blank and then ``samples`` real samples, loss on the response only.
+    """Fine-tune on exactly the config's numbers of samples, stage by stage, loss on the response only.
 
     Raises:
         SftInterruptedError: ``should_stop`` answered True between two steps.
     """
     sft = config.sft
-    real = solver_samples(task, config.seed)
-    stages = [
-        Stage(
-            blank_pictures(solver_samples(task, derive(config.seed, "language"))),
-            sft.language_samples,
-            sft.language_lr,
-        ),
-        Stage(real, sft.samples, sft.lr),
-    ]
     curve: list[SftProgress] = []
     policy.train()
-    for stage in stages:
+    for stage in _stages(task, sft, config.seed):
         engine = LocalEngine(
             [{"params": list(policy.backbone.parameters()), "lr": stage.lr}],
             sft.max_grad_norm,
@@ -182,6 +208,20 @@ def train_sft(
             on_progress(curve[-1])
     policy.eval()
     return curve
+
+
+def _stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
+    """Language, perception, and the task itself, in this order."""
+    language = blank_pictures(solver_samples(task, derive(seed, "language")))
+    perception = captions(task, derive(seed, "captions"))
+    real = solver_samples(task, seed)
+    if sft.caption_share:
+        real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
+    return [
+        Stage(language, sft.language_samples, sft.language_lr),
+        Stage(perception, sft.caption_samples, sft.caption_lr),
+        Stage(real, sft.samples, sft.lr),
+    ]
 
 
 @dataclass(frozen=True, slots=True)

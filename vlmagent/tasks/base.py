@@ -58,6 +58,12 @@ class Task(Protocol):
     def expert_response(self, state: State, action: str) -> str:
         """The whole output v_out that an expert would write when choosing ``action``; honours ``cot``."""
 
+    def caption(self, state: State) -> str | None:
+        """What the picture of a true state shows, in the words of ``expert_response``; None if there is no such text.
+
+        A model built from nothing learns to see from it before it learns to act.
+        """
+
     def success(self, episode_return: float, state: State) -> bool:
         """Whether a finished episode counts as a success (paper: its return is positive)."""
 

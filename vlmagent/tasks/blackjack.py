@@ -15,6 +15,7 @@ from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
 from vlmagent_envs.blackjack import ACTIONS
 from vlmagent_envs.blackjack_solver import should_hit
+from vlmagent_envs.cards import parse_card
 
 _INTRODUCTION = (
     "You are a blackjack player. You are observing the current game state, you can choose between "
@@ -41,6 +42,8 @@ class BlackjackTask:
     env_id: ClassVar[str] = "vlmagent/Blackjack-v0"
     rule_sets: ClassVar[tuple[str, ...]] = ("paper", "released")
     options: ClassVar[type[BaseModel]] = BlackjackOptions
+    eval_episodes: ClassVar[int] = 1000
+    """The cards are dealt at random, so that more episodes are needed than elsewhere (paper, C.2)."""
 
     def __init__(
         self, *, cot: bool = True, rule_set: str = "paper", env: Mapping[str, Any] | None = None
@@ -83,6 +86,12 @@ class BlackjackTask:
             f"I think I should {action}."
         )
         return f'{{\n"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
+
+    def caption(self, state: State) -> str:
+        """Every card's points (an ace: 11) and what they make, in the words of the expert's thoughts."""
+        points = [min(parse_card(name).rank, 10) for name in state["player"]]
+        cards = " + ".join("11" if value == 1 else str(value) for value in points)
+        return f"I have {cards} = {state['player_total']} points and the dealer has {state['dealer_shows']} points."
 
     def success(self, episode_return: float, state: State) -> bool:
         """The paper's count: the episode's return is positive, so a draw is none."""

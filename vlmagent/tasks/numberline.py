@@ -96,6 +96,10 @@ class NumberLineTask:
             f'"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
         )
 
+    def caption(self, state: State) -> str:
+        """Both numbers, as the expert reads them out."""
+        return f'"current number": "{state["current"]}",\n"target number": "{state["target"]}"'
+
     def success(self, episode_return: float, state: State) -> bool:
         """The paper's count: the episode's return is positive."""
         return episode_return > 0

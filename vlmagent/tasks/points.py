@@ -102,6 +102,10 @@ class PointsTask:
             f'"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
         )
 
+    def caption(self, state: State) -> str:
+        """The cards' numbers, as the expert reads them out."""
+        return f'"cards": {list(state["numbers"])}'
+
     def success(self, episode_return: float, state: State) -> bool:
         """The paper's count: the episode's return is positive."""
         return episode_return > 0
