@@ -13,14 +13,20 @@ ROOT = Path(vlmagent.__file__).parent
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"cli_reports"},
+    {"cli_options"},
     {"tui", "commands"},
-    {"tables", "progress"},
-    {"launch", "train", "sft", "data", "evaluate", "play", "report", "published", "daemon", "follow"},
+    {"forecast", "reproduce"},
+    {"tables", "progress", "formats", "plan_view"},
+    {
+        *("launch", "train", "sft", "data", "evaluate", "play", "report", "published", "daemon", "follow"),
+        *("results", "statistics", "systems", "learners", "plan", "export"),
+    },
     {"rollout", "rl"},
     {"agents"},
     {"checkpoint"},
     {"models", "engines", "tasks", "store"},
-    {"config", "types", "errors", "paths", "seeding", "words"},
+    {"config", "types", "errors", "paths", "seeding", "words", "hardware"},
 ]
 """From the top down: a module imports from its own layer and those below it."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

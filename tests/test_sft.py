@@ -1,22 +1,28 @@
 """Solver samples, the cache's key, the number of samples."""
 
 import re
+import shutil
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from vlmagent import paths
+from vlmagent.checkpoint import load_sft_state
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.models.hf import build_policy
 from vlmagent.sft import (
     CAPTION_PROMPT,
     SftInterruptedError,
+    SftProgress,
     cache_key,
     captions,
     corpus,
     mixed,
+    sft_policy,
     solver_samples,
     train_sft,
     warmup_cosine,
@@ -37,6 +43,19 @@ def test_solver_samples_repeat_and_are_right():
     assert all(np.array_equal(a.image, b.image) for a, b in zip(one, two, strict=True))
     assert [s.response for s in one] != [s.response for s in islice(solver_samples(task, 5), 20)]
     assert {s.response.rsplit('"', 2)[1] for s in one} == {"+", "-"}
+
+
+def test_a_demonstrator_that_errs_argues_for_what_it_does():
+    def wrong(share: float) -> int:
+        samples = islice(solver_samples(build_task("numberline"), 4, share), 300)
+        return sum(("smaller" in s.response) != ('"action": "+"' in s.response) for s in samples)
+
+    assert wrong(0.0) == 0
+    assert 75 < wrong(0.7) < 135  # half of the random actions are right
+    for sample in islice(solver_samples(build_task("numberline"), 4, 1.0), 50):
+        action = sample.response.rsplit('"', 2)[1]
+        verb = "increase" if action == "+" else "decrease"
+        assert f"I should {verb} the current number by choosing {action}." in sample.response
 
 
 def test_exactly_as_many_samples_as_configured(small_config: Config):
@@ -140,3 +159,78 @@ def test_warmup_then_cosine():
     assert factors[10] == 1.0
     assert factors == [*sorted(factors[:11]), *sorted(factors[11:], reverse=True)]
     assert factors[-1] == pytest.approx(0.2, abs=0.01)
+
+
+def test_micro_batches_give_the_same_fine_tuning(small_config: Config):
+    task = task_from_config(small_config)
+    policies, losses = [], []
+    for micro in (0, 5):
+        config = with_sft(small_config, samples=48, micro_batch_size=micro)
+        policies.append(build_policy(config.model, corpus(task), 0))
+        losses.append([point.loss for point in train_sft(policies[-1], config, task, lambda _: None)])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    for one, two in zip(*(policy.parameters() for policy in policies), strict=True):
+        assert torch.allclose(one, two, atol=1e-4)
+
+
+def test_running_out_of_memory_makes_micro_batches_smaller(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    from vlmagent import sft
+
+    sizes: list[int] = []
+    real = sft.response_loss
+
+    def small(policy, batch):
+        sizes.append(len(batch))
+        if len(batch) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(policy, batch)
+
+    monkeypatch.setattr(sft, "response_loss", small)
+    task = task_from_config(small_config)
+    config = with_sft(small_config, samples=32)
+    train_sft(build_policy(config.model, corpus(task), 0), config, task, lambda _: None)
+    assert sizes == [16, 8, 4, 4, 4, 4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("stages", [{"samples": 96}, {"samples": 48, "language_samples": 48}])
+def test_an_interrupted_fine_tuning_continues_exactly(small_config: Config, tmp_path: Path, stages):
+    """Stopped after four steps and continued, it ends with the weights and the curve of one left alone."""
+    config = with_sft(small_config, **stages)
+    task = task_from_config(config)
+    alone, _ = sft_policy(config, task, lambda _: None)
+    seen: list[SftProgress] = []
+    shutil.rmtree(paths.cache_dir())
+    with pytest.raises(SftInterruptedError):
+        sft_policy(config, task, seen.append, lambda: len(seen) >= 4, tmp_path)
+    assert [point.step for point in seen] == [1, 2, 3, 4]
+    continued, cached = sft_policy(config, task, seen.append, run=tmp_path)
+    assert not cached
+    assert [point.step for point in seen] == [1, 2, 3, 4, 5, 6]
+    assert [point.samples for point in seen] == [16, 32, 48, 64, 80, 96]
+    for one, two in zip(alone.parameters(), continued.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_progress_is_saved_now_and_then(small_config: Config, tmp_path: Path):
+    """A process that is killed loses no more than ``checkpoint_every`` steps."""
+    config = with_sft(small_config, samples=96, checkpoint_every=2)
+    task = task_from_config(config)
+
+    def killed(progress: SftProgress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sft_policy(config, task, killed, run=tmp_path)
+    found = load_sft_state(tmp_path, config.model, config.seed)
+    assert found is not None
+    assert (found[1].stage, found[1].step, len(found[1].curve)) == (2, 4, 4)
+
+
+def test_the_cache_key_leaves_out_what_does_not_change_the_result(small_config: Config):
+    texts = corpus(task_from_config(small_config))
+    key = cache_key(small_config, texts)
+    assert cache_key(with_sft(small_config, micro_batch_size=4, checkpoint_every=7), texts) == key

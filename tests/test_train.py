@@ -180,6 +180,22 @@ def test_a_killed_run_continues_from_what_it_logged(
     assert_same(run, left_alone)
 
 
+def test_a_run_with_a_reference_resumes_exactly(tmp_path: Path):
+    """The penalty is measured against the start's checkpoint, also after a stop in the middle of an update."""
+    ppo = {**SMALL["ppo"], "kl_coef": 0.5, "lr": 1e-3}
+    alone, stopped = (new_run(tmp_path, name, ppo=ppo) for name in ("alone", "stopped"))
+    assert train(alone, lambda: False) == "done"
+    assert train(stopped, stop_after(18)) == "stopped"
+    assert train(stopped, lambda: False) == "done"
+    assert_same(stopped, alone)
+    drifts = dict(rows(alone, "SELECT update_index, value FROM metrics WHERE name = 'rollout/kl_to_start'"))
+    assert drifts[1] == pytest.approx(0, abs=1e-4)
+    assert len(drifts) == 3
+    assert drifts[3] > 0.01
+    paid = "SELECT return_ - reward FROM transitions WHERE terminated AND update_index = 3"
+    assert any(abs(difference) > 1e-3 for (difference,) in rows(alone, paid))
+
+
 def assert_same(run: Path, other: Path) -> None:
     assert transitions(run) == transitions(other)
     assert episodes(run) == episodes(other)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vlmagent import paths
+from vlmagent.config import ModelConfig
 from vlmagent.errors import StoreError, UsageError, unknown_choice
+from vlmagent.models.cnn import CnnPolicy, is_cnn, load_cnn, save_cnn
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
 
+Network = Policy | CnnPolicy
+"""What a run's checkpoint may hold: a vision-language model, or the baseline without language."""
 OPTIMIZER = "optimizer.safetensors"
-TRAINER = "trainer.json"
+TRAINER = paths.TRAINER
+SFT = "sft"
 FORMAT = 1
 
 
@@ -46,7 +52,7 @@ class TrainerState:
     optimizer: Mapping[str, Any] | None
 
 
-def save_checkpoint(run: Path, policy: Policy, state: TrainerState) -> Path:
+def save_checkpoint(run: Path, policy: Network, state: TrainerState) -> Path:
     """Write ``checkpoints/step-<env_steps>`` and point ``latest`` at it.
 
     Returns:
@@ -55,28 +61,45 @@ def save_checkpoint(run: Path, policy: Policy, state: TrainerState) -> Path:
     Raises:
         StoreError: it could not be written (disk full, read-only); what was there before is untouched.
     """
-    root = run / paths.CHECKPOINTS
-    final = root / f"step-{state.env_steps}"
-    temporary = root / f".tmp-step-{state.env_steps}-{os.getpid()}"
+    final = run / paths.CHECKPOINTS / f"step-{state.env_steps}"
+    with _written_whole(final, latest=True) as folder:
+        if isinstance(policy, CnnPolicy):
+            save_cnn(policy, folder)
+        else:
+            save_policy(policy, folder)
+        _save_trainer(folder, state)
+    return final
+
+
+@contextmanager
+def _written_whole(final: Path, *, latest: bool = False) -> Iterator[Path]:
+    """A new folder to write into; it takes the place of ``final`` once everything in it is on disk.
+
+    Args:
+        latest: whether ``latest`` is to point at it then.
+
+    Raises:
+        StoreError: it could not be written; what was there before is untouched.
+    """
+    temporary = final.with_name(f".tmp-{final.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        save_policy(policy, temporary)
-        _save_trainer(temporary, state)
+        yield temporary
         for file in temporary.rglob("*"):
             _fsync(file)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        _fsync(root)
-        point_latest(root, final.name)
+        _fsync(final.parent)
+        if latest:
+            point_latest(final.parent, final.name)
     except (OSError, SafetensorError) as error:
         raise StoreError(
-            f"The checkpoint {final.name} could not be written to {root}: {error}. "
+            f"The checkpoint {final.name} could not be written to {final.parent}: {error}. "
             "Free some space or make the folder writable, then continue with `vlmagent train --resume`."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return final
 
 
 def point_latest(root: Path, target: str) -> None:
@@ -111,6 +134,60 @@ def _save_trainer(folder: Path, state: TrainerState) -> None:
     (folder / TRAINER).write_text(json.dumps(document))
 
 
+@dataclass(frozen=True, slots=True)
+class SftState:
+    """Where supervised fine-tuning was interrupted.
+
+    Attributes:
+        stage, step: the stage, and the optimiser steps done in it.
+        curve: one record per optimiser step so far.
+        optimizer: the engine's state.
+    """
+
+    stage: int
+    step: int
+    curve: Sequence[Mapping[str, Any]]
+    optimizer: Mapping[str, Any]
+
+
+def save_sft_state(run: Path, policy: Policy, state: SftState) -> None:
+    """Write ``checkpoints/sft`` in place of the one before.
+
+    Raises:
+        StoreError: it could not be written; what was there before is untouched.
+    """
+    tensors, groups = _flatten(state.optimizer)
+    document = {
+        "format": FORMAT,
+        "stage": state.stage,
+        "step": state.step,
+        "curve": list(state.curve),
+        "param_groups": groups,
+    }
+    with _written_whole(run / paths.CHECKPOINTS / SFT) as folder:
+        save_policy(policy, folder, value_head=False)
+        save_file(tensors, folder / OPTIMIZER)
+        (folder / TRAINER).write_text(json.dumps(document))
+
+
+def load_sft_state(run: Path, model: ModelConfig, seed: int) -> tuple[Policy, SftState] | None:
+    """The policy and state that ``save_sft_state`` wrote, or None where there are none."""
+    folder = run / paths.CHECKPOINTS / SFT
+    if not (folder / TRAINER).is_file():
+        return None
+    document = json.loads((folder / TRAINER).read_text())
+    if document.get("format") != FORMAT:
+        raise _other_format(folder, document)
+    optimizer = _unflatten(load_file(folder / OPTIMIZER), document["param_groups"])
+    state = SftState(document["stage"], document["step"], document["curve"], optimizer)
+    return load_policy(folder, model, seed), state
+
+
+def remove_sft_state(run: Path) -> None:
+    """Remove what an interrupted fine-tuning left, once it is finished."""
+    shutil.rmtree(run / paths.CHECKPOINTS / SFT, ignore_errors=True)
+
+
 def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """A torch optimiser's state as named tensors and JSON groups."""
     tensors = {
@@ -140,18 +217,40 @@ def load_trainer_state(folder: Path) -> TrainerState:
         raise UsageError(f"{folder} holds a model but no {TRAINER}: a run cannot continue from it.")
     document = json.loads(file.read_text())
     if document.get("format") != FORMAT:
-        raise UsageError(
-            f"{folder} has checkpoint format {document.get('format')}; this version of vlmagent reads {FORMAT}."
-        )
+        raise _other_format(folder, document)
     optimizer = None
     if document["param_groups"] is not None:
         optimizer = _unflatten(load_file(folder / OPTIMIZER), document["param_groups"])
     return TrainerState(document["update_index"], document["env_steps"], document["rollout"], optimizer)
 
 
-def load_checkpoint(folder: Path) -> tuple[Policy, TrainerState]:
-    """Policy and trainer state of a checkpoint."""
-    return load_policy(folder), load_trainer_state(folder)
+def _other_format(folder: Path, document: Mapping[str, Any]) -> UsageError:
+    return UsageError(
+        f"{folder} has checkpoint format {document.get('format')}; this version of vlmagent reads {FORMAT}."
+    )
+
+
+def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> tuple[Policy, TrainerState]:
+    """Policy and trainer state of a checkpoint.
+
+    Args:
+        model: how the run opens its model; None takes everything as it was saved.
+
+    Raises:
+        UsageError: it holds no vision-language model.
+    """
+    if is_cnn(folder):
+        raise UsageError(
+            f"{folder} holds the baseline 'cnn', which has no words. Choose a language model's run."
+        )
+    return load_policy(folder, model), load_trainer_state(folder)
+
+
+def load_network(folder: Path, model: ModelConfig | None = None) -> tuple[Network, TrainerState]:
+    """The network of a checkpoint, whichever kind it is, and the trainer's state."""
+    if is_cnn(folder):
+        return load_cnn(folder), load_trainer_state(folder)
+    return load_checkpoint(folder, model)
 
 
 def list_checkpoints(run: Path) -> list[Path]:

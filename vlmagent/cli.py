@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmagent import __version__
+from vlmagent import __version__, cli_reports
+from vlmagent.cli_options import SetOption, stderr_console
 from vlmagent.errors import UsageError, VlmAgentError
 
 if TYPE_CHECKING:
+    from vlmagent.commands import Evaluations
     from vlmagent.config import Config
-    from vlmagent.evaluate import EvalResult
 
 app = typer.Typer(
     name="vlmagent",
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="List, show, stop, follow and export runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
+cli_reports.add_commands(app)
 
 TaskArgument = Annotated[
     str, typer.Argument(help="numberline, or module:EnvId of a registered task.", metavar="TASK")
@@ -38,15 +40,13 @@ ConfigOption = Annotated[
     str | None,
     typer.Option("--config", help="A YAML file, or the name of a shipped one. Default: the task's own."),
 ]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Override a config value, such as --set ppo.lr=1e-4. Repeatable.", metavar="KEY=VALUE"
-    ),
-]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help="'tiny', or a folder in Hugging Face format.", metavar="NAME|PATH"),
+    typer.Option(
+        "--model",
+        help="'tiny', a folder in Hugging Face format (a model or an adapter), or a name on the hub.",
+        metavar="NAME|PATH",
+    ),
 ]
 RunDirOption = Annotated[
     Path | None, typer.Option("--run-dir", help="Where the run goes. Default: runs/<time>-<task>.")
@@ -73,22 +73,37 @@ def train(
     config: ConfigOption = None,
     set_: SetOption = None,
     model: ModelOption = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            "--agent", help="vlm writes thoughts and actions; cnn is the paper's baseline without language."
+        ),
+    ] = None,
     run_dir: RunDirOption = None,
     resume: Annotated[str | None, typer.Option("--resume", help="Continue this run.", metavar="RUN")] = None,
     detach: DetachOption = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what it would train and take: no weights, no network, no run."),
+    ] = False,
 ) -> None:
     """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
     from vlmagent import launch
 
+    if plan:
+        _print_plan(_build_config(task, config, set_, model, fetch=False))
+        return
     if resume is not None:
-        if task or config or model or run_dir:
+        if task or config or model or agent or run_dir:
             raise UsageError(
                 "--resume continues a run with its own config: give only --set and --detach beside it."
             )
         run = launch.resolve_run(resume)
         launch.update_config(run, set_ or [])
     else:
-        run = launch.create_run(_build_config(task, config, set_, model), run_dir)
+        overrides = [*(set_ or []), *([f"agent={agent}"] if agent else [])]
+        resolved = _build_config(task, config, overrides, model)
+        run = launch.create_run(resolved, run_dir, suffix="-cnn" if resolved.agent == "cnn" else "")
     _start(run, detach)
 
 
@@ -125,7 +140,7 @@ def data(
 
     overrides = [*(set_ or []), *([] if cot else ["cot=false"])]
     resolved = _build_config(task, config, overrides, None)
-    with Progress(console=_stderr(), transient=True) as progress:
+    with Progress(console=stderr_console(), transient=True) as progress:
         bar = progress.add_task("Writing samples", total=samples)
         path = write_dataset(
             task_from_config(resolved),
@@ -143,38 +158,71 @@ def eval_(
         list[str] | None, typer.Argument(help="Default: the latest run's.", metavar="[TASK]...")
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", help="A run's name or path. Default: the latest.")
+        list[str] | None,
+        typer.Option(
+            "--run", help="A run's name or path. Repeatable: several are averaged. Default: the latest."
+        ),
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
-            "--checkpoint", help="latest, start (before RL) or step-N. Repeatable. Default: start and latest."
+            "--checkpoint", help="latest, start (before RL) or step-N. Repeatable. Default: latest."
         ),
     ] = None,
     baseline: Annotated[
-        list[str] | None, typer.Option("--baseline", help="expert or random, instead of a run. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            help="expert, random, gpt4v, gemini or openai:MODEL@URL; alone it stands instead of a run. Repeatable.",
+            metavar="NAME",
+        ),
     ] = None,
-    episodes: Annotated[int | None, typer.Option("--episodes", min=1, help="Episodes per system.")] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            "--episodes", min=1, help="Episodes per system. Default: as in the paper, 200 (Blackjack 1000)."
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, max=2**20 - 1, help="Chooses the episodes.")
     ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost", min=0, help="Hard budget in US dollars for everything asked of APIs.", metavar="USD"
+        ),
+    ] = None,
+    endpoints: Annotated[
+        Path | None,
+        typer.Option("--endpoints", help="Your own file of API endpoints, over configs/baselines.yaml."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue what was interrupted; take what is finished as it is.")
+    ] = False,
     set_: SetOption = None,
     as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown and nothing else.")] = False,
 ) -> None:
     """Evaluate checkpoints and baselines on the same episodes, which no training run ever uses."""
-    from vlmagent.commands import eval_command
+    from vlmagent.commands import EvalRequest, eval_command
 
-    results = eval_command(
+    if as_json + as_csv + as_markdown > 1:
+        raise UsageError("Choose one of --json, --csv and --markdown.")
+    request = EvalRequest(
         tasks=task or [],
-        run_name=run,
+        runs=run or [],
         checkpoints=checkpoint or [],
         baselines=baseline or [],
         episodes=episodes,
         seed=seed,
         overrides=set_ or [],
-        console=_stderr(),
+        endpoints=endpoints,
+        max_cost=max_cost,
+        resume=resume,
     )
-    _print_results(results, as_json)
+    found = eval_command(request, stderr_console())
+    _print_results(found, "json" if as_json else "csv" if as_csv else "markdown" if as_markdown else "table")
 
 
 @runs_app.command("list")
@@ -231,13 +279,44 @@ def runs_logs(
 def runs_export(
     run: RunArgument = None,
     out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("export"),
+    kind: Annotated[
+        str, typer.Option("--as", help="run: a copy. sft: the steps played beside it, as training data.")
+    ] = "run",
+    actor: Annotated[
+        str, typer.Option("--actor", help="Whose steps: human, model, expert, another baseline, or all.")
+    ] = "human",
+    successes: Annotated[bool, typer.Option("--successes", help="Only episodes that succeeded.")] = False,
+    merge: Annotated[
+        Path | None,
+        typer.Option(
+            "--merge",
+            help="Write the newest checkpoint here as a plain Hugging Face model, adapters merged, with a card.",
+            metavar="DIR",
+        ),
+    ] = None,
 ) -> None:
-    """Copy a run, also a live one: a consistent database, its config and its newest checkpoint."""
+    """Copy a run, also a live one: databases, config, newest checkpoint. Or write what was played as SFT data."""
     from vlmagent import launch
+    from vlmagent.errors import unknown_choice
 
+    if kind not in ("run", "sft"):
+        raise unknown_choice("value of --as", kind, ("run", "sft"))
     path = launch.resolve_run(run)
-    launch.export_run(path, out)
-    typer.echo(f"{path} exported to {out}")
+    if merge is not None:
+        from vlmagent.export import merge_run
+
+        typer.echo(f"A plain model was written to {merge_run(path, merge)}")
+        return
+    if kind == "run":
+        launch.export_run(path, out)
+        typer.echo(f"{path} exported to {out}")
+        return
+    from vlmagent.play.export import export_sft
+
+    exported = export_sft(path, out, actor=actor, successes=successes)
+    for reason in exported.left_out:
+        typer.echo(f"Left out: {reason}", err=True)
+    typer.echo(f"{exported.samples} samples written: {exported.data}")
 
 
 @app.command()
@@ -267,6 +346,49 @@ def tui(
     run_dashboard(folder, images)
 
 
+@app.command()
+def play(
+    task: TaskArgument,
+    human: Annotated[bool, typer.Option("--human", help="You play; the opponent gives hints.")] = False,
+    versus: Annotated[
+        bool, typer.Option("--versus", help="You and the opponent play the same deals.")
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Whose newest checkpoint plays. Default: the task's newest run."),
+    ] = None,
+    opponent: Annotated[
+        str | None, typer.Option("--opponent", help="run, expert, random or another baseline. Default: run.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Chooses the deals. Default: new ones.")
+    ] = None,
+    set_: SetOption = None,
+    hints: Annotated[
+        str, typer.Option("--hints", help="What the opponent would do: off, ask (with x) or on.")
+    ] = "ask",
+    images: Annotated[
+        str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
+    ] = "auto",
+) -> None:
+    """Play a task, or watch a checkpoint play and take over. Every step is kept and can be replayed."""
+    from vlmagent.play.plan import plan_play
+
+    plan = plan_play(
+        task,
+        human=human,
+        versus=versus,
+        run=run,
+        opponent=opponent,
+        seed=seed,
+        overrides=set_ or [],
+        hints=hints,
+    )
+    from vlmagent.tui.play_app import run_play
+
+    run_play(plan, images)
+
+
 @app.command("_daemon", hidden=True)
 def _daemon(run: Path) -> None:
     """What the detached process runs."""
@@ -278,10 +400,41 @@ def _daemon(run: Path) -> None:
         run_training(run, stop.is_set)
 
 
+def _print_plan(config: Config) -> None:
+    from rich.console import Console
+
+    from vlmagent.plan import make_plan
+    from vlmagent.plan_view import plan_view
+
+    Console().print(plan_view(make_plan(config)))
+
+
+def _default_recipe(task: str | None, model: str | None, recipes: list[str]) -> str | None:
+    """The recipe when none is named: the task's own, or the paper's for a pretrained model; None without any."""
+    from vlmagent.models.locate import is_pretrained
+
+    paper = f"paper/{task}"
+    if model is not None and is_pretrained(model) and paper in recipes:
+        typer.echo(
+            f"Recipe: {paper}, since --model names a pretrained model. --config takes another.", err=True
+        )
+        return paper
+    return task if task in recipes else None
+
+
 def _build_config(
-    task: str | None, config: str | None, overrides: list[str] | None, model: str | None
+    task: str | None,
+    config: str | None,
+    overrides: list[str] | None,
+    model: str | None,
+    *,
+    fetch: bool = True,
 ) -> Config:
-    """Recipe, overrides and --model as one validated config; the task and the model's folder are checked too."""
+    """Recipe, overrides and --model as one validated config; the task and the model are checked too.
+
+    Args:
+        fetch: whether the hub may be asked for the model.
+    """
     from vlmagent.config import (
         Config,
         available_configs,
@@ -291,7 +444,8 @@ def _build_config(
         parse_overrides,
         validate,
     )
-    from vlmagent.models.locate import check_checkpoint
+    from vlmagent.models.encoders import check_encoders
+    from vlmagent.models.locate import check_model
     from vlmagent.tasks.registry import task_from_config, task_names
 
     if task is None and config is None:
@@ -303,15 +457,13 @@ def _build_config(
         over = merge(over, {"model": {"name": model}})
     if task is not None:
         over = merge({"task": task}, over)
-    if config is not None:
-        resolved = load_config(find_config(config), over)
-    elif task in available_configs():
-        resolved = load_config(find_config(str(task)), over)
-    else:
-        resolved = validate(Config, over)
+    recipe = config or _default_recipe(task, model, available_configs())
+    resolved = load_config(find_config(recipe), over) if recipe else validate(Config, over)
     task_from_config(resolved)
-    if resolved.model.name != "tiny":
-        check_checkpoint(Path(resolved.model.name))
+    if resolved.model.name != "tiny" and fetch:
+        check_model(resolved.model.name)
+    if resolved.agent == "cnn":
+        check_encoders(resolved.cnn)
     return resolved
 
 
@@ -326,7 +478,7 @@ def _start(run: Path, detach: bool) -> None:
         return
     from vlmagent.progress import attach
 
-    state = attach(run, _stderr())
+    state = attach(run, stderr_console())
     if state == "detached":
         typer.echo(
             f"\nDetached; the run goes on. Come back: vlmagent runs show {run}   Stop it: vlmagent runs stop {run}",
@@ -338,12 +490,25 @@ def _start(run: Path, detach: bool) -> None:
         typer.echo(f"Next: vlmagent eval --run {run}   vlmagent runs show {run}", err=True)
 
 
-def _print_results(results: list[EvalResult], as_json: bool) -> None:
-    from vlmagent.evaluate import evaluation_row
+def _print_results(found: Evaluations, form: str) -> None:
+    """What was found in the form asked for; what went wrong on standard error, with the exit code."""
+    from vlmagent import formats
     from vlmagent.tables import eval_table
 
-    rows = [evaluation_row(result) for result in results]
-    _out({"results": rows}, as_json, lambda: eval_table(rows))
+    document = formats.document(found.done)
+    if form != "table":
+        write = {"json": formats.as_json, "csv": formats.as_csv, "markdown": formats.as_markdown}[form]
+        typer.echo(write(document))
+    elif found.done:
+        _out(
+            document,
+            False,
+            lambda: eval_table(document["results"], document["over_runs"], document["comparisons"]),
+        )
+    for problem in found.problems:
+        typer.echo(problem if found.interrupted else f"Error: {problem}", err=True)
+    if found.problems:
+        raise typer.Exit(130 if found.interrupted else 1)
 
 
 def _out(document: Any, as_json: bool, render: Any) -> None:
@@ -354,12 +519,6 @@ def _out(document: Any, as_json: bool, render: Any) -> None:
     from rich.console import Console
 
     Console().print(render())
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def main() -> None:

@@ -1,26 +1,84 @@
-"""``vlmagent eval`` put together: which run, which checkpoints, which baselines, with progress."""
+"""``vlmagent eval`` and ``vlmagent reproduce`` put together: what is to be done, its price, its progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmagent import launch, paths
-from vlmagent.config import Config, find_config, load_config, parse_overrides
-from vlmagent.errors import UsageError, unknown_choice
+from vlmagent.config import (
+    Config,
+    available_configs,
+    find_config,
+    load_config,
+    merge,
+    parse_overrides,
+    validate,
+)
+from vlmagent.errors import RunFailedError, UsageError
+from vlmagent.words import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vlmagent.evaluate import EvalResult, System
+    from vlmagent.agents.api_cost import Budget, Estimate
+    from vlmagent.evaluate import Plan
+    from vlmagent.report.collect import Options
+    from vlmagent.reproduce import Work
+    from vlmagent.results import Evaluation
+    from vlmagent.systems import System
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRequest:
+    """What somebody wants evaluated.
+
+    Attributes:
+        endpoints: the user's own file of API endpoints.
+        max_cost: US dollars that all API answers of this command may cost together; None leaves each endpoint its own
+            limit.
+        resume: continue interrupted evaluations of the same kind, and take finished ones as they are.
+    """
+
+    tasks: Sequence[str] = ()
+    runs: Sequence[str] = ()
+    checkpoints: Sequence[str] = ()
+    baselines: Sequence[str] = ()
+    episodes: int | None = None
+    seed: int | None = None
+    overrides: Sequence[str] = ()
+    endpoints: Path | None = None
+    max_cost: float | None = None
+    resume: bool = False
+
+
+@dataclass(slots=True)
+class Evaluations:
+    """What an evaluation command came to.
+
+    Attributes:
+        problems: why some systems have no result.
+        interrupted: whether the reader pressed ctrl-c.
+    """
+
+    done: list[Evaluation] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One task to evaluate: its config, the run it belongs to (if any) and who is to play."""
+    """Some systems on one task: a run's checkpoints, or baselines.
+
+    Attributes:
+        run: gets the results; None for baselines of a task without a run.
+    """
 
     config: Config
     run: Path | None
@@ -28,68 +86,91 @@ class Job:
     baselines: tuple[str, ...]
 
 
-def eval_command(
-    *,
-    tasks: Sequence[str],
-    run_name: str | None,
-    checkpoints: Sequence[str],
-    baselines: Sequence[str],
-    episodes: int | None,
-    seed: int | None,
-    overrides: Sequence[str],
-    console: Console,
-) -> list[EvalResult]:
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One system, not loaded yet."""
+
+    job: Job
+    title: str
+    load: Callable[[], System]
+
+
+def eval_command(request: EvalRequest, console: Console) -> Evaluations:
     """Evaluate every system asked for on every task asked for, with a progress bar.
 
     Raises:
-        UsageError: a task, run, checkpoint or baseline does not exist; before anything was played.
+        UsageError: a task, run, checkpoint, baseline or key does not exist; before anything was played.
     """
-    jobs = plan_jobs(tasks, run_name, checkpoints, baselines, overrides)
-    results: list[EvalResult] = []
-    for job in jobs:
-        count = episodes or job.config.eval.episodes
-        chosen = job.config.eval.seed if seed is None else seed
-        results += [_evaluate_one(job, load, count, chosen, console) for load in _systems(job)]
-    return results
+    from vlmagent.agents.api_cost import Budget
+
+    jobs = plan_jobs(request)
+    budget = None if request.max_cost is None else Budget(request.max_cost)
+    items = [item for job in jobs for item in _items(job, request, budget)]
+    _announce_costs(jobs, request, console)
+    found = Evaluations()
+    with _interruptible(console) as asked:
+        for item in items:
+            _evaluate_one(item, request, budget, console, asked.is_set, found)
+            if found.interrupted:
+                break
+    return found
 
 
-def plan_jobs(
-    tasks: Sequence[str],
-    run_name: str | None,
-    checkpoints: Sequence[str],
-    baselines: Sequence[str],
-    overrides: Sequence[str],
-) -> list[Job]:
+def plan_jobs(request: EvalRequest) -> list[Job]:
     """Decide what is to be evaluated, before anything heavy is imported.
 
-    Without a task, the run's; without a run, the newest of the task. Baselines alone need no run.
+    Without a task, the runs'; without a run, the newest of the task. Baselines alone need no run.
     """
-    from vlmagent.agents.simple import BASELINES
+    from vlmagent.systems import check_baseline
     from vlmagent.tasks.registry import build_task
 
-    for baseline in baselines:
-        if baseline not in BASELINES:
-            raise unknown_choice("baseline", baseline, BASELINES)
-    for task in tasks:
+    for baseline in request.baselines:
+        check_baseline(baseline, request.endpoints, request.max_cost)
+    for task in request.tasks:
         build_task(task)
-    over = parse_overrides(overrides)
-    only_baselines = bool(baselines) and not checkpoints and run_name is None
-    jobs = []
-    wanted: Sequence[str | None] = tasks or [None]
-    for name in wanted:
-        run = _find_run(name, run_name, optional=only_baselines and name is not None)
-        config = load_config(run / paths.CONFIG if run else find_config(str(name)), over)
-        if name is not None and config.task != name:
-            raise UsageError(f"The run {run} was trained on '{config.task}', not on '{name}'.")
-        which = () if only_baselines else tuple(checkpoints) or (paths.LATEST,)
-        jobs.append(Job(config, run, which, tuple(baselines)))
+    only_baselines = bool(request.baselines) and not request.checkpoints and not request.runs
+    over = parse_overrides(request.overrides)
+    jobs: list[Job] = []
+    for config, run in _configs(request, over, only_baselines):
+        first = not any(job.config.task == config.task for job in jobs)
+        checkpoints = () if only_baselines else tuple(request.checkpoints) or (paths.LATEST,)
+        jobs.append(Job(config, run, checkpoints, tuple(request.baselines) if first else ()))
     return jobs
 
 
-def _find_run(task: str | None, name: str | None, optional: bool) -> Path | None:
-    """The run that is meant: by name, the newest of the task, or the newest of all."""
-    if name is not None or task is None:
-        return launch.resolve_run(name)
+def _configs(
+    request: EvalRequest, over: dict[str, Any], only_baselines: bool
+) -> Iterator[tuple[Config, Path | None]]:
+    """A config per run asked for, or per task where none was named."""
+    if request.runs:
+        runs = [launch.resolve_run(name) for name in request.runs]
+        configs = [load_config(run / paths.CONFIG, over) for run in dict.fromkeys(runs)]
+        trained = {config.task for config in configs}
+        for task in request.tasks:
+            if task not in trained:
+                raise UsageError(f"The run {runs[0]} was trained on '{configs[0].task}', not on '{task}'.")
+        wanted = set(request.tasks) or trained
+        for config, run in zip(configs, dict.fromkeys(runs), strict=True):
+            if config.task in wanted:
+                yield config, run
+        return
+    names: Sequence[str | None] = request.tasks or [None]
+    for name in names:
+        newest = _newest_run(name, optional=only_baselines and name is not None)
+        yield (load_config(newest / paths.CONFIG, over) if newest else _recipe(str(name), over)), newest
+
+
+def _recipe(task: str, over: dict[str, Any]) -> Config:
+    """The task's shipped recipe, or the defaults."""
+    if task in available_configs():
+        return load_config(find_config(task), over)
+    return validate(Config, merge({"task": task}, over))
+
+
+def _newest_run(task: str | None, optional: bool) -> Path | None:
+    """The newest run of the task, or the newest of all."""
+    if task is None:
+        return launch.resolve_run(None)
     for folder in launch.run_folders():
         try:
             if load_config(folder / paths.CONFIG).task == task:
@@ -104,30 +185,135 @@ def _find_run(task: str | None, name: str | None, optional: bool) -> Path | None
     )
 
 
-def _systems(job: Job) -> list[Callable[[], System]]:
+def _items(job: Job, request: EvalRequest, budget: Budget | None) -> list[_Item]:
     """One loader per system; all checkpoints are found before the first one is loaded."""
-    from vlmagent.evaluate import baseline_system, checkpoint_system
+    from vlmagent.systems import baseline_system, checkpoint_system
     from vlmagent.tasks.registry import task_from_config
 
     task = task_from_config(job.config)
-    loaders: list[Callable[[], System]] = []
+    items: list[_Item] = []
     if job.checkpoints and job.run is not None:
         from vlmagent.checkpoint import find_checkpoint
 
         temperature = _temperature(job.config)
         folders = [find_checkpoint(job.run, name) for name in job.checkpoints]
-        loaders += [partial(checkpoint_system, job.config, task, folder, temperature) for folder in folders]
-    loaders += [partial(baseline_system, name, task) for name in job.baselines]
-    return loaders
+        for folder in dict.fromkeys(folders):
+            load = partial(checkpoint_system, job.config, task, folder, temperature)
+            items.append(_Item(job, f"{job.run.name} {folder.name}", load))
+    for name in job.baselines:
+        load = partial(baseline_system, name, task, extra=request.endpoints, budget=budget)
+        items.append(_Item(job, name, load))
+    return items
 
 
 def _temperature(config: Config) -> float:
     return config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
 
 
+def _announce_costs(jobs: Sequence[Job], request: EvalRequest, console: Console) -> None:
+    """What asking APIs is going to cost, before the first request."""
+    from vlmagent.evaluate import default_episodes
+    from vlmagent.systems import check_baseline, forecast
+    from vlmagent.tasks.registry import task_from_config
+
+    for job in jobs:
+        for name in job.baselines:
+            endpoint = check_baseline(name, request.endpoints, request.max_cost)
+            if endpoint is None:
+                continue
+            task = task_from_config(job.config)
+            episodes = request.episodes or default_episodes(job.config, task)
+            expected = forecast(task, endpoint, episodes, _seed(job, request))
+            limit = endpoint.max_cost if request.max_cost is None else request.max_cost
+            text = f"{name} ({endpoint.model}) on {job.config.task}: {_price(expected, limit)}"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _price(expected: Estimate, limit: float | None) -> str:
+    requests = f"{expected.low:,} to {expected.high:,} requests"
+    if expected.low_cost is None or expected.high_cost is None:
+        return f"{requests}, cost unknown: the endpoint has no prices"
+    bound = "no budget" if limit is None else f"budget {limit:.2f} $"
+    costs = f"about {expected.low_cost:.2f} to {expected.high_cost:.2f} $"
+    return f"{requests}, {costs} by the prices of its entry; {bound}"
+
+
+def _seed(job: Job, request: EvalRequest) -> int:
+    return job.config.eval.seed if request.seed is None else request.seed
+
+
 def _evaluate_one(
-    job: Job, load: Callable[[], System], episodes: int, seed: int, console: Console
-) -> EvalResult:
+    item: _Item,
+    request: EvalRequest,
+    budget: Budget | None,
+    console: Console,
+    should_stop: Callable[[], bool],
+    found: Evaluations,
+) -> None:
+    """Evaluate one system; what stops it becomes a problem, and the next one has its turn."""
+    from vlmagent.evaluate import InterruptedEvaluationError, finished
+
+    with _progress(console) as progress:
+        bar, title = progress.add_task("loading", total=None), item.title
+        system = item.load()
+        try:
+            plan = _plan(item, system, request)
+            earlier = _earlier(plan) if request.resume else None
+            done = finished(earlier) if earlier else None
+            if done is not None:
+                if budget is not None:
+                    budget.spent += done.result.cost or 0.0
+                found.done.append(done)
+                return
+            where = f" {system.checkpoint}" if system.checkpoint else ""
+            title = f"{item.job.config.task}: {system.name}{where}"
+            progress.update(bar, description=title, total=plan.episodes)
+            found.done.append(_play(plan, earlier, progress, bar, should_stop))
+        except InterruptedEvaluationError as error:
+            found.interrupted = True
+            kept = f"{title}: {error} of {plan.episodes}. They are kept: repeat the command with --resume."
+            found.problems.append(kept)
+        except RunFailedError as error:
+            found.problems.append(f"{title}: {error}")
+        finally:
+            system.close()
+
+
+def _play(
+    plan: Plan, earlier: Path | None, progress: Any, bar: Any, should_stop: Callable[[], bool]
+) -> Evaluation:
+    from vlmagent.evaluate import evaluate
+
+    return evaluate(
+        plan,
+        resume=earlier,
+        on_progress=lambda done, _steps: progress.update(bar, completed=done),
+        should_stop=should_stop,
+    )
+
+
+def _plan(item: _Item, system: System, request: EvalRequest) -> Plan:
+    from vlmagent.evaluate import Plan, default_episodes
+    from vlmagent.tasks.registry import task_from_config
+
+    job = item.job
+    return Plan(
+        config=job.config,
+        system=system,
+        episodes=request.episodes or default_episodes(job.config, task_from_config(job.config)),
+        seed=_seed(job, request),
+        run=job.run,
+        folder=(job.run or paths.runs_dir()) / paths.EVALUATIONS,
+    )
+
+
+def _earlier(plan: Plan) -> Path | None:
+    from vlmagent.evaluate import find_earlier
+
+    return find_earlier(plan)
+
+
+def _progress(console: Console) -> Any:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -137,26 +323,110 @@ def _evaluate_one(
         TimeRemainingColumn,
     )
 
-    from vlmagent.evaluate import evaluate
-
-    columns: list[Any] = [
+    return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("loading", total=episodes)
-        system = load()
-        where = f" {system.checkpoint}" if system.checkpoint else ""
-        progress.update(bar, description=f"{job.config.task}: {system.name}{where}")
-        return evaluate(
-            job.config,
-            system,
-            episodes=episodes,
-            seed=seed,
-            temperature=_temperature(job.config) if system.checkpoint else None,
-            run=job.run,
-            on_progress=lambda done, _steps: progress.update(bar, completed=done),
-        )
+        console=console,
+        transient=True,
+    )
+
+
+def reproduce_command(
+    name: str, options: Options, jobs: int, out: Path, dry_run: bool, console: Console
+) -> ReproduceResult:
+    """Train and evaluate what a table or figure lacks, then build it.
+
+    Args:
+        dry_run: only say what would be done and how long it would take.
+
+    Raises:
+        UsageError: an unknown name or task, or a folder that holds something else.
+    """
+    from vlmagent import reproduce
+    from vlmagent.forecast import seconds_needed
+    from vlmagent.report.build import build
+    from vlmagent.report.catalogue import find_item
+    from vlmagent.report.runs import Library
+
+    item, library = find_item(name), Library()
+    works, jobs = reproduce.plan(item, options, library), reproduce.usable_jobs(jobs)
+    console.print(_workload(works, jobs), highlight=False)
+    if works:
+        seconds = reproduce.waited(seconds_needed(works, library), works, jobs)
+        console.print(f"Time needed: about {duration(seconds)}.", highlight=False)
+    if dry_run:
+        for work in works:
+            console.print(f"  {work.title}", highlight=False, markup=False)
+        return ReproduceResult("", (), False)
+    problems: list[str] = []
+    with _interruptible(console) as cancelled:
+        if works:
+            problems = _show_works(works, jobs, console, cancelled)
+        interrupted = cancelled.is_set()
+    report = build(item, options, out)
+    for problem in problems:
+        console.print(f"Error: {problem}", style="red", highlight=False, markup=False)
+    for file in report.files:
+        console.print(f"Written: {file}", highlight=False, markup=False)
+    return ReproduceResult(report.markdown, tuple(problems), interrupted)
+
+
+@dataclass(frozen=True, slots=True)
+class ReproduceResult:
+    """The built text, why some works failed, and whether the reader pressed ctrl-c."""
+
+    markdown: str
+    problems: tuple[str, ...]
+    interrupted: bool
+
+
+def _workload(works: Sequence[Work], jobs: int) -> str:
+    if not works:
+        return "Everything is there already."
+    trainings = sum(work.train for work in works)
+    evaluations = sum(len(work.checkpoints) + len(work.baselines) for work in works)
+    return f"{trainings} runs to train, {evaluations} evaluations, {jobs} at a time."
+
+
+def _show_works(works: Sequence[Work], jobs: int, console: Console, cancelled: threading.Event) -> list[str]:
+    """Do the works with a bar for all and a line for each that is under way."""
+    from vlmagent import reproduce
+
+    with _progress(console) as progress:
+        everything = progress.add_task("all", total=len(works))
+        lines: dict[str, Any] = {}
+
+        def changed(work: Work, state: str) -> None:
+            if work.title not in lines:
+                lines[work.title] = progress.add_task(work.title, total=None)
+            progress.update(lines[work.title], description=f"{work.title}: {state}")
+            if state in ("done", "failed", "stopped"):
+                progress.remove_task(lines[work.title])
+                progress.advance(everything)
+                progress.console.print(f"{work.title}: {state}", highlight=False, markup=False)
+
+        return reproduce.run_all(works, jobs, changed, cancelled)
+
+
+@contextmanager
+def _interruptible(console: Console) -> Iterator[threading.Event]:
+    """The first ctrl-c asks to stop after the step under way, the second one stops at once."""
+    asked = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        console.print("Stopping after this step; ctrl-c again stops at once.", highlight=False)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -104,6 +104,15 @@ class ModelConfig(Section):
     threads: int = Field(0, ge=0, le=512)
     """CPU threads of the training process; 0 leaves the choice to torch."""
 
+    @model_validator(mode="after")
+    def _adapters_need_a_checkpoint(self) -> ModelConfig:
+        if self.name == "tiny" and self.lora.enabled:
+            raise ValueError(
+                "lora.enabled = true needs a checkpoint: the built-in model 'tiny' is trained whole. "
+                "Give --model PATH or a hub name"
+            )
+        return self
+
 
 class SftConfig(Section):
     """Supervised fine-tuning on solver samples, before RL (paper, appendix D)."""
@@ -121,10 +130,17 @@ class SftConfig(Section):
     caption_share: float = Field(0.0, ge=0, lt=1)
     """Share of captions among ``samples``: a model that turns from captions to whole answers at once forgets how to
     read the picture."""
+    random_actions: float = Field(0.0, ge=0, le=1)
+    """Share of demonstrated actions drawn at random from the legal ones, their thoughts arguing for them: a
+    demonstrator that errs, as people and other models do. RL then has to do better than its teacher."""
     samples: int = Field(6400, ge=0)
     """Training stops after this many samples; 0 starts RL from the model as it is."""
     batch_size: int = Field(32, ge=1)
     """Samples per optimiser step."""
+    micro_batch_size: int = Field(0, ge=0)
+    """If positive, samples per forward pass; gradients are accumulated up to ``batch_size``."""
+    checkpoint_every: int = Field(0, ge=0)
+    """If positive, progress is saved after every this many optimiser steps, and not only when the run is stopped."""
     lr: float = Field(7e-4, gt=0, le=1)
     """Peak learning rate of AdamW."""
     warmup: float = Field(0.05, ge=0, lt=1)
@@ -182,6 +198,9 @@ class PpoConfig(Section):
     """If positive, the value may move by at most this much per update (0: no clipping)."""
     detach_value: bool = True
     """Whether the value loss leaves the backbone alone (gradients stop at the hidden state)."""
+    kl_coef: float = Field(0.0, ge=0, le=10)
+    """If positive, log pi(output) - log pi_start(output) times this is taken off each reward: outputs stay close to the
+    language that SFT taught, where reward alone lets thoughts decay (paper: none)."""
     entropy_coef: float = Field(0.0, ge=0, le=10)
     """Weight of the mean token entropy, which is maximised."""
     max_grad_norm: float = Field(0.5, gt=0)
@@ -199,6 +218,30 @@ class PpoConfig(Section):
     this (nats per output): a trust region that adapts the number of steps."""
     max_skipped: int = Field(3, ge=0)
     """Optimiser steps in a row that may be skipped for non-finite numbers before the run stops with a diagnosis."""
+
+
+class CnnConfig(Section):
+    """The baseline without language (paper, C.2): frozen image features, an MLP, the same PPO."""
+
+    vision: str = "tiny"
+    """Whose frozen vision encoder: ``tiny`` (built from ``model.tiny``, fresh), ``sft`` (as supervised fine-tuning of
+    this recipe leaves it), or the path of a folder in Hugging Face format (paper: CLIP ViT-L/14)."""
+    text: str = "tiny"
+    """Whose frozen text encoder, on tasks whose state has text: ``tiny``, ``sft`` or a path (paper: RoBERTa-base)."""
+    pooling: Literal["auto", "pooled", "patches"] = "auto"
+    """What is read of a picture: the encoder's one pooled vector, or all its patches side by side; ``auto`` takes
+    patches for ``tiny`` and ``sft``, whose pooled vector was never trained, and the pooled vector for a folder."""
+    hidden: tuple[int, ...] = Field((512, 512), min_length=1, max_length=4)
+    """Hidden widths of the policy's MLP and of the critic's (paper: two layers)."""
+    lr: float = Field(3e-4, gt=0, le=1)
+    """Initial learning rate, in the place of ``ppo.lr`` and ``ppo.value_lr``."""
+    final_lr: float = Field(1e-8, ge=0, le=1)
+    """Learning rate at the end of the cosine schedule, in the place of ``ppo.final_lr``."""
+    entropy_coef: float = Field(0.01, ge=0, le=10)
+    """Weight of the entropy, in the place of ``ppo.entropy_coef``: without it the policy settles on wrong actions in
+    states that it has seen seldom (the default of the PPO that the paper took)."""
+    action_slots: int = Field(1024, ge=2, le=65536)
+    """Outputs of the network on tasks whose actions differ from state to state; names are hashed into them."""
 
 
 class CheckpointConfig(Section):
@@ -247,8 +290,12 @@ class Config(Section):
     """The environment's rules: as the paper states them, or another set that the task names."""
     env: dict[str, Any] = Field(default_factory=dict)
     """Options of the environment; the task knows them."""
+    agent: Literal["vlm", "cnn"] = "vlm"
+    """Who learns: a vision-language model that writes, or the paper's baseline ``cnn``, which chooses."""
     model: ModelConfig = ModelConfig()
     """Which network acts."""
+    cnn: CnnConfig = CnnConfig()
+    """The baseline's features and network; used when ``agent`` is ``cnn``."""
     sft: SftConfig = SftConfig()
     """Supervised fine-tuning before RL."""
     rollout: RolloutConfig = RolloutConfig()

@@ -78,7 +78,7 @@ def daemon_session(run: Path) -> Iterator[threading.Event]:
         raise UsageError(f"The run folder {run} is not writable: {error.strerror or error}.") from None
     stop = threading.Event()
     try:
-        _write_info(run)
+        write_info(run)
         _point_latest(run)
         with _signals(stop):
             yield stop
@@ -95,7 +95,12 @@ def already_running(run: Path, info: DaemonInfo | None) -> UsageError:
     )
 
 
-def _write_info(run: Path) -> None:
+def write_info(run: Path) -> None:
+    """Write ``daemon.json``: this process holds ``run``.
+
+    Raises:
+        UsageError: the folder is not writable.
+    """
     info = DaemonInfo(os.getpid(), time.time(), platform.node(), psutil.Process().create_time())
     temporary = run / f".{paths.DAEMON}.{info.pid}"
     try:

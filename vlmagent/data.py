@@ -1,17 +1,17 @@
-"""``vlmagent data``: solver samples as a data set, pictures and a JSON file in LLaVA's conversation format."""
+"""Data sets for supervised fine-tuning: pictures and a JSON file in LLaVA's conversation format."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
 from vlmagent.errors import UsageError
-from vlmagent.sft import solver_samples
 from vlmagent.tasks.base import Task
+from vlmagent.types import SftSample
 
 DATA = "data.json"
 
@@ -19,7 +19,16 @@ DATA = "data.json"
 def write_dataset(
     task: Task, samples: int, out: Path, seed: int, on_sample: Callable[[int], None] = lambda _: None
 ) -> Path:
-    """Write ``samples`` solver samples as ``out/images/*.png`` and ``out/data.json``.
+    """Write ``samples`` solver samples; see ``write_samples``."""
+    from vlmagent.sft import solver_samples  # imports torch, which other data sets do not need
+
+    return write_samples(islice(solver_samples(task, seed), samples), task.name, out, on_sample)
+
+
+def write_samples(
+    samples: Iterable[SftSample], name: str, out: Path, on_sample: Callable[[int], None] = lambda _: None
+) -> Path:
+    """Write samples as ``out/images/<name>-*.png`` and ``out/data.json``; returns the latter.
 
     Each record has ``id``, ``image`` and ``conversations``: a turn of "human", which is the prompt after ``<image>``,
     and one of "gpt". LLaVA's training script reads the file as it is.
@@ -36,13 +45,13 @@ def write_dataset(
     except OSError as error:
         raise UsageError(f"--out '{out}' cannot be made: {error.strerror}.") from None
     records = []
-    for index, sample in enumerate(islice(solver_samples(task, seed), samples)):
-        name = f"{task.name}-{index:06d}"
-        Image.fromarray(sample.image).save(out / "images" / f"{name}.png", compress_level=1)
+    for index, sample in enumerate(samples):
+        id_ = f"{name}-{index:06d}"
+        Image.fromarray(sample.image).save(out / "images" / f"{id_}.png", compress_level=1)
         records.append(
             {
-                "id": name,
-                "image": f"images/{name}.png",
+                "id": id_,
+                "image": f"images/{id_}.png",
                 "conversations": [
                     {"from": "human", "value": f"<image>\n{sample.prompt}"},
                     {"from": "gpt", "value": sample.response},
@@ -50,5 +59,5 @@ def write_dataset(
             }
         )
         on_sample(index + 1)
-    (out / DATA).write_text(json.dumps(records, indent=1, ensure_ascii=False))
+    (out / DATA).write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
     return out / DATA

@@ -1,209 +1,226 @@
 """``vlmagent eval``: the same episodes for every system, counted honestly.
 
 Episodes come from seeds that no training run uses (see ``seeding``); outputs are sampled at the configured temperature;
-success is the task's. Transitions go into a database of their own beside the run's, so that they can be replayed.
+success is the task's. Transitions go into a database of their own, so that they can be replayed, and so that an
+evaluation that was interrupted goes on where it stopped and ends like one left alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from vlmagent import paths
-from vlmagent.agents.simple import BASELINES
 from vlmagent.config import Config
-from vlmagent.errors import unknown_choice
+from vlmagent.errors import RunFailedError, StoreError
+from vlmagent.results import EvalResult, Evaluation, Outcome, evaluation_row, result_of, summary
 from vlmagent.rollout import Rollout
 from vlmagent.seeding import derive, evaluation_episode_seed
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.restore import restore_transition
 from vlmagent.store.writer import StoreWriter, add_evaluation
+from vlmagent.systems import System
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
-from vlmagent.types import Agent, EpisodeEnd, EpisodeStart, Sink, Transition
+from vlmagent.types import EpisodeEnd, EpisodeStart, Transition
 
+PAPER_EPISODES = 200
+"""Episodes of the paper's evaluations, unless a task has its own ``eval_episodes`` (C.2)."""
 OnProgress = Callable[[int, int], None]
 """(episodes done, transitions so far)."""
-BOOTSTRAP_RESAMPLES = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class EvalResult:
-    """One system on one task. Rates are fractions; intervals are 95 %.
+class InterruptedEvaluationError(Exception):
+    """The caller asked to stop. What was played is kept: ``resume`` continues from ``database``."""
 
-    Attributes:
-        success_ci: Wilson interval over episodes.
-        return_ci: percentile bootstrap interval of the mean over episodes.
-        goal_rate: share of episodes that reached the goal, whatever they cost.
-        legal_rate: share of outputs that named one legal action.
-        seed: chooses the episodes.
-        checkpoint: name of the checkpoint, None for a baseline.
-        seconds: wall-clock time of the episodes.
-    """
-
-    task: str
-    system: str
-    rule_set: str
-    episodes: int
-    success: float
-    success_ci: tuple[float, float]
-    mean_return: float
-    return_ci: tuple[float, float]
-    goal_rate: float
-    legal_rate: float
-    mean_length: float
-    seed: int
-    checkpoint: str | None
-    env_steps: int | None
-    model: str | None
-    temperature: float | None
-    run: str | None
-    database: str | None
-    seconds: float
+    def __init__(self, database: Path | None, done: int) -> None:
+        super().__init__(f"stopped after {done} episodes")
+        self.database = database
+        self.done = done
 
 
-class _Tally:
-    """A sink that counts episodes and legal outputs."""
+class Tally:
+    """A sink that counts episodes and legal outputs; an episode with an error in it has no result."""
 
     def __init__(self, on_progress: OnProgress) -> None:
-        self.ended: list[EpisodeEnd] = []
+        self.outcomes: list[Outcome] = []
         self.transitions = 0
-        self.legal = 0
+        self.errors = 0
+        self._legal = 0
+        self._answered = 0
+        self._seeds: dict[int, int] = {}
+        self._broken: set[int] = set()
         self._on_progress = on_progress
 
+    @property
+    def done(self) -> int:
+        """Episodes that have ended, with or without a result."""
+        return len(self.outcomes) + self.errors
+
+    @property
+    def legal_rate(self) -> float:
+        """Share of the outputs that named one legal action."""
+        return self._legal / self._answered if self._answered else 0.0
+
     def episode_started(self, episode: EpisodeStart) -> None:
-        """Nothing to count."""
+        """Keep which episode it is."""
+        self._seeds[episode.id] = episode.seed
 
     def transition(self, transition: Transition) -> None:
         """Count the output."""
         self.transitions += 1
-        self.legal += transition.decision.parsed.legal_output
+        if transition.decision.error is not None:
+            self._broken.add(transition.episode_id)
+            return
+        self._answered += 1
+        self._legal += transition.decision.parsed.legal_output
 
     def episode_ended(self, episode: EpisodeEnd) -> None:
         """Count the episode."""
-        self.ended.append(episode)
-        self._on_progress(len(self.ended), self.transitions)
+        if episode.id in self._broken:
+            self.errors += 1
+        else:
+            seed, end = self._seeds[episode.id], episode
+            self.outcomes.append(
+                Outcome(seed, end.success, end.episode_return, end.goal, end.length, end.kind)
+            )
+        self._on_progress(self.done, self.transitions)
 
 
 @dataclass(frozen=True, slots=True)
-class System:
-    """Something to evaluate: its agent and where it came from."""
+class Plan:
+    """Which episodes a system is to play.
 
-    name: str
-    agent: Agent
-    checkpoint: str | None = None
-    env_steps: int | None = None
-    model: str | None = None
-
-
-def checkpoint_system(config: Config, task: Task, folder: Path, temperature: float) -> System:
-    """A run's checkpoint as a system: ``sft`` before the first PPO update, ``rl`` after."""
-    from vlmagent.agents.vlm import VlmAgent
-    from vlmagent.checkpoint import load_checkpoint
-    from vlmagent.train import choose_device
-
-    policy, state = load_checkpoint(folder)
-    policy.to(choose_device(config.model.device))
-    agent = VlmAgent(
-        policy,
-        task,
-        temperature=temperature,
-        max_new_tokens=config.rollout.max_new_tokens,
-        thought_weight=config.ppo.thought_weight,
-        name="rl" if state.env_steps else "sft",
-    )
-    suffix = "" if config.cot else " without CoT"
-    return System(agent.name + suffix, agent, folder.name, state.env_steps, config.model.name)
-
-
-def baseline_system(name: str, task: Task) -> System:
-    """A system that needs no training.
-
-    Raises:
-        UsageError: unknown name.
+    Attributes:
+        config: task, rules and batch size.
+        system: who plays.
+        episodes: how many.
+        seed: chooses them: equal seeds give equal episodes for every system.
+        run: gets the result into its database; None for baselines on their own.
+        folder: where the transitions' database goes; None keeps none.
     """
-    if name not in BASELINES:
-        raise unknown_choice("baseline", name, BASELINES)
-    return System(name, BASELINES[name](task))
+
+    config: Config
+    system: System
+    episodes: int
+    seed: int
+    run: Path | None = None
+    folder: Path | None = None
+
+    @property
+    def num_envs(self) -> int:
+        """Episodes played side by side."""
+        return min(self.system.num_envs or self.config.eval.num_envs, self.episodes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything the result depends on: equal ones may continue each other."""
+        config, system = self.config, self.system
+        parts = [config.task, config.rule_set, config.cot, config.env, config.rollout.max_new_tokens]
+        parts += [system.name, system.checkpoint, system.env_steps, system.model, system.identity]
+        parts += [self.episodes, self.seed, system.temperature, self.num_envs]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 def evaluate(
-    config: Config,
-    system: System,
+    plan: Plan,
     *,
-    episodes: int,
-    seed: int,
-    temperature: float | None,
-    run: Path | None = None,
+    resume: Path | None = None,
     on_progress: OnProgress = lambda _done, _steps: None,
-) -> EvalResult:
-    """Play ``episodes`` episodes and count.
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Play the episodes and count.
 
     Args:
-        config: task, rules and batch size.
-        system: who plays.
-        seed: chooses the episodes: equal seeds give equal episodes for every system.
-        temperature: recorded with the result; None for systems that do not sample tokens.
-        run: if given, transitions go to ``evaluations/`` in it and the result into its database.
+        resume: database of an interrupted evaluation with the same fingerprint.
         on_progress: called after every finished episode.
+        should_stop: asked after every step of all environments.
+
+    Raises:
+        InterruptedEvaluationError: ``should_stop`` answered True.
+        RunFailedError: an API allows no further request, or no episode has a result. What was played is kept.
     """
-    task = task_from_config(config)
-    tally = _Tally(on_progress)
-    database = _database(run, system) if run else None
-    writer = StoreWriter(database, journal_mode=config.store.journal_mode) if database else None
+    tally = Tally(on_progress)
+    database = resume or (_new_database(plan) if plan.folder else None)
+    if database is None:
+        started = time.monotonic()
+        _play(plan, tally, None, [], should_stop)
+        return _finish(plan, tally, None, time.monotonic() - started)
+    logged, seconds = _logged(database) if resume else ([], 0.0)
+    with StoreWriter(database, journal_mode=plan.config.store.journal_mode) as writer:
+        return _evaluate_into(writer, plan, tally, logged, seconds, should_stop)
+
+
+def _evaluate_into(
+    writer: StoreWriter,
+    plan: Plan,
+    tally: Tally,
+    logged: Sequence[Transition],
+    seconds: float,
+    should_stop: Callable[[], bool],
+) -> Evaluation:
+    """Play into an open database; its status tells how it ended, whatever happens."""
+    about = {"fingerprint": plan.fingerprint, "system": plan.system.name, "episodes": plan.episodes}
+    document = {**plan.config.model_dump(mode="json"), "evaluation": about}
+    writer.start_run(
+        str(plan.run or plan.folder),
+        plan.config.task,
+        plan.system.model or plan.system.name,
+        json.dumps(document),
+        plan.seed,
+    )
+    writer.set_status("running")
+    if plan.system.use_journal:
+        with StoreReader(writer.path) as reader:
+            plan.system.use_journal(reader.answers(), writer.answer)
     started = time.monotonic()
     try:
-        if writer:
-            writer.start_run(
-                str(run), config.task, system.model or system.name, config.model_dump_json(), seed
-            )
-            writer.set_status("running")
-        _play(config, task, system, episodes, seed, tally, writer)
-        result = _result(config, system, tally, seed, temperature, run, database, time.monotonic() - started)
-        if writer:
-            writer.evaluation(evaluation_row(result))
-            writer.set_status("done")
-    finally:
-        if writer:
-            writer.close()
-    if run:
-        add_evaluation(run / paths.DATABASE, evaluation_row(result))
-    return result
+        _play(plan, tally, writer, logged, should_stop)
+        evaluation = _finish(plan, tally, writer.path, seconds + time.monotonic() - started)
+    except (InterruptedEvaluationError, RunFailedError) as error:
+        writer.event("info", f"stopped: {error}")
+        writer.set_status("stopped")
+        raise
+    writer.evaluation(evaluation_row(evaluation.result))
+    writer.set_status("done")
+    writer.flush()
+    if plan.run:
+        add_evaluation(plan.run / paths.DATABASE, evaluation_row(evaluation.result))
+    return evaluation
 
 
 def _play(
-    config: Config,
-    task: Task,
-    system: System,
-    episodes: int,
-    seed: int,
-    tally: _Tally,
+    plan: Plan,
+    tally: Tally,
     writer: StoreWriter | None,
+    logged: Sequence[Transition],
+    should_stop: Callable[[], bool],
 ) -> None:
-    """Step until every episode has ended. Episode k goes to environment k mod N."""
-    num_envs = min(config.eval.num_envs, episodes)
-
-    def episode_seed(env_index: int, count: int) -> int | None:
-        number = env_index + count * num_envs
-        return evaluation_episode_seed(seed, number) if number < episodes else None
-
-    sinks: list[Sink] = [tally, writer] if writer else [tally]
+    """Step until every episode has ended, logged steps first. Episode k goes to environment k mod N."""
+    task = task_from_config(plan.config)
     rollout = Rollout(
         task,
-        system.agent,
-        num_envs=num_envs,
+        plan.system.agent,
+        num_envs=plan.num_envs,
         split="eval",
-        seed=derive(seed, "evaluation sampling"),
-        episode_seeds=episode_seed,
-        sinks=sinks,
+        seed=derive(plan.seed, "evaluation sampling"),
+        episode_seeds=lambda env_index, count: _episode_seed(plan, env_index, count),
+        sinks=[tally, writer] if writer else [tally],
     )
     try:
         rollout.start()
+        for step in _steps(logged):
+            for difference in rollout.replay(step, [tally])[1]:
+                if writer:
+                    writer.event("warning", f"the environment does not repeat itself: {difference}")
         while rollout.active:
+            if should_stop():
+                raise InterruptedEvaluationError(writer.path if writer else None, tally.done)
             rollout.step()
             if writer:
                 writer.commit()
@@ -211,73 +228,128 @@ def _play(
         rollout.close()
 
 
-def _database(run: Path, system: System) -> Path:
+def _episode_seed(plan: Plan, env_index: int, count: int) -> int | None:
+    number = env_index + count * plan.num_envs
+    return evaluation_episode_seed(plan.seed, number) if number < plan.episodes else None
+
+
+def _logged(database: Path) -> tuple[list[Transition], float]:
+    """What an interrupted evaluation played, and for how long."""
+    with StoreReader(database) as reader:
+        failures = reader.failures()
+        rows = reader.transitions_after(0, -1)
+        run = reader.run()
+    seconds = run.heartbeat_at - run.created_at if run else 0.0
+    return [restore_transition(row, failures.get(row.id)) for row in rows], max(seconds, 0.0)
+
+
+def _steps(logged: Sequence[Transition]) -> list[list[Transition]]:
+    """Transitions by the step they were made in: within one, ``env_index`` grows."""
+    steps: list[list[Transition]] = []
+    for transition in logged:
+        if not steps or transition.env_index <= steps[-1][-1].env_index:
+            steps.append([])
+        steps[-1].append(transition)
+    return steps
+
+
+def default_episodes(config: Config, task: Task) -> int:
+    """Episodes that the config asks for, or else the paper's number for the task."""
+    return config.eval.episodes or int(getattr(task, "eval_episodes", PAPER_EPISODES))
+
+
+def _new_database(plan: Plan) -> Path:
     """A new file for one evaluation's transitions."""
-    folder = run / paths.EVALUATIONS
-    folder.mkdir(exist_ok=True)
-    stem = (
-        f"{time.strftime('%Y%m%d-%H%M%S')}-{system.name.replace(' ', '-')}-{system.checkpoint or 'baseline'}"
-    )
-    candidates = (folder / f"{stem}{suffix}.db" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+    assert plan.folder is not None
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The evaluation's folder {plan.folder} could not be made: {error.strerror or error}. "
+            "Choose another place with $VLMAGENT_RUNS."
+        ) from None
+    system = "".join(c if c.isalnum() or c in "-_." else "-" for c in plan.system.name)
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{system[:60]}-{plan.system.checkpoint or 'baseline'}"
+    candidates = (plan.folder / f"{stem}{suffix}.db" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
     return next(path for path in candidates if not path.exists())
 
 
-def _result(
-    config: Config,
-    system: System,
-    tally: _Tally,
-    seed: int,
-    temperature: float | None,
-    run: Path | None,
-    database: Path | None,
-    seconds: float,
-) -> EvalResult:
-    ended = tally.ended
-    returns = [e.episode_return for e in ended]
-    successes = sum(e.success for e in ended)
-    return EvalResult(
-        task=config.task,
-        system=system.name,
-        rule_set=config.rule_set,
-        episodes=len(ended),
-        success=successes / len(ended),
-        success_ci=wilson(successes, len(ended)),
-        mean_return=float(np.mean(returns)),
-        return_ci=bootstrap_mean(returns, seed),
-        goal_rate=sum(e.goal for e in ended) / len(ended),
-        legal_rate=tally.legal / tally.transitions,
-        mean_length=float(np.mean([e.length for e in ended])),
-        seed=seed,
-        checkpoint=system.checkpoint,
-        env_steps=system.env_steps,
-        model=system.model,
-        temperature=temperature,
-        run=str(run) if run else None,
-        database=str(database.relative_to(run)) if run and database else None,
+def find_earlier(plan: Plan) -> Path | None:
+    """The newest database of an evaluation with the same fingerprint, finished or not."""
+    if plan.folder is None:
+        return None
+    for database in sorted(plan.folder.glob("*.db"), reverse=True):
+        try:
+            with StoreReader(database) as reader:
+                run = reader.run()
+            about = json.loads(run.config_json).get("evaluation", {}) if run else {}
+        except (StoreError, ValueError):
+            continue
+        if about.get("fingerprint") == plan.fingerprint:
+            return database
+    return None
+
+
+def finished(database: Path) -> Evaluation | None:
+    """The evaluation in a database as it was when it ended; None when it has not.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    with StoreReader(database) as reader:
+        row = next(iter(reader.evaluations()), None)
+        if row is None:
+            return None
+        played = reader.episodes(split="eval", order="id", descending=False, limit=-1)
+        broken = {t.episode_id for t in map(reader.transition, reader.failures()) if t}
+    outcomes = [
+        Outcome(e.seed, bool(e.success), e.episode_return or 0.0, bool(e.goal), e.length or 0)
+        for e in played
+        if e.ended != "running" and e.id not in broken
+    ]
+    return Evaluation(result_of(row.more), tuple(sorted(outcomes, key=lambda o: o.seed)))
+
+
+def _finish(plan: Plan, tally: Tally, database: Path | None, seconds: float) -> Evaluation:
+    """The result of a complete tally."""
+    outcomes = tuple(sorted(tally.outcomes, key=lambda o: o.seed))
+    if not outcomes:
+        raise RunFailedError(f"None of the {tally.errors} episodes of {plan.system.name} has a result.")
+    numbers = summary(outcomes, plan.seed)
+    kinds = sorted({o.kind for o in outcomes if o.kind is not None})
+    where = database
+    if database and plan.run and database.is_relative_to(plan.run):
+        where = database.relative_to(plan.run)
+    result = EvalResult(
+        task=plan.config.task,
+        system=plan.system.name,
+        rule_set=plan.config.rule_set,
+        legal_rate=tally.legal_rate,
+        seed=plan.seed,
+        checkpoint=plan.system.checkpoint,
+        env_steps=plan.system.env_steps,
+        model=plan.system.model,
+        temperature=plan.system.temperature,
+        run=str(plan.run) if plan.run else None,
+        database=str(where) if where else None,
         seconds=seconds,
+        training_seed=plan.config.seed if plan.system.checkpoint else None,
+        errors=tally.errors,
+        by_type={kind: summary([o for o in outcomes if o.kind == kind], plan.seed) for kind in kinds} or None,
+        **numbers,
+        **_spent(database, plan.system),
     )
+    return Evaluation(result, outcomes)
 
 
-def evaluation_row(result: EvalResult) -> dict[str, Any]:
-    """The result as a row of the ``evaluations`` table and of ``--json``."""
-    return asdict(result)
-
-
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % Wilson interval of a rate."""
-    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def bootstrap_mean(values: Sequence[float], seed: int) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean; the value itself when all are equal or there is one."""
-    if len(values) < 2 or min(values) == max(values):
-        return float(np.mean(values)), float(np.mean(values))
-    result = stats.bootstrap(
-        (np.asarray(values, dtype=float),),
-        np.mean,
-        n_resamples=BOOTSTRAP_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+def _spent(database: Path | None, system: System) -> dict[str, Any]:
+    """Requests, refusals and cost of an API's answers."""
+    if system.use_journal is None or database is None:
+        return {}
+    with StoreReader(database) as reader:
+        rows = reader.answers()
+    return {
+        "requests": sum(row.attempts for row in rows),
+        "refusals": sum(row.refusal for row in rows),
+        "cost": sum(row.cost for row in rows),
+    }

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from vlmagent.store.reader import NotReadyError, StoreReader, copy_database
 from vlmagent.store.rows import RunRow
 
 __all__ = [
-    "create_run", "daemon_session", "export_run", "is_alive", "is_run", "list_runs", "log_tail",
+    "create_run", "create_session", "daemon_session", "export_run", "is_alive", "is_run", "list_runs", "log_tail",
     "resolve_run", "run_folders", "run_state", "show_run", "start_daemon", "stop_run", "update_config",
 ]  # fmt: skip
 
@@ -114,6 +114,23 @@ def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "")
             "Choose another place with --run-dir or $VLMAGENT_RUNS."
         ) from None
     return folder.resolve()
+
+
+def create_session(task: str) -> Path:
+    """Make the folder ``<time>-<task>-play`` for a session of play that belongs to no run.
+
+    It gets no config: it can be listed and replayed, not trained.
+
+    Raises:
+        UsageError: the place is not writable.
+    """
+    try:
+        return _new_folder(f"{task}-play").resolve()
+    except OSError as error:
+        raise UsageError(
+            f"No folder could be made in {paths.runs_dir()}: {error.strerror or error}. "
+            "Set $VLMAGENT_RUNS to another place."
+        ) from None
 
 
 def update_config(run: Path, overrides: Sequence[str]) -> Config:
@@ -203,11 +220,14 @@ def daemon_command(run: Path) -> list[str]:
     return [sys.executable, "-m", "vlmagent", "_daemon", str(run)]
 
 
-def start_daemon(run: Path, command: Sequence[str] | None = None) -> int:
+def start_daemon(
+    run: Path, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> int:
     """Start the process that trains ``run``, detached from this one; returns its pid once it holds the run.
 
     Args:
         command: what to run; ``daemon_command`` by default.
+        environment: variables that the process gets beside ours.
 
     Raises:
         UsageError: a process already trains this run, or its folder is not writable.
@@ -231,7 +251,7 @@ def start_daemon(run: Path, command: Sequence[str] | None = None) -> int:
             start_new_session=True,
             close_fds=True,
             # waiting threads must not spin: two runs on the same cores would each slow down tenfold
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"},
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"},
         )
     _children.append(process)
     _await_start(run, process, offset)
@@ -416,7 +436,7 @@ def log_tail(run: Path, lines: int = 50, follow: bool = False) -> Iterator[str]:
 
 
 def export_run(run: Path, out: Path) -> Path:
-    """Copy a run, also while it trains, to the new folder ``out``: config, log, checkpoint, databases.
+    """Copy a run, also while it trains, to the new folder ``out``: config, log, checkpoint, all databases.
 
     The newest checkpoint is copied before the database, so that the copy's rows reach at least as far and it
     can be resumed.
@@ -434,7 +454,8 @@ def export_run(run: Path, out: Path) -> Path:
         for name in (paths.CONFIG, paths.LOG):
             if (run / name).is_file():
                 shutil.copy2(run / name, partial / name)
-        for database in [run / paths.DATABASE, *sorted((run / paths.EVALUATIONS).glob("*.db"))]:
+        others = (*(run / paths.EVALUATIONS).glob("*.db"), *(run / paths.PLAYS).glob("*.db"))
+        for database in [run / paths.DATABASE, *sorted(others)]:
             if database.is_file():
                 target = partial / database.relative_to(run)
                 target.parent.mkdir(exist_ok=True)

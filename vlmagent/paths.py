@@ -16,6 +16,9 @@ LOG = "log.txt"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 EVALUATIONS = "evaluations"
+BASELINES = "baselines.yaml"
+PLAYS = "plays"
+TRAINER = "trainer.json"
 
 
 def runs_dir() -> Path:

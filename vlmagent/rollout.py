@@ -94,7 +94,7 @@ class Rollout:
     def start(self) -> None:
         """Begin the first episode in every environment."""
         for slot in self.slots:
-            self._begin(slot, record=True)
+            self._begin(slot, self.sinks)
 
     @property
     def active(self) -> list[Slot]:
@@ -110,10 +110,15 @@ class Rollout:
             derive(self.seed, "act", self.steps),
         )
         outcomes = [self._step(slot, decision) for slot, decision in zip(active, decisions, strict=True)]
-        return self._record(outcomes, self._bootstrap(outcomes), update_index, record=True)
+        return self._record(outcomes, self._bootstrap(outcomes), update_index, self.sinks)
 
-    def replay(self, logged: Sequence[Transition]) -> tuple[list[Transition], list[str]]:
-        """Repeat one logged step with its logged decisions; nothing is sampled or sent to the sinks.
+    def replay(
+        self, logged: Sequence[Transition], sinks: Sequence[Sink] = ()
+    ) -> tuple[list[Transition], list[str]]:
+        """Repeat one logged step with its logged decisions; nothing is sampled.
+
+        Args:
+            sinks: are told of it; those of the rollout are not, they heard of it when it was logged.
 
         Returns:
             The transitions with their pictures, and a sentence for each environment that answered differently.
@@ -128,7 +133,7 @@ class Rollout:
             if (t.reward, t.terminated, t.truncated) != (o.reward, o.terminated, o.truncated)
         ]
         bootstraps = {t.env_index: t.bootstrap_value for t in logged if t.bootstrap_value is not None}
-        return self._record(outcomes, bootstraps, logged[0].update_index, record=False), differences
+        return self._record(outcomes, bootstraps, logged[0].update_index, sinks), differences
 
     def values(self) -> list[float]:
         """V of every environment's present state, for bootstrapping after the last step of an update."""
@@ -142,7 +147,7 @@ class Rollout:
         for slot in self.slots:
             slot.env.close()
 
-    def _begin(self, slot: Slot, record: bool) -> None:
+    def _begin(self, slot: Slot, sinks: Sequence[Sink]) -> None:
         """Start the slot's next episode, if there is one."""
         seed = self.episode_seeds(slot.env_index, slot.count)
         slot.actions, slot.episode_return = [], 0.0
@@ -154,9 +159,8 @@ class Rollout:
         slot.episode = EpisodeStart(self.episodes, self.split, slot.env_index, seed)
         image, slot.state = slot.env.reset(seed=seed)
         slot.observation = self.task.observe(image, slot.state)
-        if record:
-            for sink in self.sinks:
-                sink.episode_started(slot.episode)
+        for sink in sinks:
+            sink.episode_started(slot.episode)
 
     def _step(self, slot: Slot, decision: Decision) -> _Outcome:
         before = observation_of(slot)
@@ -180,7 +184,7 @@ class Rollout:
         outcomes: Sequence[_Outcome],
         bootstraps: Mapping[int, float | None],
         update_index: int,
-        record: bool,
+        sinks: Sequence[Sink],
     ) -> list[Transition]:
         """Number the transitions, tell the sinks, restart finished episodes."""
         transitions = []
@@ -188,11 +192,10 @@ class Rollout:
             self.steps += 1
             transition = self._transition(outcome, bootstraps.get(outcome.slot.env_index), update_index)
             transitions.append(transition)
-            if record:
-                for sink in self.sinks:
-                    sink.transition(transition)
+            for sink in sinks:
+                sink.transition(transition)
             if outcome.terminated or outcome.truncated:
-                self._end(outcome, record)
+                self._end(outcome, sinks)
         return transitions
 
     def _transition(self, outcome: _Outcome, bootstrap: float | None, update_index: int) -> Transition:
@@ -214,9 +217,10 @@ class Rollout:
             bootstrap_value=bootstrap,
         )
 
-    def _end(self, outcome: _Outcome, record: bool) -> None:
+    def _end(self, outcome: _Outcome, sinks: Sequence[Sink]) -> None:
         slot = outcome.slot
         assert slot.episode is not None
+        kind = slot.state.get("task_type")
         end = EpisodeEnd(
             id=slot.episode.id,
             length=len(slot.actions),
@@ -224,11 +228,11 @@ class Rollout:
             success=self.task.success(slot.episode_return, slot.state),
             goal=self.task.goal(slot.state),
             ended="terminated" if outcome.terminated else "truncated",
+            kind=None if kind is None else str(kind),
         )
-        if record:
-            for sink in self.sinks:
-                sink.episode_ended(end)
-        self._begin(slot, record)
+        for sink in sinks:
+            sink.episode_ended(end)
+        self._begin(slot, sinks)
 
     def snapshot(self) -> dict[str, Any]:
         """The environments' states as seeds and actions: JSON that ``restore`` brings back by playing them again."""

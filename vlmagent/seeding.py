@@ -29,6 +29,11 @@ def sft_episode_seed(seed: int, episode: int) -> int:
     return derive(seed, "sft", episode) % EVALUATION_BIT
 
 
+def play_episode_seed(seed: int, episode: int) -> int:
+    """Seed in [0, 2^31) of the n-th episode of a session of play: never one of the evaluation's."""
+    return derive(seed, "play", episode) % EVALUATION_BIT
+
+
 def evaluation_episode_seed(seed: int, episode: int) -> int:
     """Seed in [2^31, 2^32) of the n-th evaluation episode; the same for every system, so that results pair up."""
     return EVALUATION_BIT + derive(seed, "evaluation", episode) % EVALUATION_BIT

@@ -11,18 +11,24 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from vlmagent import paths
+from vlmagent.checkpoint import SftState, load_sft_state, remove_sft_state, save_sft_state
 from vlmagent.config import Config, SftConfig
 from vlmagent.engines.local import LocalEngine
 from vlmagent.errors import UsageError
+from vlmagent.models.batching import MicroBatcher, Size, free_memory
+from vlmagent.models.device import choose_device
 from vlmagent.models.hf import build_policy, load_policy, save_policy
+from vlmagent.models.locate import locate
 from vlmagent.models.policy import Policy
 from vlmagent.rl.ppo import cosine_factor
 from vlmagent.seeding import derive, sft_episode_seed
@@ -34,6 +40,10 @@ VERSION = 1
 CORPUS_SAMPLES = 2000
 CAPTION_PROMPT = "What does the picture show?"
 CURVE = "sft_curve.json"
+NO_EFFECT = {"micro_batch_size", "checkpoint_every"}
+"""Fields of the config that do not change the result."""
+TRAINED_AS = {"lora", "train_vision", "tiles", "dtype", "quantization"}
+"""Fields of the config that change what comes out of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +60,17 @@ OnProgress = Callable[[SftProgress], None]
 
 
 class SftInterruptedError(Exception):
-    """The caller asked to stop; nothing was saved."""
+    """The caller asked to stop."""
 
 
-def _expert_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State, str]]:
-    """Endless states of the expert's own episodes, each with the action that it takes there."""
+def _expert_states(
+    task: Task, seed: int, random_actions: float = 0.0
+) -> Iterator[tuple[ImageArray, State, str]]:
+    """Endless states of the expert's own episodes, each with the action that it takes there.
+
+    Args:
+        random_actions: share of the actions that are drawn from the legal ones instead.
+    """
     env = task.make_sft_env()
     episode = 0
     try:
@@ -64,18 +80,20 @@ def _expert_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State, s
             episode += 1
             done = False
             while not done:
-                action = task.expert_action(state, rng)
-                yield image, state, action
                 observation = task.observe(image, state)
+                action = task.expert_action(state, rng)
+                if random_actions and rng.random() < random_actions:
+                    action = str(rng.choice(observation.legal_actions))
+                yield image, state, action
                 image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
                 done = terminated or truncated
     finally:
         env.close()
 
 
-def solver_samples(task: Task, seed: int) -> Iterator[SftSample]:
-    """Endless samples from the expert's own episodes, one per state it meets."""
-    for image, state, action in _expert_states(task, seed):
+def solver_samples(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
+    """Endless samples from the expert's own episodes, one per state it meets; see ``SftConfig.random_actions``."""
+    for image, state, action in _expert_states(task, seed, random_actions):
         prompt = task.prompt(task.observe(image, state))
         yield SftSample(image, prompt, task.expert_response(state, action))
 
@@ -121,7 +139,7 @@ def cache_key(config: Config, texts: list[str]) -> str:
         "version": VERSION,
         "task": [config.task, config.cot, config.rule_set, config.env],
         "model": _model_identity(config),
-        "sft": config.sft.model_dump(mode="json"),
+        "sft": config.sft.model_dump(mode="json", exclude=NO_EFFECT),
         "seed": config.seed,
         "texts": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
     }
@@ -131,17 +149,25 @@ def cache_key(config: Config, texts: list[str]) -> str:
 def _model_identity(config: Config) -> object:
     if config.model.name == "tiny":
         return config.model.tiny.model_dump(mode="json")
-    folder = Path(config.model.name).resolve()
+    folder = locate(config.model.name)
     return [
         str(folder),
         sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.glob("*.safetensors")),
+        config.model.model_dump(mode="json", include=TRAINED_AS),
     ]
 
 
 def sft_policy(
-    config: Config, task: Task, on_progress: OnProgress, should_stop: Callable[[], bool] = lambda: False
+    config: Config,
+    task: Task,
+    on_progress: OnProgress,
+    should_stop: Callable[[], bool] = lambda: False,
+    run: Path | None = None,
 ) -> tuple[Policy, bool]:
     """The policy that RL starts from: built, fine-tuned, or taken from the cache.
+
+    Args:
+        run: folder to save progress in, and to continue from; None keeps nothing of an interrupted fine-tuning.
 
     Returns:
         The policy, in eval mode with a fresh value head, and whether it came from the cache.
@@ -154,9 +180,13 @@ def sft_policy(
         for point in json.loads((folder / CURVE).read_text()):
             on_progress(SftProgress(**point))
         return load_policy(folder, config.model, config.seed), True
-    policy = build_policy(config.model, texts, config.seed)
-    curve = train_sft(policy, config, task, on_progress, should_stop)
+    saved = load_sft_state(run, config.model, config.seed) if run else None
+    policy, state = saved or (build_policy(config.model, texts, config.seed), None)
+    policy.to(choose_device(config.model.device))
+    curve = train_sft(policy, config, task, on_progress, should_stop, run=run, state=state)
     _store_in_cache(policy, curve, folder)
+    if run:
+        remove_sft_state(run)
     return policy, False
 
 
@@ -179,42 +209,136 @@ def train_sft(
     task: Task,
     on_progress: OnProgress,
     should_stop: Callable[[], bool] = lambda: False,
+    *,
+    run: Path | None = None,
+    state: SftState | None = None,
 ) -> list[SftProgress]:
     """Fine-tune on exactly the config's numbers of samples, stage by stage, loss on the response only.
+
+    Args:
+        run: folder to save progress in when stopped, and every ``checkpoint_every`` steps; None saves nothing.
+        state: where to continue.
 
     Raises:
         SftInterruptedError: ``should_stop`` answered True between two steps.
     """
-    sft = config.sft
-    curve: list[SftProgress] = []
+    loop = _Loop(policy, config, on_progress, should_stop, run, state)
     policy.train()
-    for stage in _stages(task, sft, config.seed):
+    for index, stage in enumerate(_stages(task, config.sft, config.seed)):
+        loop.run_stage(index, stage)
+    policy.eval()
+    return loop.curve
+
+
+class _Loop:
+    """A fine-tuning as it runs: steps, accumulates, saves, continues."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        config: Config,
+        on_progress: OnProgress,
+        should_stop: Callable[[], bool],
+        run: Path | None,
+        state: SftState | None,
+    ) -> None:
+        self.policy, self.config, self.sft = policy, config, config.sft
+        self.on_progress, self.should_stop = on_progress, should_stop
+        self.run, self.state = run, state
+        self.curve = [SftProgress(**point) for point in state.curve] if state else []
+        self.batcher = MicroBatcher(config.sft.micro_batch_size or config.sft.batch_size)
+        self.before = 0  # samples of the stages that are done
+
+    def run_stage(self, index: int, stage: Stage) -> None:
+        """All steps of one stage, or those that are left of it."""
+        sft, size = self.sft, self.sft.batch_size
         engine = LocalEngine(
-            [{"params": list(policy.backbone.parameters()), "lr": stage.lr}],
+            [{"params": self.policy.trained_parameters(), "lr": stage.lr}],
             sft.max_grad_norm,
             sft.weight_decay,
         )
-        steps, before = -(-stage.samples // sft.batch_size), curve[-1].samples if curve else 0
-        for step in range(steps):
-            if should_stop():
-                raise SftInterruptedError
+        steps = -(-stage.samples // size)
+        first = self._continued(index, stage, steps, engine)
+        for step in range(first, steps):
+            self._pause(index, step, engine, fresh=step == first)
             engine.set_lr_factor(warmup_cosine(step, steps, sft.warmup, sft.final_lr_ratio))
-            batch = list(islice(stage.stream, min(sft.batch_size, stage.samples - step * sft.batch_size)))
-            loss = response_loss(policy, batch)
-            engine.backward(loss)
+            batch = list(islice(stage.stream, min(size, stage.samples - step * size)))
+            with dropout_seed(self.policy, derive(self.config.seed, "dropout", index, step)):
+                loss = accumulate(self.policy, engine, batch, self.batcher)
             engine.step()
-            done = before + min((step + 1) * sft.batch_size, stage.samples)
-            curve.append(SftProgress(len(curve) + 1, done, float(loss.detach()), engine.learning_rate))
-            on_progress(curve[-1])
-    policy.eval()
-    return curve
+            done = self.before + min((step + 1) * size, stage.samples)
+            self.curve.append(SftProgress(len(self.curve) + 1, done, loss, engine.learning_rate))
+            self.on_progress(self.curve[-1])
+        self.before += stage.samples
+
+    def _continued(self, index: int, stage: Stage, steps: int, engine: LocalEngine) -> int:
+        """The step of a stage to go on with; the samples before it are passed over."""
+        if self.state is None or index > self.state.stage:
+            return 0
+        if index < self.state.stage:
+            return steps
+        passed = min(self.state.step * self.sft.batch_size, stage.samples)
+        next(islice(stage.stream, passed, passed), None)
+        engine.load_state_dict(self.state.optimizer)
+        return self.state.step
+
+    def _pause(self, index: int, step: int, engine: LocalEngine, *, fresh: bool) -> None:
+        """Save when it is time to, or when asked to stop; ``fresh`` says that nothing happened since."""
+        stop, every = self.should_stop(), self.sft.checkpoint_every
+        due = stop or (every > 0 and len(self.curve) % every == 0)
+        if self.run and due and not fresh:
+            points = [asdict(point) for point in self.curve]
+            save_sft_state(self.run, self.policy, SftState(index, step, points, engine.state_dict()))
+        if stop:
+            raise SftInterruptedError
+
+
+def accumulate(policy: Policy, engine: LocalEngine, batch: list[SftSample], batcher: MicroBatcher) -> float:
+    """Gradients of a batch's loss in as many micro-batches as memory needs; returns the loss."""
+    while True:
+        found = _try_to_accumulate(policy, engine, batch, batcher)
+        if found is not None:
+            return found
+        free_memory()
+
+
+def _try_to_accumulate(
+    policy: Policy, engine: LocalEngine, batch: list[SftSample], batcher: MicroBatcher
+) -> float | None:
+    """The same, or None when memory ran out: nothing is accumulated then and micro-batches are smaller."""
+    lengths = [len(policy.tokenize_output(sample.response)) for sample in batch]
+    sizes = [Size(0, length) for length in lengths]
+    total, group = 0.0, list[int]()
+    try:
+        for group in batcher.split(sizes):
+            share = sum(lengths[index] for index in group) / sum(lengths)
+            loss = response_loss(policy, [batch[index] for index in group]) * share
+            engine.backward(loss)
+            total += float(loss.detach())
+    except torch.OutOfMemoryError:
+        engine.discard()
+        if not batcher.shrink([sizes[index] for index in group]):
+            raise
+        return None
+    return total
+
+
+@contextmanager
+def dropout_seed(policy: Policy, seed: int) -> Iterator[None]:
+    """Draw the masks of dropout from ``seed``, so that a continued run equals one left alone."""
+    if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in policy.modules()):
+        yield
+        return
+    with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def _stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
     """Language, perception, and the task itself, in this order."""
     language = blank_pictures(solver_samples(task, derive(seed, "language")))
     perception = captions(task, derive(seed, "captions"))
-    real = solver_samples(task, seed)
+    real = solver_samples(task, seed, sft.random_actions)
     if sft.caption_share:
         real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
     return [

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlmagent.published import SOURCE, published_rows
+from vlmagent.words import harmless
 
 STATE_STYLE = {
     "running": "green",
@@ -25,13 +26,34 @@ STATE_STYLE = {
 }
 
 
-def eval_table(rows: Sequence[Mapping[str, Any]]) -> Group:
-    """One table per task: our systems with intervals, then the paper's rows, marked as published."""
-    tasks = dict.fromkeys(str(row["task"]) for row in rows)
-    return Group(*(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks))
+def eval_table(
+    rows: Sequence[Mapping[str, Any]],
+    over_runs: Sequence[Mapping[str, Any]] = (),
+    comparisons: Sequence[Mapping[str, Any]] = (),
+) -> Group:
+    """One table per task: our systems with intervals, then the paper's rows, marked as published.
+
+    Args:
+        rows: results as ``eval --json`` prints them.
+        over_runs: several training runs of one system together.
+        comparisons: pairs of systems on the same episodes.
+    """
+    parts: list[Any] = []
+    for task in dict.fromkeys(str(row["task"]) for row in rows):
+
+        def of_task(items: Sequence[Mapping[str, Any]], task: str = task) -> list[Mapping[str, Any]]:
+            return [item for item in items if item["task"] == task]
+
+        parts.append(_task_table(task, of_task(rows), of_task(over_runs)))
+        kinds = [row for row in of_task(rows) if row.get("by_type")]
+        parts += [_kinds_table(kinds)] if kinds else []
+        parts += [_comparison(pair) for pair in of_task(comparisons)]
+    return Group(*parts)
 
 
-def _task_table(task: str, rows: Sequence[Mapping[str, Any]]) -> Group:
+def _task_table(
+    task: str, rows: Sequence[Mapping[str, Any]], over_runs: Sequence[Mapping[str, Any]]
+) -> Group:
     """Fits into 80 columns: what is exact about a system stands in the footnote."""
     table = Table(
         title=f"{task} · rules: {rows[0]['rule_set']}",
@@ -43,16 +65,12 @@ def _task_table(task: str, rows: Sequence[Mapping[str, Any]]) -> Group:
     table.add_column("system", no_wrap=True)
     for name in ("success %", "95 %", "return", "reached %", "legal %"):
         table.add_column(name, justify="right", no_wrap=True)
+    several = len({row["run"] for row in rows if row["checkpoint"]}) > 1
     for row in rows:
-        low, high = row["success_ci"]
-        table.add_row(
-            _system(row),
-            Text(f"{100 * row['success']:.1f}", style="bold"),
-            f"{100 * low:.1f}–{100 * high:.1f}",
-            f"{row['mean_return']:.2f}",
-            f"{100 * row['goal_rate']:.1f}",
-            f"{100 * row['legal_rate']:.1f}",
-        )
+        table.add_row(_system(row, several), *_numbers(row))
+    for row in over_runs:
+        title = Text(f"{row['system']}, mean of {row['runs']} runs", style="bold")
+        table.add_row(title, *_numbers(row))
     published = published_rows(task)
     if published:
         table.add_section()
@@ -61,17 +79,61 @@ def _task_table(task: str, rows: Sequence[Mapping[str, Any]]) -> Group:
         table.add_row(
             f"{entry.system} (published)", f"{entry.success:.1f}", "", mean_return, "", "", style="dim"
         )
-    return Group(table, Text(_footnote(rows, bool(published)), style="dim"))
+    return Group(table, Text(_footnote(rows, over_runs, bool(published)), style="dim"))
 
 
-def _system(row: Mapping[str, Any]) -> Text:
-    text = Text(str(row["system"]), style="bold")
+def _numbers(row: Mapping[str, Any]) -> tuple[Text | str, ...]:
+    low, high = row["success_ci"]
+    return (
+        Text(f"{100 * row['success']:.1f}", style="bold"),
+        f"{100 * low:.1f}–{100 * high:.1f}",
+        f"{row['mean_return']:.2f}",
+        f"{100 * row['goal_rate']:.1f}",
+        f"{100 * row['legal_rate']:.1f}",
+    )
+
+
+def _system(row: Mapping[str, Any], several_runs: bool) -> Text:
+    text = Text(harmless(str(row["system"])), style="bold")
     if row["checkpoint"]:
-        text.append(f" {row['model']} {row['checkpoint']}", style="dim")
+        seed = (
+            f" seed {row['training_seed']}" if several_runs and row.get("training_seed") is not None else ""
+        )
+        text.append(f" {Path(str(row['model'])).name} {row['checkpoint']}{seed}", style="dim")
+    elif row["model"]:
+        text.append(f" {harmless(str(row['model']))}", style="dim")
     return text
 
 
-def _footnote(rows: Sequence[Mapping[str, Any]], published: bool) -> str:
+def _kinds_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Success by kind of episode, with the number of episodes: kinds differ in how often they come."""
+    kinds = sorted({kind for row in rows for kind in row["by_type"]})
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table.add_column("success % (episodes) by type")
+    for kind in kinds:
+        table.add_column(kind, justify="right")
+    for row in rows:
+        found = [row["by_type"].get(kind) for kind in kinds]
+        cells = [f"{100 * k['success']:.1f} ({k['episodes']})" if k else "" for k in found]
+        table.add_row(_system(row, False), *cells)
+    return table
+
+
+def _comparison(row: Mapping[str, Any]) -> Text:
+    """One pair in one line."""
+    pair = row["pairing"]
+    low, high = pair["return_difference_ci"]
+    return Text(
+        f"{row['second']} against {row['first']}, {pair['episodes']} shared episodes: success "
+        f"{100 * pair['success_difference']:+.1f} points (McNemar p = {pair['p_value']:.2g}), return "
+        f"{pair['return_difference']:+.2f} ({low:+.2f} to {high:+.2f}).",
+        style="dim",
+    )
+
+
+def _footnote(
+    rows: Sequence[Mapping[str, Any]], over_runs: Sequence[Mapping[str, Any]], published: bool
+) -> str:
     temperatures = {row["temperature"] for row in rows if row["temperature"] is not None}
     sampled = (
         f", sampled at temperature {', '.join(f'{t:g}' for t in sorted(temperatures))}"
@@ -79,8 +141,22 @@ def _footnote(rows: Sequence[Mapping[str, Any]], published: bool) -> str:
         else ""
     )
     episodes = ", ".join(str(n) for n in sorted({row["episodes"] for row in rows}))
-    note = f"{episodes} episodes of evaluation seed {rows[0]['seed']}{sampled}. Success: return > 0."
-    return f"{note} Published: {SOURCE}, a 7 B model." if published else note
+    notes = [f"{episodes} episodes of evaluation seed {rows[0]['seed']}{sampled}. Success: return > 0."]
+    notes += [
+        f"{row['system']} over {row['runs']} runs: standard deviation {100 * row['success_std']:.1f} points of "
+        f"success, {row['return_std']:.2f} of return; intervals by bootstrap over runs and episodes."
+        for row in over_runs
+    ]
+    notes += [_spent(row) for row in rows if row.get("requests") is not None]
+    if published:
+        notes.append(f"Published: {SOURCE}, a 7 B model.")
+    return " ".join(notes)
+
+
+def _spent(row: Mapping[str, Any]) -> str:
+    """What an API's answers were and cost."""
+    errors = f", {row['errors']} episodes without a result" if row["errors"] else ""
+    return f"{row['system']}: {row['requests']} requests, {row['cost']:.4f} $, {row['refusals']} refusals{errors}."
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table | Text:

@@ -14,29 +14,48 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from vlmagent import paths
-from vlmagent.agents.vlm import VlmAgent
-from vlmagent.checkpoint import TrainerState, list_checkpoints, load_checkpoint, prune, save_checkpoint
+from vlmagent.checkpoint import (
+    Network,
+    TrainerState,
+    find_checkpoint,
+    list_checkpoints,
+    load_network,
+    prune,
+    save_checkpoint,
+)
 from vlmagent.config import Config, load_config
 from vlmagent.engines.local import LocalEngine
 from vlmagent.errors import RunFailedError, VlmAgentError
-from vlmagent.models.policy import Policy
+from vlmagent.learners import (
+    initial_network,
+    learning_rates,
+    make_agent,
+    needs_sft,
+    network_name,
+    parameter_groups,
+    ppo_config,
+)
+from vlmagent.models.device import choose_device
 from vlmagent.rl.buffer import RolloutBuffer, Sample
 from vlmagent.rl.ppo import PpoUpdater, cosine_factor
+from vlmagent.rl.reference import Reference
 from vlmagent.rollout import Rollout, observation_of
 from vlmagent.seeding import derive, train_episode_seed
-from vlmagent.sft import SftInterruptedError, SftProgress, sft_policy
+from vlmagent.sft import SftInterruptedError, SftProgress
 from vlmagent.store.reader import StoreReader
+from vlmagent.store.restore import restore_transition
 from vlmagent.store.rows import RunStatus, TransitionRow
 from vlmagent.store.writer import StoreWriter, mark_failed
 from vlmagent.tasks.registry import task_from_config
-from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
+from vlmagent.types import EpisodeEnd, EpisodeStart, Transition, UpdateStats
 
 ShouldStop = Callable[[], bool]
-_NO_PICTURE = np.zeros((0, 0, 3), dtype=np.uint8)
+SAMPLER_TOLERANCE = 0.01
+SAMPLER_TOLERANCE_BF16 = 0.5
+"""How far a token's log-prob may move between sampling and the first scoring, in nats, before a warning."""
 
 
 class EpisodeLog:
@@ -80,7 +99,7 @@ def train(run: Path, should_stop: ShouldStop) -> RunStatus:
             writer.start_run(
                 run.resolve().name,
                 config.task,
-                config.model.name,
+                network_name(config),
                 json.dumps(config.model_dump(mode="json")),
                 config.seed,
             )
@@ -101,8 +120,8 @@ def _explain(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return (
-            f"Out of memory: {error}. Lower ppo.micro_batch_size, rollout.num_envs or rollout.max_new_tokens "
-            "and resume."
+            f"Out of memory: {error}. Lower rollout.num_envs, rollout.max_new_tokens or ppo.micro_batch_size, or set "
+            "model.activation_checkpointing=true, and resume."
         )
     frames = traceback.extract_tb(error.__traceback__)
     where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
@@ -133,7 +152,7 @@ class Trainer:
         self.writer.event("phase", "phase: loading")
         newest = list_checkpoints(self.path)[-1:]
         if newest:
-            policy, state = load_checkpoint(newest[0])
+            policy, state = load_network(newest[0], self.config.model)
             self.writer.event("info", f"resumed from {newest[0].name}")
         else:
             try:
@@ -142,13 +161,18 @@ class Trainer:
                 return "stopped"
             state = TrainerState(0, 0, None, None)
         policy.to(choose_device(self.config.model.device))
+        if self.config.model.name != "tiny" or self.config.agent != "vlm":
+            self.writer.event("info", policy.describe())
         return self._rl(policy, state)
 
-    def _sft(self) -> Policy:
+    def _sft(self) -> Network:
         sft = self.config.sft
-        self.writer.event("phase", f"phase: sft ({sft.samples} samples)")
+        if needs_sft(self.config):
+            self.writer.event("phase", f"phase: sft ({sft.samples} samples)")
         started = time.monotonic()
-        policy, cached = sft_policy(self.config, self.task, self._log_sft, self.should_stop)
+        policy, cached = initial_network(self.config, self.task, self._log_sft, self.should_stop, self.path)
+        if not needs_sft(self.config):
+            return policy
         origin = "taken from the cache" if cached else f"trained in {time.monotonic() - started:.0f} s"
         self.writer.event("info", f"SFT start: {sft.samples} samples, {origin}")
         return policy
@@ -161,28 +185,17 @@ class Trainer:
         }
         self.writer.metrics(progress.step, 0, values)
 
-    def _rl(self, policy: Policy, state: TrainerState) -> RunStatus:
+    def _rl(self, policy: Network, state: TrainerState) -> RunStatus:
         """PPO updates from ``state`` on."""
         config = self.config
         self.policy = policy
-        self.agent = VlmAgent(
-            policy,
-            self.task,
-            temperature=config.rollout.temperature,
-            max_new_tokens=config.rollout.max_new_tokens,
-            thought_weight=config.ppo.thought_weight,
-            detach_value=config.ppo.detach_value,
-        )
-        self.engine = LocalEngine(
-            [
-                {"params": list(policy.backbone.parameters()), "lr": config.ppo.lr},
-                {"params": list(policy.value_head.parameters()), "lr": config.ppo.value_lr},
-            ],
-            config.ppo.max_grad_norm,
-        )
+        self.agent = make_agent(config, self.task, policy)
+        self.rates = learning_rates(config)
+        self.engine = LocalEngine(parameter_groups(config, policy), config.ppo.max_grad_norm)
         if state.optimizer is not None:
             self.engine.load_state_dict(state.optimizer)
-        self.updater = PpoUpdater(self.agent, self.engine, config.ppo)
+        self.updater = PpoUpdater(self.agent, self.engine, ppo_config(config))
+        self._shrunk = 0
         self.episodes = EpisodeLog()
         self.rollout = Rollout(
             self.task,
@@ -205,6 +218,7 @@ class Trainer:
             self._save(TrainerState(0, 0, self.rollout.snapshot(), self.engine.state_dict()))
         else:
             self.rollout.restore(state.rollout)
+        self.reference = self._reference()
         self.writer.event("phase", f"phase: rl ({self.config.num_updates} updates)")
         for update in range(state.update_index + 1, self.config.num_updates + 1):
             boundary = self.rollout.snapshot()
@@ -235,12 +249,28 @@ class Trainer:
                 return None
             buffer.add(self.rollout.step(update))
             self.writer.commit()
-        return buffer.finish(self.rollout.values(), gamma=ppo.gamma, gae_lambda=ppo.gae_lambda)
+        penalties = self.reference.penalties(buffer.transitions) if self.reference else None
+        self.drift = penalties.drift if penalties else None
+        return buffer.finish(
+            self.rollout.values(),
+            gamma=ppo.gamma,
+            gae_lambda=ppo.gae_lambda,
+            penalties=penalties.values if penalties else None,
+        )
+
+    def _reference(self) -> Reference | None:
+        """The policy that RL started from, for ``ppo.kl_coef``: its checkpoint is never removed."""
+        ppo = ppo_config(self.config)
+        if not ppo.kl_coef:
+            return None
+        start, _ = load_network(find_checkpoint(self.path, "start"), self.config.model)
+        start.to(choose_device(self.config.model.device))
+        return Reference(make_agent(self.config, self.task, start), ppo.kl_coef, ppo.micro_batch_size)
 
     def _logged_steps(self, update: int) -> list[list[Transition]]:
         """What an interrupted process logged of this update: whole steps of all environments."""
         with StoreReader(self.writer.path) as reader:
-            rows = [restore_transition(row) for row in reader.transitions_of_update(update)]
+            rows = [trainable_transition(row) for row in reader.transitions_of_update(update)]
         size = self.config.rollout.num_envs
         if len(rows) % size:
             raise RunFailedError(
@@ -259,25 +289,42 @@ class Trainer:
             [sample.advantage for sample in samples],
             [sample.return_ for sample in samples],
         )
-        total = ppo.schedule_updates or self.config.num_updates
-        self.engine.set_lr_factor(cosine_factor(update - 1, total, ppo.final_lr / ppo.lr))
+        total = self.rates.updates or self.config.num_updates
+        self.engine.set_lr_factor(cosine_factor(update - 1, total, self.rates.final / self.rates.policy))
         self.engine.freeze(0, update <= ppo.critic_warmup)
         stats = self.updater.update(samples, derive(self.config.seed, "update", update))
         values = {f"ppo/{name}": float(value) for name, value in asdict(stats).items()}
         values |= rollout_metrics([sample.transition for sample in samples], self.episodes.take())
+        if self.drift is not None:
+            values["rollout/kl_to_start"] = self.drift
         finished = time.monotonic()
         values["rollout/env_steps_per_second"] = len(samples) / (finished - started)
         values["time/collect_seconds"] = collected - started
         values["time/update_seconds"] = finished - collected
         self.writer.metrics(update, self.rollout.steps, values)
-        if stats.skipped:
-            self.writer.event(
-                "warning", f"update {update}: {stats.skipped} optimiser steps skipped (not finite)"
-            )
+        self._warn(update, stats)
         last = update == self.config.num_updates
         if last or update % self.config.checkpoint.every == 0:
             self._save(
                 TrainerState(update, self.rollout.steps, self.rollout.snapshot(), self.engine.state_dict())
+            )
+
+    def _warn(self, update: int, stats: UpdateStats) -> None:
+        """Events about what went less well in an update."""
+        if stats.skipped:
+            self.writer.event(
+                "warning", f"update {update}: {stats.skipped} optimiser steps skipped (not finite)"
+            )
+        batcher = self.updater.batcher
+        if batcher.shrunk > self._shrunk:
+            self._shrunk = batcher.shrunk
+            self.writer.event("warning", f"memory ran out: a micro-batch is now {batcher.describe()} at most")
+        allowed = SAMPLER_TOLERANCE if self.policy.exact else SAMPLER_TOLERANCE_BF16
+        if stats.first_ratio_error > allowed:
+            self.writer.event(
+                "warning",
+                f"update {update}: scoring an output again gave token log-probs that differ by up to "
+                f"{stats.first_ratio_error:.3g} nats from those of sampling it; expected at most {allowed:g}",
             )
 
     def _save(self, state: TrainerState) -> None:
@@ -324,45 +371,8 @@ def rollout_metrics(transitions: Sequence[Transition], ended: Sequence[EpisodeEn
     return metrics
 
 
-def restore_transition(row: TransitionRow) -> Transition:
-    """A logged transition as it was, but for the picture, which replaying renders again."""
+def trainable_transition(row: TransitionRow) -> Transition:
+    """A logged transition with its tokens, without which nothing can be learnt from it."""
     if row.token_ids is None or row.token_logprobs is None or row.action_start is None:
         raise RunFailedError(f"Transition {row.id} was logged without tokens; this run cannot be continued.")
-    generation = Generation(row.output, row.token_ids, row.token_logprobs, row.action_start, row.value)
-    decision = Decision(
-        prompt=row.prompt,
-        output=row.output,
-        thoughts=row.thoughts,
-        parsed=ParsedAction(row.action, row.legal_output, row.action_text, None),
-        logprob=row.logprob,
-        thought_logprob=row.thought_logprob,
-        action_logprob=row.action_logprob,
-        generation=generation,
-    )
-    return Transition(
-        id=row.id,
-        episode_id=row.episode_id,
-        update_index=row.update_index,
-        env_index=row.env_index,
-        step=row.step,
-        image=_NO_PICTURE,
-        decision=decision,
-        reward=row.reward,
-        terminated=row.terminated,
-        truncated=row.truncated,
-        value=row.value,
-        bootstrap_value=row.bootstrap_value,
-    )
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that ``model.device`` names.
-
-    Raises:
-        RunFailedError: ``cuda`` without a GPU.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RunFailedError("model.device = cuda, but torch sees no GPU. Use model.device=auto or cpu.")
-    return torch.device(name)
+    return restore_transition(row)

@@ -83,6 +83,9 @@ class Decision:
         logprob: thought_weight * thought_logprob + action_logprob, or None for agents without probabilities.
         thought_logprob, action_logprob: sums over the two parts, in nats, or None.
         generation: the tokens behind it, or None.
+        error: why the agent gave no answer at all (an API that failed), or None; the action was then drawn.
+        actor: who decided, where several may: ``human``, ``expert``, ``random``, ``model step-512`` (with its
+            checkpoint), ``logged`` for a step repeated from another run; None where there is only one agent.
     """
 
     prompt: str
@@ -93,6 +96,8 @@ class Decision:
     thought_logprob: float | None = None
     action_logprob: float | None = None
     generation: Generation | None = None
+    error: str | None = None
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,7 @@ class EpisodeEnd:
     Attributes:
         success: as the task counts it (paper: the return is positive).
         goal: whether the task's goal state was reached at all.
+        kind: which of the task's kinds it was: its ``info["task_type"]``, or None for tasks of one kind.
     """
 
     id: int
@@ -120,6 +126,7 @@ class EpisodeEnd:
     success: bool
     goal: bool
     ended: Literal["terminated", "truncated"]
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,16 @@ def test_two_environments_three_steps():
     assert len(buffer) == 0
 
 
+def test_penalties_are_taken_off_the_rewards():
+    buffer = RolloutBuffer(num_envs=2, num_steps=1)
+    buffer.add([step(1, 0, 1, 0.25, terminated=True), step(2, 1, -1, 0.0, terminated=True)])
+    assert [t.id for t in buffer.transitions] == [1, 2]
+    first, second = buffer.finish([0.0, 0.0], gamma=0.9, gae_lambda=0.9, penalties=[0.5, -0.125])
+    assert (first.advantage, first.return_) == (pytest.approx(0.25), pytest.approx(0.5))
+    assert second.return_ == pytest.approx(-0.875)
+    assert first.transition.reward == 1  # what is logged stays what the environment gave
+
+
 def test_steps_must_be_whole_and_in_order():
     buffer = RolloutBuffer(num_envs=2, num_steps=1)
     with pytest.raises(ValueError, match="one transition per environment"):

@@ -9,6 +9,7 @@ import torch
 from vlmagent.config import PpoConfig
 from vlmagent.engines.local import LocalEngine
 from vlmagent.errors import RunFailedError
+from vlmagent.models.batching import Size
 from vlmagent.models.logprob import Scores
 from vlmagent.rl.buffer import Sample
 from vlmagent.rl.ppo import PpoUpdater, cosine_factor
@@ -24,10 +25,14 @@ class Bandit(torch.nn.Module):
         super().__init__()
         self.logits = torch.nn.Parameter(torch.zeros(2, 3))
         self.value = torch.nn.Parameter(torch.zeros(()))
-        self.sizes: list[int] = []
+        self.scored: list[int] = []
+
+    def sizes(self, transitions):
+        """Outputs of one to three tokens after prompts of ten."""
+        return [Size(10, 1 + transition.id % 3) for transition in transitions]
 
     def score(self, transitions):
-        self.sizes.append(len(transitions))
+        self.scored.append(len(transitions))
         table = torch.log_softmax(self.logits, -1)
         ids = torch.tensor(np.stack([t.decision.generation.token_ids for t in transitions]))
         chosen = torch.stack([table[0][ids[:, 0]], table[1][ids[:, 1]]], dim=1)
@@ -81,7 +86,7 @@ def test_micro_batches_give_the_same_update(micro):
     whole, parts = Bandit(), Bandit()
     updater(whole).update(samples(), seed=3)
     updater(parts, micro_batch_size=micro).update(samples(), seed=3)
-    assert max(parts.sizes) <= micro
+    assert max(parts.scored) <= micro
     assert torch.allclose(whole.logits, parts.logits, atol=1e-5)
     assert torch.allclose(whole.value, parts.value, atol=1e-5)
 
@@ -99,7 +104,7 @@ def test_the_seed_decides_the_order():
 def test_target_kl_leaves_epochs_out():
     bandit = Bandit()
     updater(bandit, epochs=10, target_kl=1e-6).update(samples(), seed=0)
-    assert len(bandit.sizes) < 20
+    assert len(bandit.scored) < 20
 
 
 def test_the_entropy_bonus_works():
@@ -134,3 +139,48 @@ def test_clipping_bounds_the_step():
     engine.backward((weight * torch.tensor([30.0, 40.0, 0.0])).sum())
     assert engine.step() == pytest.approx(50.0)
     assert float(weight.norm()) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_a_token_budget_gives_the_same_update():
+    whole, parts = Bandit(), Bandit()
+    updater(whole).update(samples(), seed=3)
+    updater(parts, max_tokens_per_micro_batch=40).update(samples(), seed=3)
+    assert max(parts.scored) <= 3
+    assert torch.allclose(whole.logits, parts.logits, atol=1e-5)
+    assert torch.allclose(whole.value, parts.value, atol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [0, 1000])
+def test_running_out_of_memory_halves_the_micro_batch_for_good(budget):
+    """The failed attempt leaves no trace: the update is the one that smaller micro-batches give."""
+
+    class Small(Bandit):
+        failures = 0
+
+        def score(self, transitions):
+            if len(transitions) > 5:
+                self.failures += 1
+                if self.failures > 1:  # after a first micro-batch that went well
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().score(transitions)
+
+    whole, small = Bandit(), Small()
+    updater(whole, max_tokens_per_micro_batch=budget).update(samples(), seed=3)
+    worker = updater(small, max_tokens_per_micro_batch=budget, micro_batch_size=8)
+    worker.update(samples(), seed=3)
+    assert worker.batcher.shrunk >= 1
+    assert small.scored[-1] <= 5
+    assert small.failures == worker.batcher.shrunk + 1
+    assert torch.allclose(whole.logits, small.logits, atol=1e-5)
+    assert torch.allclose(whole.value, small.value, atol=1e-5)
+
+
+def test_one_sample_that_does_not_fit_ends_the_update():
+    class Full(Bandit):
+        def score(self, transitions):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    bandit = Full()
+    with pytest.raises(torch.OutOfMemoryError):
+        updater(bandit).update(samples(), seed=0)
+    assert bandit.logits.grad is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ WORDS = (
     "\u202eevil\u202c",
 )
 END = "</s>"
+LEFT = [True, False, False, True, False]
+RIGHT = [True, True, False, False, True]
 
 
 class Host(App[None]):
@@ -201,3 +205,29 @@ def make_evaluation(
         writer.evaluation(row)
         writer.set_status("done")
     return path
+
+
+def make_play(
+    run: Path, successes: Sequence[bool], *, model: str = "human", at: float = 1_750_000_000
+) -> Path:
+    """Games played with ``run`` by ``model``, begun at ``at``."""
+    folder = run / paths.PLAYS
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{at:.0f}-{model}.db"
+    with StoreWriter(path) as writer:
+        writer.start_run(str(run), "numberline", model, json.dumps(CONFIG.model_dump(mode="json")), 3)
+        id_ = 1
+        for k, success in enumerate(successes):
+            id_ = write_episode(writer, k + 1, id_, success=success, split="play", update=0)
+        writer.set_status("done")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE run SET created_at = ?", (at,))
+    return path
+
+
+def make_two_evaluations(run: Path) -> Path:
+    """A run with an evaluation of its start and one of a later checkpoint, on the same five seeds."""
+    made = make_episodes(run, 2)
+    make_evaluation(made, "step-0", LEFT, system="sft", steps=[4, 2, 2, 2, 1])
+    make_evaluation(made, "step-500", RIGHT, steps=[2, 2, 3, 2, 1])
+    return made

@@ -7,19 +7,17 @@ from textual.screen import Screen
 from typer.testing import CliRunner
 
 from tests.tui.driving import shown, until
+from tests.tui.made_episodes import make_evaluation, make_two_evaluations
 from tests.tui.made_runs import make_run
 from vlmagent import paths
 from vlmagent.cli import app as command
 from vlmagent.errors import UsageError
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.run import run_dashboard, take_screenshots
-from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.help import HelpScreen, keys_of
-from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.runs import RunsScreen
 from vlmagent.tui.screens.train import TrainScreen
 from vlmagent.tui.settings import load_theme, save_theme
-from vlmagent.tui.widgets.chart import Chart
 
 HEAVY = ("torch", "transformers", "sqlite_utils", "safetensors", "scipy", "gymnasium")
 
@@ -54,21 +52,6 @@ def test_the_command_line_does_not_import_textual() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "owner", [VlmAgentApp, RunsScreen, TrainScreen, ConfirmScreen, HelpScreen, PickRunsScreen, Chart]
-)
-def test_every_binding_has_an_id_and_a_tooltip(owner: type) -> None:
-    for binding in owner.__dict__["BINDINGS"]:
-        assert binding.id, binding
-        assert len(binding.tooltip) > 4, binding
-
-
-def test_ids_are_unique() -> None:
-    owners = (VlmAgentApp, RunsScreen, TrainScreen, ConfirmScreen, HelpScreen, PickRunsScreen, Chart)
-    ids = [binding.id for owner in owners for binding in owner.__dict__["BINDINGS"]]
-    assert len(ids) == len(set(ids))
-
-
 async def test_help_lists_the_keys_of_the_screen(run: Path) -> None:
     async with VlmAgentApp(run).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: isinstance(pilot.app.screen, TrainScreen) and pilot.app.focused)
@@ -78,9 +61,8 @@ async def test_help_lists_the_keys_of_the_screen(run: Path) -> None:
         assert texts["All keys of this screen"].place == "everywhere"
         await pilot.press("question_mark")
         assert isinstance(pilot.app.screen, HelpScreen)
-        assert "Lay the curves of other runs over these" in shown(
-            pilot.app.screen.query_one("#help-box Static")
-        )
+        words = pilot.app.screen.query_one("#help-box Static")
+        await until(pilot, lambda: "Lay the curves of other runs over these" in shown(words))
         await pilot.press("question_mark")
         assert isinstance(pilot.app.screen, TrainScreen)
         for close in ("escape", "q"):
@@ -165,6 +147,17 @@ def test_screenshots(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="could not be written"):
         take_screenshots(tmp_path / "file", run)
+
+
+def test_screenshots_of_runs_that_can_be_compared(run: Path, tmp_path: Path) -> None:
+    two = make_two_evaluations(paths.runs_dir() / "two")
+    files = take_screenshots(tmp_path / "pictures", two)
+    assert files[-1].name == "compare.svg"
+    assert "rl step-500" in files[-1].read_text().replace("&#160;", " ")
+    make_evaluation(run, "step-9", [True, True])
+    text = take_screenshots(tmp_path / "more", run)[-1].read_text().replace("&#160;", " ")
+    assert "first rl step-9" in text
+    assert "two rl step-500" in text
 
 
 def test_the_command(run: Path, tmp_path: Path) -> None:

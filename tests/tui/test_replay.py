@@ -1,6 +1,5 @@
 import shutil
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ from tests.tui.driving import shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, write_episode
 from tests.tui.made_runs import NASTY, make_run
 from vlmagent import paths
-from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
-from vlmagent.tui.playback import SPEEDS, Playback
+from vlmagent.tui.playback import SPEEDS
 from vlmagent.tui.screens import replay as module
 from vlmagent.tui.screens.replay import Images, ReplayScreen
+from vlmagent.tui.trail import FixedTrail
 from vlmagent.tui.widgets.picture import Picture
-from vlmagent.tui.widgets.step_facts import step_facts, thought_weight
 from vlmagent.tui.widgets.timeline import Timeline
 from vlmagent.tui.widgets.tokens import Tokens, TokenText
 
@@ -50,51 +48,6 @@ async def begin(pilot: Pilot[Any]) -> ReplayScreen:
     await until(pilot, lambda: isinstance(pilot.app.screen, ReplayScreen) and screen(pilot).row)
     await until(pilot, lambda: screen(pilot).query_one(Picture).image is not None)
     return screen(pilot)
-
-
-# Where a replay stands
-
-
-def test_playback_moves_and_stays_inside() -> None:
-    at = Playback()
-    at.toggle()
-    assert (at.playing, at.move(1), at.seek_share(0.5), at.at) == (False, False, False, 0)
-    at.resize(5)
-    assert at.move(2)
-    assert at.at == 2
-    assert not at.seek(2)
-    assert at.seek(99)
-    assert (at.at, at.last) == (4, True)
-    assert at.seek_share(0.5)
-    assert at.at == 2
-    assert at.move(-9)
-    assert at.at == 0
-    at.seek(4)
-    at.resize(2)
-    assert at.at == 1
-
-
-def test_playback_plays_to_the_end_and_again() -> None:
-    at = Playback(count=3)
-    assert not at.tick()
-    at.toggle()
-    assert [at.tick(), at.at, at.playing] == [True, 1, True]
-    assert [at.tick(), at.at, at.playing] == [True, 2, False]
-    at.toggle()
-    assert (at.at, at.playing) == (0, True)
-    at.toggle()
-    assert not at.playing
-
-
-def test_playback_speeds() -> None:
-    at = Playback(count=3)
-    at.faster(-99)
-    assert at.speed == SPEEDS[0]
-    at.faster(99)
-    assert at.speed == SPEEDS[-1]
-
-
-# The screen
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
@@ -162,9 +115,8 @@ async def test_playing(run: Path) -> None:
 
 
 async def test_next_and_previous_of_a_list(run: Path) -> None:
-    async with host(run, 5, follow_ids=[7, 5, 2], follow_steps=[0, 1, 2], step=1).run_test(
-        size=SIZE
-    ) as pilot:
+    trail = FixedTrail([(7, 0), (5, 1), (2, 2)])
+    async with host(run, 5, trail=trail, step=1).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         assert "(2 of 3)" in words(pilot, "#replay-title")
         assert replay.playback.at == 1
@@ -175,11 +127,11 @@ async def test_next_and_previous_of_a_list(run: Path) -> None:
         await pilot.press("n")
         await pilot.pause()
         assert replay.episode_id == 2
-        await pilot.press("p")
+        await pilot.press("N")
         await until(pilot, lambda: replay.episode_id == 5)
-        await pilot.press("p")
+        await pilot.press("N")
         await until(pilot, lambda: replay.episode_id == 7)
-        await pilot.press("p")
+        await pilot.press("N")
         await pilot.pause()
         assert replay.episode_id == 7
 
@@ -192,7 +144,7 @@ async def test_next_and_previous_of_the_database(run: Path) -> None:
         await pilot.press("n")
         await until(pilot, lambda: "There is no later episode yet." in str(list(pilot.app._notifications)))
         assert replay.episode_id == 8
-        await pilot.press("p")
+        await pilot.press("N")
         await until(pilot, lambda: replay.episode_id == 7)
 
 
@@ -303,7 +255,7 @@ async def test_the_mouse_seeks(run: Path) -> None:
 
 async def test_escape_goes_back_with_the_episode(run: Path) -> None:
     app = Host(ReplayScreen(run, 2))
-    heard: list[int | None] = []
+    heard: list[Any] = []
     async with app.run_test(size=SIZE) as pilot:
         await begin(pilot)
         app.push_screen(ReplayScreen(run, 5), heard.append)
@@ -315,7 +267,7 @@ async def test_escape_goes_back_with_the_episode(run: Path) -> None:
         await until(pilot, lambda: screen(pilot).episode_id == 6)
         await pilot.press("escape")
         await until(pilot, lambda: heard)
-        assert heard == [6]
+        assert heard == [(6, 0)]
 
 
 async def test_an_evaluation(run: Path) -> None:
@@ -452,28 +404,6 @@ def test_snapshot(tmp_path: Path, snap_compare: Any, size: tuple[int, int]) -> N
         await pilot.press("right", "w")
         await pilot.pause()
 
-    assert snap_compare(host(run, 5, follow_ids=[4, 5]), terminal_size=size, run_before=settle)
-
-
-def test_facts_in_little_and_much_room(run: Path) -> None:
-    with StoreReader(run / paths.DATABASE) as reader:
-        steps = reader.transitions(5)
-    for width, names in ((60, ("return so far", "advantage")), (30, ("so far", "adv."))):
-        lines = step_facts(steps, 2, 0.5, width).plain.split("\n")
-        assert all(name in "\n".join(lines) for name in names)
-        assert len(lines) == 6
-        assert all(len(line) <= max(width, 42) for line in lines)
-    cut = replace(steps[0], bootstrap_value=0.75, value=None, logprob=None)
-    text = step_facts([cut], 0, 0.5).plain
-    assert "V of what follows +0.75" in text
-    assert "log p =" not in text
-
-
-def test_weights_of_thoughts(run: Path) -> None:
-    with StoreReader(run / paths.DATABASE) as reader:
-        row = reader.run()
-    assert row is not None
-    assert thought_weight(row) == 0.5
-    assert thought_weight(None) is None
-    for text in ("{}", "[]", "not json", '{"ppo": {"thought_weight": null}}'):
-        assert thought_weight(replace(row, config_json=text)) is None
+    assert snap_compare(
+        host(run, 5, trail=FixedTrail([(4, 0), (5, 0)])), terminal_size=size, run_before=settle
+    )

@@ -197,7 +197,7 @@ async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatc
             assert not stopped
             await pilot.press("S")
             await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
-            await pilot.press("right", "enter")
+            await pilot.press("right", "left", "right", "enter")
             await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
             await pilot.press("down")  # not held up
             release.set()
@@ -217,9 +217,9 @@ async def test_a_stop_that_fails_says_why(three: Path) -> None:
         async with VlmAgentApp().run_test() as pilot:
             await begin(pilot)
             await until(pilot, lambda: current(pilot) == "live")
-            (run / paths.DAEMON).unlink()
             await pilot.press("S")
             await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+            (run / paths.DAEMON).unlink()
             await pilot.press("y")
             await until(
                 pilot, lambda: any("is not running" in toast.message for toast in pilot.app._notifications)

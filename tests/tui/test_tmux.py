@@ -46,15 +46,6 @@ class Terminal:
             time.sleep(0.1)
         return text
 
-    def back_to(self, word: str) -> None:
-        """Press escape until ``word`` is there: a screen may first clear its filters."""
-        for _ in range(4):
-            self.keys("Escape")
-            time.sleep(1.0)
-            if word in self.text:
-                return
-        raise AssertionError(self.text)
-
     def close(self) -> None:
         subprocess.run([*self._base, "kill-server"], capture_output=True)
 
@@ -102,14 +93,22 @@ def test_beside_a_training_run(training: Path, terminal: Callable[..., Terminal]
     tui.keys("Left")
     tui.wait(lambda text: "┃ update" in text)
     tui.keys("e")
-    tui.wait(lambda text: "Replay" in text)
-    tui.back_to("newest step")
+    tui.wait(lambda text: " finished" in text and "Replay" in text)
+    tui.keys("Enter")
+    tui.wait(lambda text: "Worst" in text and "reward" in text)
+    tui.keys("Escape")
+    tui.wait(lambda text: " finished" in text and "Worst" not in text)
+    tui.keys("Escape")  # back to where the list was opened from, though it is filtered
+    tui.wait(lambda text: "newest step" in text and "┃ update" in text)
     tui.keys("S")
     tui.wait(lambda text: "Stop the run" in text)
     tui.keys("y")
     tui.wait(lambda text: "■ stopped" in text)
     assert launch.run_state(training) == "stopped"
-    tui.back_to("by newest")
+    tui.keys("Escape")
+    tui.wait(lambda text: "┃ update" not in text)
+    tui.keys("Escape")
+    tui.wait(lambda text: "by newest" in text)
     tui.wait(lambda text: "■ stopped" in text)
     began = time.monotonic()
     tui.keys("q")

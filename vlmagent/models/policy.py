@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,27 +22,20 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
+from vlmagent.models.checkpointing import recomputing
+from vlmagent.models.families import EncodedState, family_of
+from vlmagent.models.features import PictureFeatures
 from vlmagent.models.logprob import Scores
+from vlmagent.models.lora import count_parts, describe_parts
+from vlmagent.models.tokens import banned_tokens, end_tokens, output_lengths
 from vlmagent.models.value_head import ValueHead
 from vlmagent.types import ImageArray
 
+__all__ = ["EncodedState", "Policy", "SampledOutput", "output_lengths"]
+
 ROW_CACHE_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedState:
-    """One (picture, prompt) as the model reads it.
-
-    Attributes:
-        input_ids: int64 (P,), image placeholders already expanded.
-        pixel_values: float32 (C, h, w), prepared picture.
-        image_key: digest of the picture; equal pictures are run through the vision encoder once per batch.
-    """
-
-    input_ids: Tensor
-    pixel_values: Tensor
-    image_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +48,72 @@ class SampledOutput:
 
 
 class Policy(nn.Module):
-    """A LLaVA-style backbone and a value head on the last prompt token's last hidden state."""
+    """A vision-language backbone and a value head on the last prompt token's last hidden state.
 
-    def __init__(self, backbone: Any, processor: Any, value_hidden: Sequence[int], seed: int = 0) -> None:
+    Args:
+        backbone: the network, or a PEFT model around it.
+        frozen_vision: whether vision encoder and projector never learn; picture features are then kept.
+        recompute: whether activations are recomputed in the backward pass.
+
+    Attributes:
+        source: folder that the network came from, or None.
+        tiles: whether pictures are cut into tiles (see ``ModelConfig``).
+    """
+
+    def __init__(
+        self,
+        backbone: Any,
+        processor: Any,
+        value_hidden: Sequence[int],
+        seed: int = 0,
+        *,
+        frozen_vision: bool = False,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.processor = processor
         self.tokenizer = processor.tokenizer
+        self.family = family_of(self.model.config.model_type)
         with torch.random.fork_rng(devices=[]):  # the critic's fresh weights depend on the seed alone
             torch.manual_seed(seed)
-            self.value_head = ValueHead(backbone.config.get_text_config().hidden_size, value_hidden)
-        self.eos_id = int(self.tokenizer.eos_token_id)
-        self.pad_id = int(self.tokenizer.pad_token_id)
-        self.banned = banned_tokens(self.tokenizer, backbone.config)
+            self.value_head = ValueHead(self.model.config.get_text_config().hidden_size, value_hidden)
+        self.end_ids = end_tokens(processor, self.model.generation_config)
+        self.eos_id = self.end_ids[0]
+        pad_id = self.tokenizer.pad_token_id
+        self.pad_id = self.eos_id if pad_id is None else int(pad_id)
+        self.banned = banned_tokens(self.tokenizer, self.model.config, self.end_ids)
+        self.features = PictureFeatures(frozen_vision)
+        self.recompute = recompute
+        self.source: Path | None = None
+        self.tiles = True
+        self._half = any(p.dtype == torch.bfloat16 for p in backbone.parameters())
         self._rows: OrderedDict[tuple[str, bytes], EncodedState] = OrderedDict()
         self._rows_bytes = 0
+
+    @property
+    def model(self) -> Any:
+        """The network itself, with any adapters inside it."""
+        backbone: Any = self.backbone
+        return backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.backbone.parameters()).device  # type: ignore[no-any-return]
+
+    @property
+    def exact(self) -> bool:
+        """Whether sampling and scoring agree to rounding; in bfloat16 they differ by up to 0.05 nats a token."""
+        return not self._half
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """The backbone's parameters that learn; the value head's are not among them."""
+        return [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
+
+    def describe(self) -> str:
+        """What is trained, with counts, in one line."""
+        return describe_parts(count_parts(self.model, [("value_head", self.value_head)]))
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.int64]) -> str:
         """Text of output ids, special tokens left out."""
@@ -83,8 +123,11 @@ class Policy(nn.Module):
         return text
 
     def tokenize_output(self, text: str) -> list[int]:
-        """Ids of an output as the model should write it, the end token included."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        """Ids of an output as the model should write it, the end token included; what looks like a special token in
+        it is text."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
         return [*ids, self.eos_id]
 
     def encode(self, prompt: str, image: ImageArray) -> EncodedState:
@@ -94,56 +137,37 @@ class Policy(nn.Module):
         if row is not None:
             self._rows.move_to_end(key)
             return row
-        conversation = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
-        text = self.processor.apply_chat_template(conversation, add_generation_prompt=True)
-        features = self.processor(
-            text=[text], images=[Image.fromarray(image)], return_tensors="pt", add_special_tokens=False
-        )
-        row = EncodedState(features["input_ids"][0], features["pixel_values"][0], key[1])
+        row = self.family.encode(self.processor, prompt, Image.fromarray(image), key[1])
         self._rows[key] = row
-        self._rows_bytes += row.pixel_values.nbytes
+        self._rows_bytes += row.nbytes
         while self._rows_bytes > ROW_CACHE_BYTES and len(self._rows) > 1:
-            self._rows_bytes -= self._rows.popitem(last=False)[1].pixel_values.nbytes
+            self._rows_bytes -= self._rows.popitem(last=False)[1].nbytes
         return row
 
     def _embed(self, states: Sequence[EncodedState], outputs: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Model inputs: prompts padded on the left, outputs on the right, each distinct picture encoded once.
+        """Model inputs: prompts padded on the left, outputs on the right, distinct pictures encoded once."""
+        return self.family.inputs(self.model, states, outputs, self.pad_id, self.features)
 
-        Left padding puts every row's last prompt token into column P - 1. Explicit position ids keep a row's
-        positions independent of its padding.
-        """
-        device = self.device
-        longest = max(len(state.input_ids) for state in states)
-        width = max((len(output) for output in outputs), default=0)
-        ids = torch.full((len(states), longest + width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, state in enumerate(states):
-            start = longest - len(state.input_ids)
-            ids[row, start:longest] = state.input_ids
-            end = longest
-            if outputs:
-                end += len(outputs[row])
-                ids[row, longest:end] = torch.as_tensor(outputs[row], dtype=torch.long)
-            mask[row, start:end] = 1
-        ids, mask = ids.to(device), mask.to(device)
-        embeds = self.backbone.get_input_embeddings()(ids)
-        placeholder = (ids == self.backbone.config.image_token_id).unsqueeze(-1)
-        embeds = embeds.masked_scatter(placeholder, self._picture_features(states).to(embeds.dtype))
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        return {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
+    def _precision(self) -> AbstractContextManager[Any]:
+        """Matrix products in the weights' own precision, also those of float32 adapters beside bfloat16 weights."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self._half else nullcontext()
 
-    def _picture_features(self, states: Sequence[EncodedState]) -> Tensor:
-        """Projected picture tokens of all rows in row order, (sum of image tokens, width)."""
-        first: dict[bytes, int] = {}
-        unique: list[Tensor] = []
-        for state in states:
-            if state.image_key not in first:
-                first[state.image_key] = len(unique)
-                unique.append(state.pixel_values)
-        pixels = torch.stack(unique).to(self.device)
-        features = self.backbone.get_image_features(pixel_values=pixels).pooler_output
-        index = torch.tensor([first[state.image_key] for state in states], device=self.device)
-        return torch.stack(list(features))[index].flatten(0, 1)
+    @contextmanager
+    def _forward(
+        self, states: Sequence[EncodedState], outputs: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[dict[str, Tensor], list[Tensor]]]:
+        """The model's inputs, and where the last hidden states will be found once it ran on them."""
+        # a checkpoint's own generation settings (penalties, top-k) would make the sampler differ from the scorer
+        own, self.model.generation_config = self.model.generation_config, GenerationConfig()
+        try:
+            with (
+                self._precision(),
+                self._hidden() as hidden,
+                self.family.serving(self.model, states, self.features),
+            ):
+                yield self._embed(states, outputs), hidden
+        finally:
+            self.model.generation_config = own
 
     @contextmanager
     def _hidden(self) -> Iterator[list[Tensor]]:
@@ -154,7 +178,7 @@ class Policy(nn.Module):
             if not seen:
                 seen.append(inputs[0])
 
-        handle = self.backbone.get_output_embeddings().register_forward_pre_hook(hook)
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(hook)
         try:
             yield seen
         finally:
@@ -162,27 +186,36 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, states: Sequence[EncodedState], *, temperature: float, max_new_tokens: int, seed: int
+        self,
+        states: Sequence[EncodedState],
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int,
+        on_tokens: Callable[[Tensor], None] | None = None,
     ) -> list[SampledOutput]:
         """One output per state from one batched generation.
 
         Args:
             temperature: 0 takes the likeliest token; log-probs are then those at temperature 1.
             seed: all randomness of this call derives from it.
+            on_tokens: called after every token with all ids so far, int64 (B, n); what it raises ends the call.
         """
-        inputs = self._embed(states, [])
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         devices = [self.device] if self.device.type == "cuda" else []
-        with self._hidden() as hidden, torch.random.fork_rng(devices=devices):
+        with self._forward(states, []) as (inputs, hidden), torch.random.fork_rng(devices=devices):
+            inputs.pop("position_ids", None)  # generation counts for itself
+            if on_tokens is not None:
+                prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+                sampling["stopping_criteria"] = [_watcher(on_tokens, prompt)]
             torch.manual_seed(seed)
-            out = self.backbone.generate(
-                inputs_embeds=inputs["inputs_embeds"],
-                attention_mask=inputs["attention_mask"],
+            out = self.model.generate(
+                **inputs,
                 max_new_tokens=max_new_tokens,
                 suppress_tokens=self.banned,
-                eos_token_id=self.eos_id,
+                eos_token_id=self.end_ids,
                 pad_token_id=self.pad_id,
                 output_scores=True,
                 return_dict_in_generate=True,
@@ -197,7 +230,7 @@ class Policy(nn.Module):
             ],
             dim=1,
         )
-        lengths = output_lengths(ids, self.eos_id).tolist()
+        lengths = output_lengths(ids, self.end_ids).tolist()
         table, probs = ids.cpu().numpy(), logprobs.cpu().numpy()
         return [
             SampledOutput(table[row, :length].copy(), probs[row, :length].copy(), value)
@@ -221,10 +254,9 @@ class Policy(nn.Module):
         """
         rows = [[int(i) for i in output] for output in outputs]
         width = max(len(row) for row in rows)
-        inputs = self._embed(states, rows)
-        with self._hidden() as hidden:
+        with self._forward(states, rows) as (inputs, hidden), recomputing(self.model, self.recompute):
             # L + 1 positions: the last prompt token predicts the first output token
-            logits = self.backbone(**inputs, logits_to_keep=width + 1, use_cache=False).logits[:, :-1]
+            logits = self.model(**inputs, logits_to_keep=width + 1, use_cache=False).logits[:, :-1]
         logits = logits.to(torch.float32) / (temperature or 1.0)  # (B, L, V)
         ban = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
         ban[self.banned] = True
@@ -253,26 +285,16 @@ class Policy(nn.Module):
     @torch.no_grad()
     def _prompt_end(self, states: Sequence[EncodedState]) -> Tensor:
         """The last prompt tokens' last hidden states, (B, width)."""
-        with self._hidden() as hidden:
-            self.backbone(**self._embed(states, []), logits_to_keep=1, use_cache=False)
+        with self._forward(states, []) as (inputs, hidden):
+            self.model(**inputs, logits_to_keep=1, use_cache=False)
         return hidden[0][:, -1]
 
 
-def banned_tokens(tokenizer: Any, config: Any) -> list[int]:
-    """Ids never sampled: every special token but the end token (a sampled image token would end training).
+def _watcher(on_tokens: Callable[[Tensor], None], prompt: int) -> Callable[..., Tensor]:
+    """A stopping criterion of transformers that stops nothing: it only looks on, past the ``prompt`` first ids."""
 
-    Ids beyond the tokenizer's vocabulary (padding of the embedding table) are banned too.
-    """
-    banned = {int(i) for i in tokenizer.all_special_ids}
-    if getattr(config, "image_token_id", None) is not None:
-        banned.add(int(config.image_token_id))
-    banned |= set(range(len(tokenizer), config.get_text_config().vocab_size))
-    banned.discard(int(tokenizer.eos_token_id))
-    return sorted(banned)
+    def look(input_ids: Tensor, _scores: Tensor, **_: Any) -> Tensor:
+        on_tokens(input_ids[:, prompt:])
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
-
-def output_lengths(ids: Tensor, eos_id: int) -> Tensor:
-    """Tokens per row up to and with the first end token, int64 (B,); ids is (B, L)."""
-    is_end = ids == eos_id
-    first = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, ids.shape[1])
-    return first.to(torch.int64)
+    return look

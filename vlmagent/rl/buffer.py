@@ -56,14 +56,32 @@ class RolloutBuffer:
             raise ValueError("the buffer is full")
         self._transitions.extend(transitions)
 
-    def finish(self, last_values: Sequence[float], *, gamma: float, gae_lambda: float) -> list[Sample]:
+    @property
+    def transitions(self) -> Sequence[Transition]:
+        """What is in so far, in step-major order."""
+        return self._transitions
+
+    def finish(
+        self,
+        last_values: Sequence[float],
+        *,
+        gamma: float,
+        gae_lambda: float,
+        penalties: Sequence[float] | None = None,
+    ) -> list[Sample]:
         """Advantages of everything collected; the buffer is empty afterwards.
 
         Args:
+            penalties: what is taken off each transition's reward, in their order.
             last_values: V of the state after the last step, per environment; ignored where that step ended an episode.
         """
         transitions, self._transitions = self._transitions, []
-        result = advantages_of(transitions, self.num_envs, last_values, gamma=gamma, gae_lambda=gae_lambda)
+        rewards = [t.reward for t in transitions]
+        if penalties is not None:
+            rewards = [reward - penalty for reward, penalty in zip(rewards, penalties, strict=True)]
+        result = advantages_of(
+            transitions, rewards, self.num_envs, last_values, gamma=gamma, gae_lambda=gae_lambda
+        )
         pairs = zip(
             transitions, result.advantages.flatten().tolist(), result.returns.flatten().tolist(), strict=True
         )
@@ -72,13 +90,14 @@ class RolloutBuffer:
 
 def advantages_of(
     transitions: Sequence[Transition],
+    rewards: Sequence[float],
     num_envs: int,
     last_values: Sequence[float],
     *,
     gamma: float,
     gae_lambda: float,
 ) -> Advantages:
-    """GAE of transitions in step-major order, as (T, N) tensors.
+    """GAE of transitions and what they earned, in step-major order, as (T, N) tensors.
 
     V(s_{t+1}) is the next row's V(s) within an episode, the bootstrap value after a truncated step, and ``last_values``
     after the last row.
@@ -92,7 +111,7 @@ def advantages_of(
     truncated = table([t.truncated and not t.terminated for t in transitions]).bool()
     bootstraps = table([t.bootstrap_value or 0.0 for t in transitions])
     return generalized_advantages(
-        table([t.reward for t in transitions]),
+        table(rewards),
         values,
         torch.where(truncated, bootstraps, next_values),
         table([t.terminated for t in transitions]).bool(),

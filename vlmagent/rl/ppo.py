@@ -19,6 +19,7 @@ from torch import Tensor
 from vlmagent.config import PpoConfig
 from vlmagent.engines.base import Engine
 from vlmagent.errors import RunFailedError
+from vlmagent.models.batching import MicroBatcher, Size, free_memory
 from vlmagent.models.logprob import Scores, split_logprob
 from vlmagent.rl.advantages import normalize
 from vlmagent.rl.buffer import Sample
@@ -32,6 +33,9 @@ class Scorer(Protocol):
     def score(self, transitions: Sequence[Transition]) -> Scores:
         """Scores of the transitions' outputs in their own states."""
 
+    def sizes(self, transitions: Sequence[Transition]) -> Sequence[Size]:
+        """Tokens that scoring each transition takes."""
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -40,8 +44,8 @@ class _Batch:
     samples: Sequence[Sample]
     advantages: Tensor
 
-    def slice(self, start: int, stop: int) -> _Batch:
-        return _Batch(self.samples[start:stop], self.advantages[start:stop])
+    def take(self, index: Sequence[int]) -> _Batch:
+        return _Batch([self.samples[i] for i in index], self.advantages[list(index)])
 
 
 @dataclass(slots=True)
@@ -89,6 +93,7 @@ class PpoUpdater:
         self.scorer = scorer
         self.engine = engine
         self.config = config
+        self.batcher = MicroBatcher(config.micro_batch_size, config.max_tokens_per_micro_batch)
         self._skipped_in_a_row = 0
 
     def update(self, samples: Sequence[Sample], seed: int) -> UpdateStats:
@@ -137,18 +142,39 @@ class PpoUpdater:
         for _ in range(self.config.epochs):
             order = generator.permutation(len(everything.samples)).tolist()
             for start in range(0, len(order), self.config.minibatch_size):
-                index = order[start : start + self.config.minibatch_size]
-                yield _Batch([everything.samples[i] for i in index], everything.advantages[index])
+                yield everything.take(order[start : start + self.config.minibatch_size])
 
     def _accumulate(self, batch: _Batch) -> tuple[_Meter, float]:
         """Gradients of one minibatch; what it measured, and the largest |new - old| token log-prob."""
+        while True:
+            found = self._try_to_accumulate(batch)
+            if found is not None:
+                return found
+            free_memory()  # only now: the failed attempt has let go of its tensors
+
+    def _try_to_accumulate(self, batch: _Batch) -> tuple[_Meter, float] | None:
+        """The same, or None when memory ran out: nothing is accumulated then and micro-batches are smaller."""
         meter, worst, size = _Meter(), 0.0, len(batch.samples)
-        for start in range(0, size, self.config.micro_batch_size):
-            part = batch.slice(start, start + self.config.micro_batch_size)
-            loss, error = self._loss(part, meter)
-            worst = max(worst, error)
-            self.engine.backward(loss * (len(part.samples) / size))
+        sizes = self._sizes(batch)
+        group: list[int] = []
+        try:
+            for group in self.batcher.split(sizes):
+                part = batch.take(group)
+                loss, error = self._loss(part, meter)
+                worst = max(worst, error)
+                self.engine.backward(loss * (len(group) / size))
+        except torch.OutOfMemoryError:
+            self.engine.discard()
+            if not self.batcher.shrink([sizes[i] for i in group]):
+                raise
+            return None
         return meter, worst
+
+    def _sizes(self, batch: _Batch) -> Sequence[Size]:
+        """Tokens by sample; not asked for when only the number of samples counts."""
+        if not self.batcher.max_tokens:
+            return [Size(0, 0)] * len(batch.samples)
+        return self.scorer.sizes([sample.transition for sample in batch.samples])
 
     def _step(self, meter: _Meter) -> bool:
         """Take the optimiser's step unless the loss or the gradient is not finite; whether it was taken."""

@@ -125,11 +125,11 @@ def episode_page(
     return [_episode(*row) for row in reader._query(sql, (*values, limit))]
 
 
-def episodes_since(reader: StoreReader, filter: Filter, id: int) -> list[EpisodeRow]:
-    """The finished episodes with an id of at least ``id``, newest first."""
+def episodes_since(reader: StoreReader, filter: Filter, id: int, limit: int = -1) -> list[EpisodeRow]:
+    """The finished episodes with an id of at least ``id``, newest first; no limit below zero."""
     where, values = _episodes_where(filter)
-    sql = f"SELECT {_EPISODE} FROM episodes WHERE {where} AND id >= ? ORDER BY id DESC"
-    return [_episode(*row) for row in reader._query(sql, (*values, id))]
+    sql = f"SELECT {_EPISODE} FROM episodes WHERE {where} AND id >= ? ORDER BY id DESC LIMIT ?"
+    return [_episode(*row) for row in reader._query(sql, (*values, id, limit))]
 
 
 def count_episodes(reader: StoreReader, filter: Filter) -> int:

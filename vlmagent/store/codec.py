@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from vlmagent.types import ImageArray
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 """Number of migrations of this program; ``PRAGMA user_version`` of a current database."""
 OLDEST_READABLE = 1
-"""The oldest schema with all tables and columns that the reader asks for; later ones only added indexes."""
+"""The oldest schema with all tables and columns that the reader asks for. Later ones added indexes (2) and the
+tables ``answers`` and ``failures`` (3), which the reader takes for empty where they are not there, and the column
+``actor`` of transitions (4), which it then takes for NULL."""
 PNG = "image/png"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from vlmagent.errors import StoreError
 from vlmagent.store import codec
+from vlmagent.store.rows import AnswerRow
 from vlmagent.types import EpisodeEnd, EpisodeStart, ImageArray, Transition
 
 HEARTBEAT_SECONDS = 2.0
@@ -32,8 +33,8 @@ _EVALUATION_COLUMNS = (
 )  # fmt: skip
 _INSERT_TRANSITION = """INSERT INTO transitions (id, episode_id, update_index, env_index, step, image_sha256,
     prompt, output, thoughts, action_text, action, legal_output, reward, terminated, truncated, value,
-    bootstrap_value, logprob, thought_logprob, action_logprob, token_ids, token_logprobs, action_start)
-    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"""
+    bootstrap_value, logprob, thought_logprob, action_logprob, token_ids, token_logprobs, action_start, actor)
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"""
 
 Record = Callable[["Database"], object]
 """One change, carried out inside a transaction."""
@@ -180,7 +181,24 @@ class Database:
                 number(decision.thought_logprob), number(decision.action_logprob),
                 codec.encode_ints(tokens.token_ids) if tokens else None,
                 codec.encode_floats(tokens.token_logprobs) if tokens else None,
-                int(tokens.action_start) if tokens else None,
+                int(tokens.action_start) if tokens else None, decision.actor and text(decision.actor),
+            ),
+        )  # fmt: skip
+
+        if decision.error is not None:
+            self.run("INSERT INTO failures VALUES (?,?)", (int(row.id), text(decision.error)))
+
+    def insert_answer(self, row: AnswerRow) -> None:
+        """Insert what one request came to."""
+        optional = [
+            None if value is None else codec.clean_text(value) for value in (row.finish_reason, row.error)
+        ]
+        self.run(
+            "INSERT INTO answers (at, key, text, refusal, finish_reason, input_tokens, output_tokens, cost, attempts, "
+            "seconds, error) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                time.time(), row.key, codec.clean_text(row.text), int(row.refusal), optional[0], row.input_tokens,
+                row.output_tokens, codec.number(row.cost), int(row.attempts), codec.number(row.seconds), optional[1],
             ),
         )  # fmt: skip
 

@@ -87,6 +87,24 @@ def m002_rankings(db: Database) -> None:
     )
 
 
+@migrations()  # type: ignore[untyped-decorator]
+def m003_answers(db: Database) -> None:
+    """What an API answered, as it came, and which steps it failed."""
+    db.execute(
+        """CREATE TABLE answers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, key TEXT NOT NULL, text TEXT, refusal INTEGER NOT NULL,
+        finish_reason TEXT, input_tokens INTEGER, output_tokens INTEGER, cost REAL NOT NULL,
+        attempts INTEGER NOT NULL, seconds REAL NOT NULL, error TEXT)"""
+    )
+    db.execute("CREATE TABLE failures (transition_id INTEGER PRIMARY KEY, error TEXT NOT NULL)")
+
+
+@migrations()  # type: ignore[untyped-decorator]
+def m004_actor(db: Database) -> None:
+    """Who chose each action, in sessions where people, models and experts take turns."""
+    db.execute("ALTER TABLE transitions ADD COLUMN actor TEXT")
+
+
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the database behind ``connection`` (at ``path``) to this program's schema, in one transaction.
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from vlmagent.errors import StoreError, unknown_choice
 from vlmagent.store import codec
 from vlmagent.store.rows import (
+    AnswerRow,
     CheckpointRow,
     EpisodeRow,
     EvaluationRow,
@@ -32,6 +33,7 @@ _TRANSITION = ", ".join(name for name in TransitionRow.__dataclass_fields__)
 _EPISODE = ", ".join(name for name in EpisodeRow.__dataclass_fields__)
 _METRIC = ", ".join(name for name in MetricRow.__dataclass_fields__)
 _RUN = ", ".join(name for name in RunRow.__dataclass_fields__)
+_ANSWER = ", ".join(name for name in AnswerRow.__dataclass_fields__)
 _EVALUATION = ", ".join(name for name in EvaluationRow.__dataclass_fields__ if name != "more")
 EPISODE_ORDERS = ("id", "length", "episode_return", "seed", "update_index", "illegal")
 
@@ -57,6 +59,7 @@ class StoreReader:
         self.path = Path(path)
         if not self.path.is_file():
             raise StoreError(f"There is no run database at {self.path}. `vlmagent runs list` shows the runs.")
+        self._transition_columns = ""
         self._connection = self._open()
         try:
             self._check_schema()
@@ -127,6 +130,18 @@ class StoreReader:
     def checkpoints(self) -> list[CheckpointRow]:
         """All checkpoints ever saved, oldest first; older ones may be gone from the disk."""
         return self._rows(CheckpointRow, "SELECT id, env_steps, path, at FROM checkpoints ORDER BY id")
+
+    def answers(self) -> list[AnswerRow]:
+        """What every request to an API came to, oldest first; none in a database from before there were any."""
+        return (
+            self._rows(_answer, f"SELECT {_ANSWER} FROM answers ORDER BY id") if self._has("answers") else []
+        )
+
+    def failures(self) -> dict[int, str]:
+        """Why an API gave no answer, by the id of the step it was asked for."""
+        if not self._has("failures"):
+            return {}
+        return dict(self._query("SELECT transition_id, error FROM failures ORDER BY transition_id"))
 
     # -- episodes and transitions
 
@@ -220,7 +235,11 @@ class StoreReader:
     # -- inside
 
     def _transitions(self, rest: str, values: Sequence[Any] = ()) -> list[TransitionRow]:
-        return self._rows(_transition, f"SELECT {_TRANSITION} FROM transitions {rest}", values)
+        if not self._transition_columns:  # a database from before there was an actor has none
+            known = {row[1] for row in self._query("PRAGMA table_info(transitions)")}
+            columns = _TRANSITION if "actor" in known else _TRANSITION.replace("actor", "NULL")
+            self._transition_columns = columns
+        return self._rows(_transition, f"SELECT {self._transition_columns} FROM transitions {rest}", values)
 
     def _rows(self, build: Callable[..., R], sql: str, values: Sequence[Any] = ()) -> list[R]:
         return [build(*row) for row in self._query(sql, values)]
@@ -230,6 +249,9 @@ class StoreReader:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._error(error) from error
+
+    def _has(self, table: str) -> bool:
+        return bool(self._query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)))
 
     def _open(self) -> sqlite3.Connection:
         """Open read-only; a finished database in a read-only folder is opened as immutable."""
@@ -346,6 +368,11 @@ def _transition(*values: Any) -> TransitionRow:
     row["token_ids"] = row["token_ids"] and codec.decode_ints(row["token_ids"])
     row["token_logprobs"] = row["token_logprobs"] and codec.decode_floats(row["token_logprobs"])
     return TransitionRow(**row)
+
+
+def _answer(*values: Any) -> AnswerRow:
+    row = dict(zip(AnswerRow.__dataclass_fields__, values, strict=True))
+    return AnswerRow(**{**row, "text": row["text"] or "", "refusal": bool(row["refusal"])})
 
 
 def _evaluation(*values: Any) -> EvaluationRow:

@@ -58,7 +58,11 @@ class EpisodeRow:
 
 @dataclass(frozen=True, slots=True)
 class TransitionRow:
-    """One environment step; ``token_ids`` int64 (L,) and ``token_logprobs`` float32 (L,) or None."""
+    """One environment step; ``token_ids`` int64 (L,) and ``token_logprobs`` float32 (L,) or None.
+
+    Attributes:
+        actor: who chose the action (see ``types.Decision``); None in runs with a single agent.
+    """
 
     id: int
     episode_id: int
@@ -85,6 +89,7 @@ class TransitionRow:
     action_start: int | None
     advantage: float | None
     return_: float | None
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,32 @@ class CheckpointRow:
     env_steps: int
     path: str
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """What one request to an API came to.
+
+    Attributes:
+        key: digest of what was asked; the same question of another step has another key.
+        text: the model's text, also of a refusal; "" when there was an error.
+        refusal: whether the model, or its provider's filter, declined to answer.
+        input_tokens, output_tokens: as the API counted them, None when it did not say.
+        cost: in US dollars, attempts that failed included; 0 where no price is known.
+        attempts: requests sent for it.
+        error: why there is no answer, or None.
+    """
+
+    key: str
+    text: str
+    refusal: bool
+    finish_reason: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float
+    attempts: int
+    seconds: float
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from vlmagent.errors import StoreError
 from vlmagent.store import codec
 from vlmagent.store.connection import Database, Record, ballast, connect, evaluation_insert, store_error
-from vlmagent.store.rows import RunStatus
+from vlmagent.store.rows import AnswerRow, RunStatus
 from vlmagent.types import EpisodeEnd, EpisodeStart, Transition
 
 
@@ -143,6 +143,11 @@ class StoreWriter:
         """Record one evaluated system; keys as in ``eval --json``, all are kept in the ``json`` column."""
         sql, values = evaluation_insert(row)
         self._now(lambda db: db.run(sql, values))
+
+    def answer(self, row: AnswerRow) -> None:
+        """Record what a request to an API came to; it is in the database file when this returns."""
+        self._add(lambda db: db.insert_answer(row))
+        self.flush()
 
     # -- ending
 

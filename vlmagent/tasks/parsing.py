@@ -69,6 +69,23 @@ def extract_thoughts(output: str) -> str:
     return _tidy(output[start:stop])
 
 
+def with_action(output: str, action: str) -> str:
+    """``output`` with ``action`` as the value of its last ``"action"`` key; a key is added where there is none.
+
+    All else stays as it was written, so that outputs for different actions differ in the action alone.
+    """
+    key = _last_key(output)
+    if key is None:
+        begun = output.rstrip().removesuffix("}").rstrip(", \n")
+        return (
+            f'{begun},\n"action": "{action}"\n}}' if begun.strip("{ \n") else f'{{\n"action": "{action}"\n}}'
+        )
+    end = _value(output, key.end(), _object_end(output, key.end()))[1]
+    written = output[key.end() : end]
+    gap = written[: len(written) - len(written.lstrip())] if written else " "
+    return f'{output[: key.end()]}{gap}"{action}"{output[end:]}'
+
+
 def _last_key(output: str) -> re.Match[str] | None:
     """The match of the last ``"action":``, from its opening quote to the colon."""
     position = len(output)

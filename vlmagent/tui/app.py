@@ -13,6 +13,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from vlmagent.errors import unknown_choice
+from vlmagent.tui import collector
 from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import open_train
 from vlmagent.tui.settings import load_theme, save_theme
@@ -51,14 +52,23 @@ class VlmAgentApp(App[None]):
         self.theme = known if known in self.available_themes else DEFAULT
 
     def on_mount(self) -> None:
+        """Open what is to be seen first."""
+        self.open_first()
+        if self._notice:
+            self.notify(self._notice, markup=False)
+
+    def on_ready(self) -> None:
+        """Where people watch, for hours: keep frames in time."""
+        if not self.is_headless:
+            self.set_timer(collector.AFTER_SECONDS, collector.spare_what_stays)
+
+    def open_first(self) -> None:
         """The list of runs, and on top of it the run that was asked for."""
         from vlmagent.tui.screens.runs import RunsScreen
 
         self.push_screen(RunsScreen(self.run_folder))
         if self.run_folder is not None:
             open_train(self, self.run_folder)
-        if self._notice:
-            self.notify(self._notice, markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the screen's keys do, by name, then what every Textual application has."""
@@ -75,11 +85,12 @@ class VlmAgentApp(App[None]):
 
     def action_help(self) -> None:
         """Show the keys of the present screen."""
-        from vlmagent.tui.screens.help import HelpScreen, keys_of
+        from vlmagent.tui.screens.help import HelpScreen, KeyHelp, keys_of
 
         if not isinstance(self.screen, HelpScreen):
             name = type(self.screen).__name__.removesuffix("Screen").lower()
-            self.push_screen(HelpScreen(name, keys_of(self.screen)))
+            more: list[KeyHelp] = getattr(self.screen, "more_keys", list)()
+            self.push_screen(HelpScreen(name, [*more, *keys_of(self.screen)]))
 
     def action_next_theme(self) -> None:
         """The other of our own themes."""

@@ -5,7 +5,7 @@ Deliberately knows no widget.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.evaluations import Evaluation, pick, read_evaluations
 from vlmagent.tui.export import Story, read_story
+from vlmagent.tui.pairs import pair_up
 from vlmagent.tui.pieces import PieceReader
 from vlmagent.tui.source import Source
 from vlmagent.tui.widgets.step_facts import thought_weight
@@ -65,6 +66,32 @@ def read_known(runs: Sequence[Path]) -> dict[Path, list[Evaluation]]:
     return {run: read_evaluations(run) for run in runs}
 
 
+def comparable_with(run: Path, others: Iterable[Path]) -> Path | None:
+    """The first of ``others`` that has an evaluation on seeds that one of ``run`` has too; never raises."""
+    for other in others:
+        sides = choose_sides(CompareSide(run), CompareSide(other), read_known([run, other]))
+        if (
+            sides[0] is not None
+            and sides[1] is not None
+            and pair_up(_episodes(sides[0]), _episodes(sides[1]))[0]
+        ):
+            return other
+    return None
+
+
+def _episodes(evaluation: Evaluation) -> list[EpisodeRow]:
+    try:
+        with StoreReader(evaluation.database) as reader:
+            return read_episodes(reader)
+    except StoreError:
+        return []
+
+
+def read_episodes(reader: StoreReader) -> list[EpisodeRow]:
+    """All episodes, in the order they were begun."""
+    return reader.episodes(order="id", descending=False, limit=-1)
+
+
 def how_to_evaluate(run: Path) -> str:
     """The command that makes what is missing."""
     name = run.name if (paths.runs_dir() / run.name).exists() else str(run)
@@ -84,9 +111,7 @@ class Side:
 
     async def episodes(self) -> list[EpisodeRow]:
         """All episodes, in the order they were begun."""
-        return await self._source.query(
-            lambda reader: reader.episodes(order="id", descending=False, limit=-1)
-        )
+        return await self._source.query(read_episodes)
 
     async def load(self, episode: int) -> None:
         """Take up another episode."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vlmagent import paths
 from vlmagent.errors import StoreError
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.episode_list import (
+    MOST_NEWS,
     PAGE,
     Page,
     Row,
@@ -30,11 +31,13 @@ from vlmagent.tui.episode_list import (
 from vlmagent.tui.export import Story, read_story
 from vlmagent.tui.pieces import PieceReader
 from vlmagent.tui.source import Source
+from vlmagent.tui.trail import Place
 from vlmagent.tui.widgets.step_facts import thought_weight
 from vlmagent.types import ImageArray
 
 COUNT_SECONDS = 5.0
-MOST_FOLLOWED = 1000
+MOST_FOLLOWED = 200
+"""Rows that a list keeps while it follows: taking old ones out of a table costs time for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,10 @@ class EpisodeFeed:
             self._take(page)
 
     async def read_more(self) -> list[Row]:
-        """Add the next page; returns what is new."""
+        """Add the next page; returns what is new, which may also have come since the end was reached."""
         view, cursor = self.shown, self._cursor
+        if cursor is None and self.rows:
+            return []
         page = await self._source.query(lambda reader: read_page(reader, view, cursor))
         if view != self.shown or cursor != self._cursor:
             return []
@@ -114,7 +119,7 @@ class EpisodeFeed:
         return list(new.values())
 
     def _take(self, page: Page) -> None:
-        self._cursor, self.more = page.cursor, page.cursor is not None
+        self._cursor, self.more = page.cursor, page.more
         self.looked_at += page.looked_at
 
     async def count(self) -> None:
@@ -132,32 +137,41 @@ class EpisodeFeed:
         grown, self._seen = steps != self._seen, steps
         return grown
 
-    async def read_news(self, follows: Callable[[], bool]) -> bool:
+    async def read_news(self, shows: Callable[[], bool]) -> bool:
         """Look for newly finished episodes; returns whether the rows changed.
 
         Args:
-            follows: asked at the end whether they may join the rows; otherwise they are counted as waiting.
+            shows: asked at the end whether they may join the rows; otherwise they are counted as waiting.
         """
         view = self.shown
-        first = [episode_of(row)[0] for row in list(self.rows.values())[:PAGE]]
-        found = await self._source.query(lambda reader: read_news(reader, view, first[-1] if first else 0))
+        newest = [episode_of(row)[0] for row in list(self.rows.values())[:PAGE]]
+        found = await self._source.query(lambda reader: read_news(reader, view, newest[-1] if newest else 0))
         fresh = [row for row in found if key_of(row) not in self.rows]
         if view != self.shown or not fresh:
             return False
-        if self.rows and not follows():
+        if self.rows and not shows():
             self.waiting = len(fresh)
             return False
-        self._merge([*fresh, *self.rows.values()])
+        if len(fresh) == MOST_NEWS:  # between them and the rows there may be others
+            self._hold(fresh[:PAGE], more=True)
+        else:
+            rows = sorted([*fresh, *self.rows.values()], key=lambda row: -episode_of(row)[0])
+            self._hold(rows, more=self.more, cursor=self._cursor)
         return True
 
-    def _merge(self, rows: list[Row]) -> None:
-        """Newest first; a list that has followed for long forgets its end, which can be read again."""
-        ordered = sorted(rows, key=lambda row: -episode_of(row)[0])
-        if len(ordered) > MOST_FOLLOWED:
-            ordered = ordered[:MOST_FOLLOWED]
-            self._cursor, self.more = ordered[-1], True
-        self.rows = {key_of(row): row for row in ordered}
-        self.waiting = 0
+    def forget_end(self, least: int) -> None:
+        """Let go of all but the newest rows, if they are many; the others can be read again.
+
+        Args:
+            least: keep so many in any case, because fewer would be read again at once.
+        """
+        kept = max(least, MOST_FOLLOWED)
+        if len(self.rows) > kept:
+            self._hold(list(self.rows.values())[:kept], more=True)
+
+    def _hold(self, rows: Sequence[Row], *, more: bool, cursor: Any = None) -> None:
+        self.rows = {key_of(row): row for row in rows}
+        self._cursor, self.more, self.waiting = cursor or rows[-1], more, 0
 
     async def look(self, row: Row) -> Look:
         """The step of a row: the output itself, or the last step of an episode."""
@@ -173,3 +187,44 @@ class EpisodeFeed:
             return Look(story, at, thought_weight(reader.run()), image)
 
         return await self._source.query(read)
+
+
+class RowsTrail:
+    """The rows of a feed as places to go through; reads more of them when the end is reached.
+
+    Args:
+        feed: whose rows.
+        changed: called when there are more.
+    """
+
+    def __init__(self, feed: EpisodeFeed, changed: Callable[[], object]) -> None:
+        self._feed = feed
+        self._changed = changed
+
+    @property
+    def places(self) -> list[Place]:
+        """One a row."""
+        found = (episode_of(row) for row in self._feed.rows.values())
+        return [(episode, step or 0) for episode, step in found]
+
+    @property
+    def more(self) -> bool:
+        """Whether more rows follow."""
+        return self._feed.more
+
+    async def extend(self, by: int) -> bool:
+        """The next page; before the first row, the episodes that ended meanwhile."""
+        if by < 0:
+            found = self._feed.shown.can_grow and await self._feed.read_news(lambda: True)
+        else:
+            found = await self._read_on()
+        if found:
+            self._changed()
+        return found
+
+    async def _read_on(self) -> bool:
+        while True:
+            count = len(self._feed.rows)
+            await self._feed.read_more()
+            if len(self._feed.rows) > count or not self._feed.more:
+                return len(self._feed.rows) > count

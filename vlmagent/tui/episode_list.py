@@ -28,10 +28,13 @@ from vlmagent.store.browse import (
 )
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
+from vlmagent.tui.recordings import split_of
 from vlmagent.tui.text import safe
 from vlmagent.tui.widgets.step_facts import signed
+from vlmagent.types import Split
 
 PAGE = 100
+MOST_NEWS = 5 * PAGE
 OUTPUTS: dict[str, OutputOrder] = {"largest |advantage|": "advantage", "lowest log-prob": "logprob"}
 ORDERS = (*EPISODE_ORDERS, *OUTPUTS)
 OUTCOMES: dict[bool | None, str] = {None: "all", True: "success", False: "failure"}
@@ -65,20 +68,28 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows, and where the next ones begin; None when there are no more."""
+    """Some rows.
+
+    Attributes:
+        cursor: where the next ones begin, or would if there were any; None when there cannot be.
+        more: whether there are next ones.
+        looked_at: outputs considered.
+    """
 
     rows: Sequence[Row]
     cursor: Any
+    more: bool
     looked_at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How many episodes there are, how many of them pass, and which updates they cover."""
+    """How many episodes there are, how many of them pass, which updates they cover, and of what kind they are."""
 
     total: int
     passing: int
     updates: tuple[int, int] | None
+    split: Split
 
 
 def key_of(row: Row) -> str:
@@ -96,22 +107,22 @@ def read_page(reader: StoreReader, view: View, cursor: Any, limit: int = PAGE) -
     if view.lists_outputs:
         order: OutputOrder = "match" if view.text.strip() else OUTPUTS[view.order]
         found = output_page(reader, view.filter, order, text=view.text, after=cursor, limit=limit)
-        return Page(found.rows, found.cursor, found.looked_at)
+        return Page(found.rows, found.cursor, found.cursor is not None, found.looked_at)
     order_: EpisodeOrder = view.order  # type: ignore[assignment]
     rows = episode_page(reader, view.filter, order_, after=cursor, limit=limit)
-    return Page(rows, rows[-1] if len(rows) == limit else None, len(rows))
+    return Page(rows, rows[-1] if rows else cursor, len(rows) == limit, len(rows))
 
 
 def read_summary(reader: StoreReader, view: View) -> Summary:
     """Counts over the whole database."""
     total = count_episodes(reader, EVERYTHING)
     passing = total if view.filter == EVERYTHING else count_episodes(reader, view.filter)
-    return Summary(total, passing, update_bounds(reader))
+    return Summary(total, passing, update_bounds(reader), split_of(reader))
 
 
 def read_news(reader: StoreReader, view: View, since: int) -> list[EpisodeRow]:
-    """The finished episodes from the id ``since`` on, newest first, at most some pages of them."""
-    return episodes_since(reader, view.filter, since)[: 5 * PAGE]
+    """The finished episodes from the id ``since`` on, newest first, at most ``MOST_NEWS``."""
+    return episodes_since(reader, view.filter, since, MOST_NEWS)
 
 
 def parse_updates(text: str, bounds: tuple[int, int] | None) -> tuple[int, int] | None:

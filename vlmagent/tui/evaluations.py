@@ -13,6 +13,7 @@ from vlmagent import paths
 from vlmagent.errors import StoreError
 from vlmagent.store.browse import Filter, count_episodes
 from vlmagent.store.reader import StoreReader
+from vlmagent.tui.text import counted
 from vlmagent.words import percent
 
 START = "step-0"
@@ -50,7 +51,7 @@ class Evaluation:
         """The rest, for lists."""
         if self.problem:
             return self.problem
-        parts = [f"{self.episodes:,} episodes"]
+        parts = [counted(self.episodes, "episode")]
         if self.success is not None:
             parts.append(f"success {percent(self.success)}")
         if self.seed is not None:

@@ -81,3 +81,38 @@ async def _stop(app: App[Any], run: Path) -> None:
 def images_of(app: App[Any]) -> str:
     """How pictures are drawn in this application."""
     return str(getattr(app, "images", "half"))
+
+
+def open_play(app: App[Any], run: Path, start: tuple[Path, int, int] | None = None) -> None:
+    """Ask who is to play beside a run, then sit down at the table.
+
+    Args:
+        start: database, episode and step to play on from; None begins a new episode.
+    """
+    app.run_worker(_play(app, run, start), group="play", exclusive=True)
+
+
+async def _play(app: App[Any], run: Path, start: tuple[Path, int, int] | None) -> None:
+    from vlmagent.play.plan import Continuation, Mode, plan_run
+    from vlmagent.tui.screens.choose import ChooseScreen
+    from vlmagent.tui.screens.play import PlayScreen
+
+    modes: dict[Mode, tuple[str, str]] = {
+        "human": ("you play", "the checkpoint gives hints when asked"),
+        "watch": ("the checkpoint plays", "you watch, step, or take over"),
+        "versus": ("both play", "the same deals, with a score and a review"),
+    }
+    where = f"play on from step {start[2] + 1} of episode {start[1]}" if start else "who plays?"
+    chosen = await app.push_screen_wait(ChooseScreen(where, list(modes.values())))
+    if chosen is None:
+        return
+    worker = Worker("play-plan")
+    try:
+        continuation = Continuation(*start) if start else None
+        plan = await worker.call(lambda: plan_run(run, list(modes)[chosen], start=continuation))
+    except VlmAgentError as error:
+        app.notify(safe(str(error), 400), severity="error", markup=False, timeout=10)
+    else:
+        app.push_screen(PlayScreen(plan))
+    finally:
+        worker.close()

@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vlmagent import paths
+from textual.pilot import Pilot
+
+from vlmagent import launch, paths
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.app import VlmAgentApp
-from vlmagent.tui.navigate import open_episodes, open_replay, open_train
+from vlmagent.tui.compare_feed import comparable_with
+from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, open_train
 from vlmagent.tui.widgets.picture import prepare_graphics
 
 SCREENSHOT_SIZE = (132, 40)
-_SETTLE_SECONDS = 1.2
+_LOOK_SECONDS, _QUIET_LOOKS, _MOST_LOOKS = 0.1, 5, 100
 
 
 def run_dashboard(run: Path | None, images: str = "auto") -> None:
@@ -33,13 +36,22 @@ def run_dashboard(run: Path | None, images: str = "auto") -> None:
         UsageError: there is no terminal, or ``images`` is none of these.
     """
     graphics = prepare_graphics(images)
+    need_terminal(
+        "The dashboard",
+        "`vlmagent runs show` prints a run, `vlmagent tui --screenshot DIR` writes pictures of the screens.",
+    )
+    VlmAgentApp(run, graphics.mode, notice=graphics.notice).run()
+
+
+def need_terminal(what: str, instead: str) -> None:
+    """Refuse to draw where nobody would see it.
+
+    Raises:
+        UsageError: standard input, output and errors are not all a terminal.
+    """
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)  # Textual reads the first and draws on the last
     if not all(stream is not None and stream.isatty() for stream in streams):
-        raise UsageError(
-            "The dashboard needs a terminal for input, output and errors. Without one: `vlmagent runs show` "
-            "prints a run, `vlmagent tui --screenshot DIR` writes pictures of the screens."
-        )
-    VlmAgentApp(run, graphics.mode, notice=graphics.notice).run()
+        raise UsageError(f"{what} needs a terminal for input, output and errors. Without one: {instead}")
 
 
 def take_screenshots(folder: Path, run: Path) -> list[Path]:
@@ -64,9 +76,9 @@ async def _photograph(folder: Path, run: Path) -> list[Path]:
 
         async def take(name: str, prepare: Callable[[], None], *keys: str) -> None:
             prepare()
-            await pilot.pause(_SETTLE_SECONDS)
+            await _settle(pilot)
             await pilot.press(*keys)
-            await pilot.pause()
+            await _settle(pilot)
             file = folder / f"{name}.svg"
             file.write_text(app.export_screenshot(title=f"vlmagent tui · {name}"), encoding="utf-8")
             made.append(file)
@@ -77,7 +89,27 @@ async def _photograph(folder: Path, run: Path) -> list[Path]:
         episode = _telling_episode(run)
         if episode is not None:
             await take("replay", lambda: open_replay(app, run, episode))
+        other = comparable_with(run, [run, *_others(run)])
+        if other is not None:
+            await take("compare", lambda: open_compare(app, run, other))
     return made
+
+
+def _others(run: Path) -> list[Path]:
+    """Other runs of the same task, newest first."""
+    task = launch.show_run(run)["task"]
+    found = [one for one in launch.run_folders() if one.resolve() != run.resolve()]
+    return [one for one in found if launch.show_run(one)["task"] == task]
+
+
+async def _settle(pilot: Pilot[None]) -> None:
+    """Wait until nothing has been read for a while."""
+    quiet = 0
+    for _ in range(_MOST_LOOKS):
+        await pilot.pause(_LOOK_SECONDS)
+        quiet = 0 if any(worker.is_running for worker in pilot.app.workers) else quiet + 1
+        if quiet == _QUIET_LOOKS:
+            return
 
 
 def _telling_episode(run: Path) -> int | None:

@@ -46,3 +46,8 @@ def safe_cell(raw: str, limit: int = LINE_LIMIT, *, style: str = "") -> Text:
 
 def _content(text: str, style: str) -> Content:
     return Content.styled(text, style) if style else Content(text)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, such as ``1 episode`` or ``1,200 episodes``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -6,7 +6,7 @@ Deliberately knows no SQL: ``compare_feed`` reads, ``pairs`` counts.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Static
 
@@ -27,11 +26,12 @@ from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import images_of
 from vlmagent.tui.pair_list import COLOURS, ORDERS, SHOWN, columns_for, key_of, tally_content
 from vlmagent.tui.pairs import Pair, Tally, count, pair_up
-from vlmagent.tui.playback import Playback
 from vlmagent.tui.screens.choose import ChooseScreen
-from vlmagent.tui.screens.replay import ReplayScreen, seek_bindings
+from vlmagent.tui.screens.replay import ReplayScreen
+from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
 from vlmagent.tui.source import Worker
 from vlmagent.tui.text import safe_line
+from vlmagent.tui.trail import FixedTrail
 from vlmagent.tui.widgets.growing_table import GrowingTable
 from vlmagent.tui.widgets.side_pane import SidePane
 from vlmagent.tui.widgets.timeline import Timeline
@@ -53,7 +53,7 @@ class PairsTable(GrowingTable):
     ]
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(SteppingScreen[None]):
     """Compares two evaluations of the same seeds.
 
     Args:
@@ -65,8 +65,7 @@ class CompareScreen(Screen[None]):
     BINDINGS: ClassVar = [
         key("space", "play", "Play", "compare.play", "Play or pause both"),
         *seek_bindings("compare"),
-        key("minus", "faster(-1)", "Slower", "compare.slower", "Play slower", show=False, display="-"),
-        key("plus,equals_sign", "faster(1)", "Faster", "compare.faster", "Play faster", show=False, display="+"),
+        *speed_bindings("compare"),
         key("f", "filter", "Filter", "compare.filter", "All pairs, those that differ, both, only one, neither"),
         key("o", "order", "Order", "compare.order", "Order: seeds, difference of the returns, length"),
         key("l", "choose(0)", "Left", "compare.left", "Choose the evaluation on the left"),
@@ -93,9 +92,7 @@ class CompareScreen(Screen[None]):
         self.tally: Tally | None = None
         self.shown = 0
         self.order = "seeds"
-        self.playback = Playback()
         self._worker = Worker("evaluations")
-        self._player: Timer | None = None
         self._resting: Timer | None = None
         self._loaded: Pair | None = None
 
@@ -133,11 +130,6 @@ class CompareScreen(Screen[None]):
         """Other columns, perhaps."""
         self.call_after_refresh(self._show_pairs)
 
-    def on_screen_suspend(self) -> None:
-        """Another screen is on top: pause."""
-        self.playback.playing = False
-        self._show_playing()
-
     @property
     def table(self) -> PairsTable:
         """The list of pairs."""
@@ -148,6 +140,19 @@ class CompareScreen(Screen[None]):
         """The pair under the cursor."""
         name = self.table.current
         return next((pair for pair in self.pairs if key_of(pair) == name), None) if name else None
+
+    @property
+    def listed(self) -> list[Pair]:
+        """The pairs of the list, filtered and in its order."""
+        pairs = [pair for pair in self.pairs if pair.kind in SHOWN[self.shown][1]]
+        order = ORDERS[self.order]
+        return pairs if order is None else sorted(pairs, key=order)
+
+    @property
+    def marks(self) -> Sequence[str]:
+        """Steps with different actions stand out."""
+        stories = [side.story.steps if side.story else () for side in self.sides if self._loaded]
+        return ["bad" if a and b and a.action != b.action else "plain" for a, b in zip_longest(*stories)]
 
     # -- reading
 
@@ -217,7 +222,7 @@ class CompareScreen(Screen[None]):
             await left.load(pair.left.id)
             await right.load(pair.right.id)
             self._loaded = pair
-            self.playback = Playback(speed=self.playback.speed)
+            self.playback.playing, self.playback.at = False, 0
             self.playback.resize(max(len(side.story.steps) for side in self.sides if side.story))
             if play:
                 self.playback.toggle()
@@ -268,11 +273,7 @@ class CompareScreen(Screen[None]):
         if self.tally is None:
             return
         with contextlib.suppress(NoMatches):
-            name, kinds = SHOWN[self.shown]
-            pairs = [pair for pair in self.pairs if pair.kind in kinds]
-            order = ORDERS[self.order]
-            if order is not None:
-                pairs.sort(key=order)
+            pairs = self.listed
             colours = self.app.theme_variables
             columns = columns_for(self.query_one("#compare-list").size.width)
             self.table.set_columns([(column.title, column.width) for column in columns])
@@ -291,7 +292,8 @@ class CompareScreen(Screen[None]):
                 if self.pairs
                 else "The two have no seed in common: evaluate both with the same --seed."
             )
-            self.query_one("#compare-list").border_title = f"{len(pairs):,} pairs · {name} · by {self.order}"
+            title = f"{len(pairs):,} pairs · {SHOWN[self.shown][0]} · by {self.order}"
+            self.query_one("#compare-list").border_title = title
             self._look()
 
     def _show_step(self) -> None:
@@ -310,22 +312,6 @@ class CompareScreen(Screen[None]):
             if side.story is not None:
                 pane = self.query_one(f"#compare-{name}", SidePane)
                 pane.show(side.story, at, side.weight, side.known_image(at), self.playback.playing)
-
-    def _show_playing(self) -> None:
-        """The timeline, on which steps with different actions are red; starts or stops the clock."""
-        stories = [side.story.steps if side.story else () for side in self.sides]
-        marks = ["bad" if a and b and a.action != b.action else "plain" for a, b in zip_longest(*stories)]
-        with contextlib.suppress(NoMatches):
-            self.query_one(Timeline).show(marks if self._loaded else (), self.playback)
-        if self._player is not None:
-            self._player.stop()
-            self._player = None
-        if self.playback.playing:
-            self._player = self.set_timer(1 / self.playback.speed, self._tick)
-
-    def _tick(self) -> None:
-        self.playback.tick()
-        self._show_step()
 
     @on(DataTable.RowHighlighted)
     def _look(self) -> None:
@@ -353,35 +339,6 @@ class CompareScreen(Screen[None]):
         if pair is not None:
             self.add_class("-opened")
             self._load(pair, play=True)
-
-    def action_play(self) -> None:
-        """Play or pause."""
-        self.playback.toggle()
-        self._show_step()
-
-    def action_move(self, steps: int) -> None:
-        """Some steps on or back."""
-        self._seek(self.playback.at + steps)
-
-    def action_seek_share(self, tenths: int) -> None:
-        """To some tenths of the longer episode."""
-        self.playback.playing = False
-        self.playback.seek_share(tenths / 10)
-        self._show_step()
-
-    @on(Timeline.Seek)
-    def _seek_by_mouse(self, event: Timeline.Seek) -> None:
-        self._seek(event.step)
-
-    def _seek(self, step: int) -> None:
-        self.playback.playing = False
-        self.playback.seek(step)
-        self._show_step()
-
-    def action_faster(self, levels: int) -> None:
-        """Another speed."""
-        self.playback.faster(levels)
-        self._show_playing()
 
     def action_pair(self, by: int) -> None:
         """The pair above or below, also while the list is hidden."""
@@ -426,10 +383,12 @@ class CompareScreen(Screen[None]):
         if self._loaded is None:
             return
         side, pair = self.sides[number].evaluation, self._loaded
-        ids = [(one.left, one.right)[number].id for one in self.pairs if one.kind in SHOWN[self.shown][1]]
-        episode = (pair.left, pair.right)[number].id
         screen = ReplayScreen(
-            side.run, episode, database=side.database, follow_ids=ids, step=self.playback.at
+            side.run,
+            (pair.left, pair.right)[number].id,
+            database=side.database,
+            trail=FixedTrail([((one.left, one.right)[number].id, 0) for one in self.listed]),
+            step=self.playback.at,
         )
         self.app.push_screen(screen)
 

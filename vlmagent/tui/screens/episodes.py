@@ -16,36 +16,32 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Input, Static
 
-from vlmagent import paths
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.store.reader import NotReadyError
-from vlmagent.tui.episode_feed import EpisodeFeed
+from vlmagent.tui.episode_feed import EpisodeFeed, RowsTrail
 from vlmagent.tui.episode_list import (
     EVERYTHING,
     ORDERS,
     OUTCOMES,
-    Column,
     Row,
     View,
-    cells_of,
-    columns_for,
     episode_of,
-    key_of,
     parse_updates,
 )
-from vlmagent.tui.evaluations import read_evaluations
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import images_of, open_compare
+from vlmagent.tui.navigate import images_of, open_compare, open_play
+from vlmagent.tui.recordings import NAMES, read_recordings
 from vlmagent.tui.screens.choose import ChooseScreen
+from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.source import Worker
 from vlmagent.tui.text import safe_line
+from vlmagent.tui.trail import Place, find
+from vlmagent.tui.widgets.episode_table import EpisodesTable
 from vlmagent.tui.widgets.filter_bar import FilterBar
-from vlmagent.tui.widgets.growing_table import GrowingTable
 from vlmagent.tui.widgets.step_preview import StepPreview
 
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
@@ -53,18 +49,9 @@ POLL_SECONDS = 1.0
 TYPING_SECONDS = 0.2
 LOOK_SECONDS = 0.05
 NEAR_END = 40
-TRAINING = "training"
 
 
-class EpisodesTable(GrowingTable):
-    """The list."""
-
-    BINDINGS: ClassVar = [
-        key("enter", "select_cursor", "Replay", "episodes.replay", "Replay this episode, from this step"),
-    ]
-
-
-class EpisodesScreen(Screen[None]):
+class EpisodesScreen(PollingScreen[None]):
     """Lists the finished episodes of a run.
 
     Args:
@@ -83,26 +70,26 @@ class EpisodesScreen(Screen[None]):
         key("a", "rank('largest |advantage|')", "|adv.|", "episodes.advantage", "Outputs by |advantage|", show=False),
         key("l", "rank('lowest log-prob')", "log-prob", "episodes.logprob", "Outputs by log-prob", show=False),
         key("u", "updates", "Updates", "episodes.updates", "Only episodes that ended in some updates"),
-        key("d", "data", "Data", "episodes.data", "Training episodes or those of an evaluation"),
+        key("d", "data", "Data", "episodes.data", "Training episodes, those of an evaluation, or games played"),
         key("v", "preview", "View", "episodes.preview", "The step beside the list, shown or hidden"),
         key("y", "copy", "Copy", "episodes.copy", "Copy the output of the step beside the list", show=False),
+        key("p", "play", "Play", "episodes.play", "Play on from the state of the step beside the list", show=False),
         key("c", "compare", "Compare", "episodes.compare", "Compare two evaluations of this run", show=False),
         key("r", "refresh", "New rows", "episodes.refresh", "Show the episodes that came meanwhile", show=False),
-        key("escape", "back", "Back", "episodes.back", "Clear the search, then the filters, then go back"),
+        key("escape", "back", "Back", "episodes.back", "Clear what was typed, then the filters set here, then go back"),
     ]  # fmt: skip
 
     def __init__(self, run: Path, *, updates: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.run = run
-        self.feed = EpisodeFeed(run, View().with_filter(updates=updates))
-        self.label = TRAINING
+        self._home = View().with_filter(updates=updates)
+        self.feed = EpisodeFeed(run, self._home)
+        self._label = ""
         self._worker = Worker("evaluations")
         self._loading = False
         self._reads = 0
-        self._busy = False
         self._problem = ""
         self._delays: dict[str, Timer] = {}
-        self._columns: list[tuple[Column, int]] = []
         self._typing_updates = False
         self._last_look = 0.0
 
@@ -126,7 +113,7 @@ class EpisodesScreen(Screen[None]):
         self.table.focus()
         self.watch(self.table, "scroll_y", self._read_ahead, init=False)
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_all())
-        self.set_interval(POLL_SECONDS, self._poll)
+        self._poll_every(POLL_SECONDS)
         self._show_chips()
         self._begin()
 
@@ -196,9 +183,14 @@ class EpisodesScreen(Screen[None]):
             self._append(await self.feed.read_more())
             await self._fill()
 
+    @property
+    def _wanted(self) -> int:
+        """Rows to have while the user is at the top: what is in sight and what is read ahead."""
+        return self.table.size.height + NEAR_END
+
     async def _fill(self) -> None:
         """Go on while the filters let little through and the list is not full."""
-        while self.feed.more and len(self.feed.rows) < self.table.size.height + NEAR_END:
+        while self.feed.more and len(self.feed.rows) < self._wanted:
             self._append(await self.feed.read_more())
             self._show_chips()
 
@@ -224,8 +216,7 @@ class EpisodesScreen(Screen[None]):
             self._show_chips()
 
     def _append(self, rows: list[Row]) -> None:
-        columns, colours = self._columns, self.app.theme_variables
-        self.table.append({key_of(row): cells_of(row, columns, colours) for row in rows})
+        self.table.append_rows(rows)
         self._show_empty()
 
     @on(DataTable.RowHighlighted)
@@ -240,13 +231,12 @@ class EpisodesScreen(Screen[None]):
             self._load_more()
 
     def _poll(self) -> None:
-        if not self.is_current or self._loading:
-            return  # another screen is on top
+        if self._loading:
+            return
         if self._problem:
             self._begin()
-        elif not self._busy:
-            self._busy = True
-            self._look_for_news()
+        else:
+            super()._poll()
 
     @work(group="news")
     async def _look_for_news(self, now: bool = False) -> None:
@@ -255,7 +245,9 @@ class EpisodesScreen(Screen[None]):
             if not (await self.feed.has_news() or now):
                 return
             if self.feed.shown.can_grow and await self.feed.read_news(lambda: now or self.following):
-                follows = self.following
+                follows = self.following or self.current is None
+                if follows:
+                    self.feed.forget_end(self._wanted)
                 self._show_all()
                 if follows:
                     self.table.move_cursor(row=0)
@@ -267,7 +259,7 @@ class EpisodesScreen(Screen[None]):
         except NoMatches:
             pass  # the screen was closed meanwhile
         finally:
-            self._busy = False
+            self._looked()
 
     # -- showing
 
@@ -281,14 +273,8 @@ class EpisodesScreen(Screen[None]):
     def _show_all(self, restart: bool = False) -> None:
         """The whole table from the feed's rows."""
         with contextlib.suppress(NoMatches):
-            columns = columns_for(self.feed.shown, self.query_one("#episodes-list").size.width)
-            self._columns, colours = columns, self.app.theme_variables
-            self.table.set_columns([(column.title, width) for column, width in columns])
-            cells = {name: cells_of(row, columns, colours) for name, row in self.feed.rows.items()}
-            if restart:
-                self.table.restart(cells)
-            else:
-                self.table.show(cells)
+            width = self.query_one("#episodes-list").size.width
+            self.table.show_rows(self.feed.rows, self.feed.shown, width, restart=restart)
             self._show_empty()
             self._show_title()
             self._look()
@@ -300,7 +286,8 @@ class EpisodesScreen(Screen[None]):
         if self._problem or self._loading:
             empty.update("" if self._problem else "looking …")
         elif self.view.filter != EVERYTHING or self.view.text:
-            empty.update("Nothing passes these filters. escape clears them.")
+            way = "u chooses other updates" if self.view == self._home else "escape clears them"
+            empty.update(f"Nothing passes these filters. {way}.")
         else:
             empty.update("No episode has ended yet. They appear here as they end.")
         if self.feed.rows and self.focused is None:
@@ -318,8 +305,10 @@ class EpisodesScreen(Screen[None]):
         self.query_one("#episodes-title", Static).update(Content.assemble(*parts))
 
     def _show_chips(self) -> None:
-        usual = self.label == TRAINING
-        self.query_one(FilterBar).show(self.feed, self.label, usual=usual, loading=self._loading)
+        summary = self.feed.summary
+        own = NAMES[summary.split if summary else "train"]
+        data, usual = self._label or own, not self._label
+        self.query_one(FilterBar).show(self.feed, data, usual=usual, loading=self._loading)
 
     def _look(self) -> None:
         """Show the step under the cursor soon, once the cursor rests."""
@@ -369,18 +358,19 @@ class EpisodesScreen(Screen[None]):
 
     @work(group="data", exclusive=True)
     async def action_data(self) -> None:
-        """Choose between training and the evaluations."""
+        """Choose between training, evaluations and games played."""
         try:
-            found = await self._worker.call(lambda: read_evaluations(self.run))
+            found = await self._worker.call(lambda: read_recordings(self.run))
         except StoreError:
             return  # closed meanwhile
-        databases = [self.run / paths.DATABASE, *(one.database for one in found)]
-        choices = [(TRAINING, "the episodes the run learnt from"), *((one.name, one.facts) for one in found)]
+        databases = [one.database for one in found]
+        choices = [(one.name, one.facts) for one in found]
         now = databases.index(self.feed.database) if self.feed.database in databases else 0
         chosen = await self.app.push_screen_wait(ChooseScreen("episodes of", choices, now))
-        if chosen is not None and chosen != now:
+        if chosen is not None and databases[chosen] != self.feed.database:
             self.feed.use(databases[chosen])
-            self.label = choices[chosen][0]
+            self._label = choices[chosen][0] if chosen else ""
+            self._home = View()
             self.feed.view = self.view.with_filter(updates=None)
             self._begin()
 
@@ -395,6 +385,12 @@ class EpisodesScreen(Screen[None]):
         if row is not None:
             self.app.copy_to_clipboard(row.output)
             self.notify(f"Copied the output of step {row.step + 1} of episode {row.episode_id}.", timeout=3)
+
+    def action_play(self) -> None:
+        """Play on from the step beside the list."""
+        row = self.query_one(StepPreview).row
+        if row is not None:
+            open_play(self.app, self.run, (self.feed.database, row.episode_id, row.step))
 
     def action_compare(self) -> None:
         """Two evaluations of this run side by side."""
@@ -412,22 +408,15 @@ class EpisodesScreen(Screen[None]):
         if self.current is None:
             return
         episode, step = episode_of(self.current)
-        places = [episode_of(row) for row in self.feed.rows.values()]
-        screen = ReplayScreen(
-            self.run,
-            episode,
-            database=self.feed.database,
-            follow_ids=[place[0] for place in places],
-            step=step or 0,
-            follow_steps=[place[1] or 0 for place in places],
-        )
+        trail = RowsTrail(self.feed, self._show_all)
+        screen = ReplayScreen(self.run, episode, database=self.feed.database, trail=trail, step=step or 0)
         self.app.push_screen(screen, self._came_back)
 
-    def _came_back(self, episode: int | None) -> None:
-        """The selection goes along to the episode that was replayed last."""
-        name = f"e{episode}"
-        if not self.feed.shown.lists_outputs and name in self.feed.rows:
-            self.table.move_cursor(row=self.table.get_row_index(name))
+    def _came_back(self, place: Place | None) -> None:
+        """The selection goes along to what was replayed last."""
+        row = None if place is None else find(RowsTrail(self.feed, self._show_all).places, place)
+        if row is not None:
+            self.table.move_cursor(row=row)
 
     # -- typing
 
@@ -477,14 +466,14 @@ class EpisodesScreen(Screen[None]):
         self.table.focus()
 
     def action_back(self) -> None:
-        """Undo the innermost thing: typing, the search, the filters, the screen."""
+        """Undo the innermost thing: typing, the search, the filters but those it was opened with, the screen."""
         if self.entry.display:
             self._close_entry()
             if not self._typing_updates:
                 self.change(replace(self.view, text=""))
         elif self.view.text:
             self.change(replace(self.view, text=""))
-        elif self.view != View():
-            self.change(View())
+        elif self.view not in (self._home, View()):
+            self.change(self._home)
         elif len(self.app.screen_stack) > 1:
             self.dismiss()

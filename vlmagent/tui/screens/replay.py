@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
@@ -27,11 +25,12 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import TransitionRow
 from vlmagent.tui.export import Story, export_path, read_story, write_gif, write_html
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import images_of
+from vlmagent.tui.navigate import images_of, open_play
 from vlmagent.tui.pieces import PieceReader
-from vlmagent.tui.playback import Playback
+from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
 from vlmagent.tui.source import Source, Worker
 from vlmagent.tui.text import safe, safe_line, safe_text
+from vlmagent.tui.trail import Place, Trail, find
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.step_facts import StepFacts, outcome, thought_weight
 from vlmagent.tui.widgets.timeline import Timeline, mark_of
@@ -41,27 +40,9 @@ from vlmagent.types import ImageArray
 WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
 HEIGHTS = [(0, "-low"), (32, "-high")]
 LIVE_SECONDS = 1.0
+PATIENCE_SECONDS = 0.5
 KEPT_IMAGE_BYTES = 32 * 2**20
 WRITERS: dict[str, Callable[[Story, Path], Path]] = {"gif": write_gif, "html": write_html}
-
-
-def seek_bindings(screen: str) -> list[Binding]:
-    """The digits: 0 to the start, 5 to the middle, 9 to nine tenths. One line of help stands for all."""
-    words = "Seek: 0 the start, 5 the middle, 9 at 90 %"
-    first = key("0", "seek_share(0)", "Seek", f"{screen}.seek", words, show=False, display="0-9")
-    rest = (
-        Binding(
-            str(n),
-            f"seek_share({n})",
-            "Seek",
-            show=False,
-            system=True,
-            id=f"{screen}.seek-{n}",
-            tooltip=f"Seek to {10 * n} %",
-        )
-        for n in range(1, 10)
-    )
-    return [first, *rest]
 
 
 class Images:
@@ -84,16 +65,15 @@ class Images:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
-class ReplayScreen(Screen[int]):
-    """Replays an episode; dismissed with the id of the one it showed last.
+class ReplayScreen(SteppingScreen[Place]):
+    """Replays an episode; dismissed with the place of its trail where it stood last.
 
     Args:
         run: the run's folder.
         episode_id: the episode to begin with.
         database: where it is; the run's own database by default, else one of its evaluations.
-        follow_ids: the episodes that next and previous go through; all of the database by default.
+        trail: the episodes that next and previous go through; all of the database by default.
         step: the step to begin with.
-        follow_steps: the step to show of each of ``follow_ids``.
     """
 
     CSS_PATH = "replay.tcss"
@@ -106,10 +86,10 @@ class ReplayScreen(Screen[int]):
         key("home", "seek(0)", "First", "replay.first", "To the first step", show=False),
         key("end", "seek(1000000)", "Last", "replay.last", "To the last step", show=False),
         *seek_bindings("replay"),
-        key("minus", "faster(-1)", "Slower", "replay.slower", "Play slower", show=False, display="-"),
-        key("plus,equals_sign", "faster(1)", "Faster", "replay.faster", "Play faster", show=False, display="+"),
+        *speed_bindings("replay"),
         key("n", "follow(1)", "Next", "replay.next", "Next episode"),
-        key("p", "follow(-1)", "Previous", "replay.previous", "Previous episode", show=False),
+        key("N", "follow(-1)", "Previous", "replay.previous", "Previous episode", show=False),
+        key("p", "play_on", "Play on", "replay.play-on", "Play on from the state shown", show=False),
         key("full_stop", "token(1)", "Token", "replay.next-token", "Next token", display="."),
         key("comma", "token(-1)", "Token", "replay.previous-token", "Previous token", show=False, display=","),
         key("w", "worst", "Worst", "replay.worst", "To the least probable token of this output"),
@@ -132,27 +112,22 @@ class ReplayScreen(Screen[int]):
         episode_id: int,
         *,
         database: Path | None = None,
-        follow_ids: Sequence[int] = (),
+        trail: Trail | None = None,
         step: int = 0,
-        follow_steps: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.run = run
         self.database = database or run / paths.DATABASE
         self.episode_id = episode_id
         self.story: Story | None = None
-        self.playback = Playback()
         self.source = Source(self.database)
-        self._follow = list(zip(follow_ids, [*follow_steps, *[0] * len(follow_ids)], strict=False))
-        self._place = next((k for k, pair in enumerate(self._follow) if pair == (episode_id, step)), None)
-        if self._place is None:
-            self._place = next((k for k, pair in enumerate(self._follow) if pair[0] == episode_id), None)
+        self._trail = trail
+        self._place: Place = (episode_id, step)
         self._step = step
         self._pieces = PieceReader(run)
         self._weight: float | None = None
         self._images = Images()
         self._exporter = Worker("export")
-        self._player: Timer | None = None
         self._live: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -189,20 +164,20 @@ class ReplayScreen(Screen[int]):
         self.source.close()
         self._exporter.close()
 
-    def on_screen_suspend(self) -> None:
-        """Another screen is on top: pause."""
-        self.playback.playing = False
-        self._show_playing()
-
     @property
     def row(self) -> TransitionRow | None:
         """The step shown."""
         return self.story.steps[self.playback.at] if self.story else None
 
+    @property
+    def marks(self) -> Sequence[str]:
+        """What each step earned."""
+        return [mark_of(row.reward) for row in self.story.steps] if self.story else ()
+
     # -- reading
 
     @work(group="load", exclusive=True)
-    async def _load(self, episode_id: int, step: int | None = 0, place: int | None = None) -> None:
+    async def _load(self, episode_id: int, step: int | None = 0) -> None:
         """Read an episode and show a step of it; None stays at the present one and follows a running one."""
         title = (
             self.run.name
@@ -220,13 +195,13 @@ class ReplayScreen(Screen[int]):
             self._say_problem(str(error))
             return
         with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
-            self._take(story, weight, step, place)
+            self._take(story, weight, step)
 
-    def _take(self, story: Story, weight: float | None, step: int | None, place: int | None) -> None:
+    def _take(self, story: Story, weight: float | None, step: int | None) -> None:
         follows = step is None and self.playback.last
         self._say_problem("")
         self.story, self._weight, self.episode_id = story, weight, story.episode.id
-        self._place = self._place if place is None else place
+        self._place = self._place if step is None else (self.episode_id, step)
         self.playback.resize(len(story.steps))
         self.playback.seek(step if step is not None else len(story.steps) if follows else self.playback.at)
         if self._live is not None:
@@ -268,8 +243,10 @@ class ReplayScreen(Screen[int]):
         if self.database.name != paths.DATABASE:
             parts += ["  ", safe_line(self.database.stem, 50, style="$primary")]
         parts.append(f"  episode {self.episode_id:,}")
-        if self._follow and self._place is not None:
-            parts.append((f" ({self._place + 1} of {len(self._follow)})", "$foreground-muted"))
+        place = find(self._trail.places, self._place) if self._trail else None
+        if self._trail and place is not None:
+            count = f"{len(self._trail.places):,}{'+' if self._trail.more else ''}"
+            parts.append((f" ({place + 1:,} of {count})", "$foreground-muted"))
         if self.story is not None:
             episode = self.story.episode
             parts += ["  ", outcome(episode, len(self.story.steps))]
@@ -303,66 +280,44 @@ class ReplayScreen(Screen[int]):
             self.query_one("#replay-prompt Static", Static).update(safe_text(row.prompt))
         self._show_playing()
 
-    def _show_playing(self) -> None:
-        """The timeline; starts or stops the clock."""
-        if self.story is None:
-            return
-        self.query_one(Timeline).show([mark_of(row.reward) for row in self.story.steps], self.playback)
-        if self._player is not None:
-            self._player.stop()
-            self._player = None
-        if self.playback.playing:
-            self._player = self.set_timer(1 / self.playback.speed, self._tick)
-
-    def _tick(self) -> None:
-        self.playback.tick()
-        self._show_step()
-
     # -- actions
-
-    def action_play(self) -> None:
-        """Play or pause."""
-        self.playback.toggle()
-        self._show_step()
-
-    def action_move(self, steps: int) -> None:
-        """Some steps on or back."""
-        self.action_seek(self.playback.at + steps)
-
-    def action_seek(self, step: int) -> None:
-        """To a step; pauses."""
-        self.playback.playing = False
-        self.playback.seek(step)
-        self._show_step()
-
-    def action_seek_share(self, tenths: int) -> None:
-        """To some tenths of the episode."""
-        self.playback.playing = False
-        self.playback.seek_share(tenths / 10)
-        self._show_step()
-
-    @on(Timeline.Seek)
-    def _seek_by_mouse(self, event: Timeline.Seek) -> None:
-        self.action_seek(event.step)
-
-    def action_faster(self, levels: int) -> None:
-        """Another speed."""
-        self.playback.faster(levels)
-        self._show_playing()
 
     def action_follow(self, by: int) -> None:
         """The next or previous episode."""
-        if not self._follow:
+        if self._trail is None:
             self._go_to_neighbour(by)
             return
-        place = (self._place if self._place is not None else -1 if by > 0 else len(self._follow)) + by
-        if not 0 <= place < len(self._follow):
-            self.notify(f"This was the {'last' if by > 0 else 'first'} episode of the list.", timeout=3)
+        following = self._following(self._trail, by)
+        if following is None:
+            self._go_beyond(self._trail, by)
+        else:
+            self._go_to(following)
+
+    def _following(self, trail: Trail, by: int) -> Place | None:
+        """The place next to the present one, as far as the trail is known."""
+        places = trail.places
+        present = find(places, self._place)
+        wanted = (-1 if by > 0 else len(places)) + by if present is None else present + by
+        return places[wanted] if 0 <= wanted < len(places) else None
+
+    @work(group="load", exclusive=True)
+    async def _go_beyond(self, trail: Trail, by: int) -> None:
+        """The place after the last one known, or before the first."""
+        waiting = self.set_timer(PATIENCE_SECONDS, lambda: self._note("Looking further …"))
+        try:
+            found = await trail.extend(by)
+        except StoreError as error:
+            self._say_problem(str(error))
             return
-        episode_id, step = self._follow[place]
-        self._note("")
-        self.playback.playing = False
-        self._load(episode_id, step, place)
+        finally:
+            waiting.stop()
+            self._note("")
+        following = self._following(trail, by) if found else None
+        if following is not None:
+            self._go_to(following)
+        else:
+            self._show_title()
+            self.notify(f"This was the {'last' if by > 0 else 'first'} episode of the list.", timeout=3)
 
     @work(group="load", exclusive=True)
     async def _go_to_neighbour(self, by: int) -> None:
@@ -372,12 +327,15 @@ class ReplayScreen(Screen[int]):
         except StoreError as error:
             self._say_problem(str(error))
             return
-        if not found:
+        if found:
+            self._go_to((wanted, 0))
+        else:
             self.notify(f"There is no {'later' if by > 0 else 'earlier'} episode yet.", timeout=3)
-            return
+
+    def _go_to(self, place: Place) -> None:
         self._note("")
         self.playback.playing = False
-        self._load(wanted)
+        self._load(*place)
 
     def action_token(self, by: int) -> None:
         """The cursor some tokens on or back."""
@@ -438,10 +396,15 @@ class ReplayScreen(Screen[int]):
             note.display = bool(text)
             note.update(Content.styled(safe(text, 500, lines=False), "$error" if bad else "$success"))
 
+    def action_play_on(self) -> None:
+        """Play on from the state shown."""
+        if self.row is not None:
+            open_play(self.app, self.run, (self.database, self.row.episode_id, self.row.step))
+
     def action_back(self) -> None:
         """Leave the token, else the screen."""
         tokens = self.query_one(Tokens)
         if tokens.cursor >= 0:
             tokens.move_to(-1)
         elif len(self.app.screen_stack) > 1:
-            self.dismiss(self.episode_id)
+            self.dismiss(self._place)

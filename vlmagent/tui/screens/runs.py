@@ -17,16 +17,15 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import Screen
-from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Input, Static
 
 from vlmagent import __version__, paths
 from vlmagent.errors import StoreError
 from vlmagent.tui.catalogue import Catalogue, RunSummary
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_compare, open_episodes, open_train, stop_run
+from vlmagent.tui.navigate import open_compare, open_episodes, open_play, open_train, stop_run
 from vlmagent.tui.run_rows import Setting, columns_for, row_of
+from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.source import Worker
 from vlmagent.tui.states import state_sign
 from vlmagent.tui.widgets.keyed_table import KeyedTable
@@ -52,7 +51,7 @@ class RunsTable(KeyedTable):
     ]
 
 
-class RunsScreen(Screen[None]):
+class RunsScreen(PollingScreen[None]):
     """Lists the runs under the runs folder.
 
     Args:
@@ -65,6 +64,7 @@ class RunsScreen(Screen[None]):
         key("space", "mark", "Mark", "runs.mark", "Mark the run, to overlay or compare it"),
         key("c", "compare", "Compare", "runs.compare", "Compare two marked runs, or the marked one with this one"),
         key("e", "episodes", "Episodes", "runs.episodes", "The run's episodes"),
+        key("p", "play", "Play", "runs.play", "Play the run's task beside its newest checkpoint", show=False),
         key("slash", "filter", "Filter", "runs.filter", "Filter by words in name, task, model or state", display="/"),
         key("s", "sort", "Sort", "runs.sort", "Order: newest, success, env steps, name"),
         key("S", "stop", "Stop run", "runs.stop", "Stop the run, after a question"),
@@ -81,9 +81,7 @@ class RunsScreen(Screen[None]):
         self.runs: dict[str, RunSummary] = {}
         self.marked: set[str] = set()
         self.order = ORDERS[0]
-        self._busy = False
         self._read = False
-        self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """A title, the table with a preview, the filter."""
@@ -101,24 +99,13 @@ class RunsScreen(Screen[None]):
         self.query_one(Input).display = False
         self.query_one("#runs-empty").display = False
         self.table.focus()
-        self._timer = self.set_interval(POLL_SECONDS, self._poll)
+        self._poll_every(POLL_SECONDS)
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show())
         self._poll()
 
     def on_unmount(self) -> None:
         """Stop looking."""
         self._worker.close()
-
-    def on_screen_suspend(self) -> None:
-        """Another screen is on top: rest."""
-        if self._timer is not None:
-            self._timer.pause()
-
-    def on_screen_resume(self) -> None:
-        """Back again."""
-        if self._timer is not None:
-            self._timer.resume()
-            self._poll()
 
     def on_resize(self) -> None:
         """Other columns, perhaps."""
@@ -136,13 +123,8 @@ class RunsScreen(Screen[None]):
 
     # -- looking
 
-    def _poll(self) -> None:
-        if not self._busy:
-            self._busy = True
-            self._scan()
-
     @work(group="scan")
-    async def _scan(self) -> None:
+    async def _look_for_news(self) -> None:
         try:
             found = await self._worker.call(self._catalogue.scan)
             self.runs = {str(run.path): run for run in found}
@@ -153,7 +135,7 @@ class RunsScreen(Screen[None]):
         except StoreError:
             pass  # closed meanwhile
         finally:
-            self._busy = False
+            self._looked()
 
     def _show(self) -> None:
         width = self.query_one("#runs-list").size.width
@@ -248,6 +230,11 @@ class RunsScreen(Screen[None]):
         """The episodes of the run under the cursor."""
         if self.current is not None:
             open_episodes(self.app, self.current.path)
+
+    def action_play(self) -> None:
+        """Play beside the run under the cursor."""
+        if self.current is not None:
+            open_play(self.app, self.current.path)
 
     def action_sort(self) -> None:
         """The next order."""

@@ -17,8 +17,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.screen import Screen
-from textual.timer import Timer
 from textual.widgets import Footer, Static
 
 from vlmagent.errors import StoreError
@@ -29,6 +27,7 @@ from vlmagent.tui.live import Change, LiveRun
 from vlmagent.tui.metrics import BY_KEY, RL_KEYS, SFT_KEYS
 from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, stop_run
 from vlmagent.tui.screens.pick import PickRunsScreen
+from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.text import safe_line
 from vlmagent.tui.widgets.chart import LINE_STYLES, Chart
 from vlmagent.tui.widgets.chart_grid import ChartGrid
@@ -48,7 +47,7 @@ PANES = ("charts", "progress", "newest", "events")
 T = TypeVar("T")
 
 
-class TrainScreen(Screen[None]):
+class TrainScreen(PollingScreen[None]):
     """Follows one run; others may be laid over its charts.
 
     Args:
@@ -96,9 +95,7 @@ class TrainScreen(Screen[None]):
         self.cursor: int | None = None
         self._chosen_phase = False
         self._images = images
-        self._busy = False
         self._ticks = 0
-        self._timer: Timer | None = None
         self._beginning = True
 
     def compose(self) -> ComposeResult:
@@ -119,7 +116,7 @@ class TrainScreen(Screen[None]):
         """Begin to follow."""
         self.query_one("#problem").display = False
         self.grid.choose(RL_KEYS)
-        self._timer = self.set_interval(POLL_SECONDS, self._tick)
+        self._poll_every(POLL_SECONDS)
         self._poll()
         self.call_after_refresh(self.grid.charts[RL_KEYS[0]].focus)
 
@@ -127,17 +124,6 @@ class TrainScreen(Screen[None]):
         """Let go of all databases."""
         for live in self.lives:
             live.close()
-
-    def on_screen_suspend(self) -> None:
-        """Another screen is on top: rest."""
-        if self._timer is not None:
-            self._timer.pause()
-
-    def on_screen_resume(self) -> None:
-        """Back again."""
-        if self._timer is not None:
-            self._timer.resume()
-            self._poll()
 
     @property
     def lives(self) -> list[LiveRun]:
@@ -168,13 +154,8 @@ class TrainScreen(Screen[None]):
         if self.live.view.state not in ENDED or self._ticks % QUIET_TICKS == 0:
             self._poll()
 
-    def _poll(self) -> None:
-        if not self._busy:
-            self._busy = True
-            self._refresh()
-
     @work(group="follow")
-    async def _refresh(self) -> None:
+    async def _look_for_news(self) -> None:
         """Read once what is new in all runs; at once again while there is more."""
         try:
             more = True
@@ -186,7 +167,7 @@ class TrainScreen(Screen[None]):
         except StoreError:
             pass  # closed meanwhile
         finally:
-            self._busy = False
+            self._looked()
 
     async def _take(self, changes: Sequence[Change], more: bool) -> None:
         """Show what is new; curves wait for the last part of a long reading."""

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from vlmagent.tui.episode_feed import EpisodeFeed
-from vlmagent.tui.episode_list import OUTCOMES, PAGE, View
+from vlmagent.tui.episode_list import MOST_NEWS, OUTCOMES, PAGE, View
 from vlmagent.tui.widgets.chip import Chip
 
 ACTIONS = {
@@ -65,4 +65,5 @@ class FilterBar(Horizontal):
         if loading and view.lists_outputs and feed.looked_at > PAGE:
             news.show("", f"looked through {feed.looked_at:,} …", True)
         else:
-            news.show("r", f"▲ {feed.waiting:,} new" if feed.waiting else "", True)
+            count = f"{feed.waiting:,}{'+' if feed.waiting >= MOST_NEWS else ''}"
+            news.show("r", f"▲ {count} new" if feed.waiting else "", True)

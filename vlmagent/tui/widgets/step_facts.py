@@ -101,18 +101,18 @@ def _cell(name: str, value: str, width: int) -> list[Part]:
 
 
 def action_line(row: TransitionRow) -> list[Part]:
-    """What was done, and whether the output said so."""
-    if row.legal_output:
-        return [
-            _label("action"),
-            safe_line(row.action, 60, style="bold $success"),
-            ("  legal", "$foreground-muted"),
-        ]
-    return [
+    """What was done, whether the output said so, and who decided where several could."""
+    colour, word, tone = (
+        ("success", "legal", "foreground-muted")
+        if row.legal_output
+        else ("warning", "drawn (illegal)", "warning")
+    )
+    parts = [
         _label("action"),
-        safe_line(row.action, 60, style="bold $warning"),
-        ("  drawn (illegal)", "$warning"),
+        safe_line(row.action, 60, style=f"bold ${colour}"),
+        (f"  {word}", f"${tone}"),
     ]
+    return [*parts, ("  by ", "$foreground-muted"), safe_line(row.actor, 40)] if row.actor else parts
 
 
 def outcome(episode: EpisodeRow, length: int | None = None) -> Content:

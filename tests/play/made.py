@@ -1,0 +1,42 @@
+"""Runs to play beside, with a real checkpoint of a tiny random policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conftest import SMALL
+from vlmagent import launch
+from vlmagent.config import Config
+from vlmagent.seeding import play_episode_seed
+from vlmagent.tasks.registry import build_task
+
+EASY = 11
+"""A seed of play whose first NumberLine episode takes two steps or more."""
+
+
+def config(task: str = "numberline") -> Config:
+    """A recipe for a tiny model."""
+    return Config.model_validate({**SMALL, "task": task})
+
+
+def make_run(task: str = "numberline", checkpoint: bool = True) -> Path:
+    """A run under the runs folder."""
+    run = launch.create_run(config(task))
+    if checkpoint:
+        add_checkpoint(run, task)
+    return run
+
+
+def add_checkpoint(run: Path, task: str = "numberline", env_steps: int = 0, seed: int = 1) -> Path:
+    """Write a checkpoint of a fresh policy into a run."""
+    from vlmagent.checkpoint import TrainerState, save_checkpoint
+    from vlmagent.models.hf import build_policy
+    from vlmagent.sft import corpus
+
+    policy = build_policy(config(task).model, corpus(build_task(task)), seed)
+    return save_checkpoint(run, policy, TrainerState(0, env_steps, None, None))
+
+
+def first_state(task: str, seed: int) -> dict[str, object]:
+    """The true state that a session's first episode begins in."""
+    return dict(build_task(task).make_env().reset(seed=play_episode_seed(seed, 0))[1])

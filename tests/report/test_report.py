@@ -1,0 +1,210 @@
+"""Tables and figures from made runs: what is in them, what is missing, and what may not be mixed in."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.report.made_runs import OVERRIDES, baseline, finished_run
+from vlmagent import paths
+from vlmagent.errors import UsageError
+from vlmagent.report.build import build, command
+from vlmagent.report.catalogue import (
+    CNN,
+    ITEMS,
+    NO_COT,
+    RL,
+    expected_config,
+    find_item,
+    folder_name,
+    same_study,
+    weighted,
+)
+from vlmagent.report.collect import Options, collect
+from vlmagent.report.figures import band
+from vlmagent.report.runs import Curve, Library, training_curve
+from vlmagent.report.tables import mean_and_spread
+
+OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
+
+
+@pytest.fixture
+def trained() -> None:
+    """Two seeds of the method, one without thoughts."""
+    finished_run("numberline", RL, 0, (2, 9))
+    finished_run("numberline", RL, 1, (4, 10))
+    finished_run("numberline", NO_COT, 0, (3, 5), rising=False)
+
+
+def row(markdown: str, start: str) -> list[str]:
+    line = next(line for line in markdown.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_everything_of_the_paper_is_there():
+    assert set(ITEMS) == {"table1", "table2", "table3", "table4", "figure5", "figure6", "figure7", "figure18"}
+    assert [v.overrides["ppo"]["thought_weight"] for v in ITEMS["figure7"].variants] == [
+        0,
+        0.1,
+        0.3,
+        0.5,
+        0.7,
+        0.9,
+    ]
+    with pytest.raises(UsageError, match="Did you mean 'table2'"):
+        find_item("tabel2")
+
+
+def test_table2(trained, tmp_path: Path):
+    config = expected_config("numberline", RL, 0, OVERRIDES)
+    baseline(config, "random", 3)
+    baseline(config, "expert", 10)
+    baseline(config, "gpt4v", 7, model="some-model", requests=40, cost=0.1, refusals=0)
+    built = build(find_item("table2"), OPTIONS, tmp_path)
+    assert row(built.markdown, "RL with CoT") == ["95.0 ± 7.1", ""]
+    assert row(built.markdown, "SFT start") == ["30.0 ± 14.1", ""]
+    assert row(built.markdown, "RL without CoT") == ["50.0", ""]
+    assert row(built.markdown, "CNN+RL") == ["—", ""]
+    assert row(built.markdown, "gpt4v (some-model)") == ["70.0", ""]
+    assert row(built.markdown, "*RL with CoT (published)*") == ["*89.4*", ""]
+    assert "| *BUTLER (expert data) (published)* |" in built.markdown
+    assert (tmp_path / "table2.md").read_text() == built.markdown
+    assert built.missing == (
+        "numberline: CNN+RL, seed 0, not trained",
+        "numberline: CNN+RL, seed 1, not trained",
+        "numberline: RL without CoT, seed 1, not trained",
+    )
+    assert command(find_item("table2"), OPTIONS, "reproduce") in built.markdown
+
+
+def test_table1_has_the_log_probs_of_start_and_end(trained, tmp_path: Path):
+    text = build(find_item("table1"), OPTIONS, tmp_path).markdown
+    assert row(text, "thoughts (ours, SFT start)") == ["-4.00 ± 0.00"]
+    assert row(text, "action (ours, SFT start)") == ["-0.50 ± 0.00"]
+    assert row(text, "thoughts (ours, after RL)") == ["-2.00 ± 0.00"]
+    assert row(text, "*thoughts (published)*") == ["*-3.4*"]
+
+
+def test_table3_and_table4(trained, tmp_path: Path):
+    text = build(find_item("table3"), OPTIONS, tmp_path).markdown
+    assert row(text, "difference of the means") == ["+45.0", ""]
+    assert row(text, "*difference (published)*") == ["*+62.5*", ""]
+    text = build(find_item("table4"), OPTIONS, tmp_path).markdown
+    assert "| episode return | NumberLine |" in text
+    assert "0.90 ± 0.14" in text
+
+
+def test_what_was_trained_or_evaluated_otherwise_does_not_count(trained):
+    item = find_item("table3")
+    assert all("not trained" not in line for line in collect(item, OPTIONS).missing if "with CoT" in line)
+    other = Options(
+        seeds=2, tasks=("numberline",), episodes=10, overrides={"ppo": {"env_steps": 256, "clip": 0.3}}
+    )
+    assert all("not trained" in line for line in collect(item, other).missing)
+    more = Options(seeds=2, tasks=("numberline",), episodes=11, overrides=OVERRIDES)
+    assert "numberline: RL with CoT, seed 0, not evaluated" in collect(item, more).missing
+
+
+def test_an_unfinished_run_does_not_count(trained):
+    import sqlite3
+
+    run = paths.runs_dir() / "numberline-rl-1"
+    with sqlite3.connect(run / paths.DATABASE) as connection:
+        connection.execute("UPDATE run SET status = 'stopped'")
+    assert "numberline: RL with CoT, seed 1, not trained" in collect(find_item("table3"), OPTIONS).missing
+
+
+def test_a_broken_run_hides_no_other(trained):
+    (paths.runs_dir() / "broken").mkdir()
+    (paths.runs_dir() / "broken" / "config.yaml").write_text("task: [")
+    (paths.runs_dir() / paths.EVALUATIONS).mkdir(exist_ok=True)
+    (paths.runs_dir() / paths.EVALUATIONS / "broken.db").write_text("no database")
+    assert Library().find(expected_config("numberline", RL, 0, OVERRIDES)) is not None
+
+
+def test_figures_are_drawn_and_their_numbers_written(trained, tmp_path: Path):
+    built = build(find_item("figure6"), OPTIONS, tmp_path)
+    assert {file.name for file in built.files} == {"figure6.md", "figure6.png", "figure6.svg"}
+    assert (tmp_path / "figure6.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "figure6.svg").read_text()
+    assert "RL with CoT (2 seeds)" in svg
+    assert "RL without CoT (1 seed)" in svg
+    cells = row(built.markdown, "RL with CoT")
+    assert cells[0] == "0.0 ± 0.0"
+    assert cells[-1] == "50.0 ± 0.0"
+    assert "![Training with and without chain of thought](figure6.png)" in built.markdown
+    again = tmp_path / "again"
+    build(find_item("figure6"), OPTIONS, again)
+    assert (again / "figure6.svg").read_text() == svg  # nothing of the moment is in it
+
+
+def test_a_figure_of_nothing_is_a_page_that_says_so(tmp_path: Path):
+    built = build(find_item("figure7"), OPTIONS, tmp_path)
+    assert [file.name for file in built.files] == ["figure7.md"]
+    assert row(built.markdown, "λ = 0.3") == ["—"] * 6
+    assert len(built.missing) == 12
+
+
+def test_without_matplotlib_there_is_a_sentence(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=re.escape("pip install 'vlmagent[report]'")):
+        build(find_item("figure6"), OPTIONS, tmp_path)
+    build(find_item("table3"), OPTIONS, tmp_path)
+
+
+def test_a_place_that_cannot_be_written(trained, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="could not be written"):
+        build(find_item("table3"), OPTIONS, tmp_path / "file" / "deeper")
+
+
+def test_curves():
+    """A hundred episodes, the first half lost: the average of all so far ends at one half."""
+    run = finished_run("numberline", RL, 3, (1, 2))
+    curve = training_curve(run, "success")
+    assert curve is not None
+    assert curve.steps[0] == 20
+    assert curve.steps[-1] == 100
+    assert curve.values[0] == 0.0
+    assert curve.values[-1] == curve.peak == pytest.approx(0.5)
+    returns = training_curve(run, "return")
+    assert returns is not None
+    assert returns.values[0] == -1.0
+
+
+def test_a_band_covers_what_all_seeds_cover():
+    one = Curve(np.array([0.0, 10.0]), np.array([0.0, 1.0]))
+    two = Curve(np.array([5.0, 20.0]), np.array([0.0, 0.0]))
+    both = band([one, two])
+    assert both is not None
+    assert (both.steps[0], both.steps[-1], both.seeds) == (5.0, 10.0, 2)
+    assert both.mean[-1] == pytest.approx(0.5)
+    assert both.std[-1] == pytest.approx(np.sqrt(0.5))
+    assert band([]) is None
+    apart = Curve(np.array([30.0, 40.0]), np.array([0.0, 0.0]))
+    assert band([one, apart]) is None
+
+
+def test_recipes_of_variants():
+    base = expected_config("numberline", RL, 3, {})
+    assert base is not None
+    assert base.seed == 3
+    half = expected_config("numberline", weighted(base.ppo.thought_weight), 3, {})
+    assert same_study(base, half)
+    assert folder_name("numberline", weighted(base.ppo.thought_weight), 3, {}) == "numberline-rl-seed3"
+    assert folder_name("numberline", weighted(0.1), 3, {}) == "numberline-weight0.1-seed3"
+    cnn, without = (expected_config("numberline", variant, 0, {}) for variant in (CNN, NO_COT))
+    assert cnn is not None
+    assert without is not None
+    assert (cnn.agent, without.cot) == ("cnn", False)
+    assert expected_config("nothing", RL, 0, {}) is None
+    elsewhere = base.model_copy(update={"eval": base.eval.model_copy(update={"num_envs": 3})})
+    assert same_study(base, elsewhere)
+
+
+def test_means():
+    assert mean_and_spread([], 1) == "—"
+    assert mean_and_spread([2.0], 1) == "2.0"
+    assert mean_and_spread([1.0, 3.0], 2) == "2.00 ± 1.41"

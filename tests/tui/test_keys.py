@@ -1,0 +1,40 @@
+"""Every key of every screen and widget, wherever it is defined."""
+
+import importlib
+import pkgutil
+from collections import Counter
+
+import pytest
+from textual.dom import DOMNode
+
+import vlmagent.tui
+
+
+def owners() -> list[type[DOMNode]]:
+    """All classes of the dashboard that define keys."""
+    modules = pkgutil.walk_packages(vlmagent.tui.__path__, "vlmagent.tui.")
+    classes = [value for module in modules for value in vars(importlib.import_module(module.name)).values()]
+    ours = {
+        value for value in classes if isinstance(value, type) and value.__module__.startswith("vlmagent.")
+    }
+    return sorted(
+        (one for one in ours if issubclass(one, DOMNode) and one.__dict__.get("BINDINGS")),
+        key=lambda one: one.__name__,
+    )
+
+
+def test_they_are_found() -> None:
+    names = {owner.__name__ for owner in owners()}
+    assert {"RunsScreen", "TrainScreen", "EpisodesScreen", "ReplayScreen", "CompareScreen", "Chart"} <= names
+
+
+@pytest.mark.parametrize("owner", owners(), ids=lambda owner: owner.__name__)
+def test_every_binding_has_an_id_and_a_tooltip(owner: type[DOMNode]) -> None:
+    for binding in owner.__dict__["BINDINGS"]:
+        assert binding.id, binding
+        assert len(binding.tooltip) > 4, binding
+
+
+def test_ids_are_unique() -> None:
+    ids = Counter(binding.id for owner in owners() for binding in owner.__dict__["BINDINGS"])
+    assert [id_ for id_, count in ids.items() if count > 1] == []

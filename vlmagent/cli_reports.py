@@ -1,0 +1,114 @@
+"""``vlmagent report`` and ``vlmagent reproduce``: parse, build the options, call one function.
+
+Heavy imports stand inside the functions: ``--help`` must not wait for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmagent.cli_options import SetOption, stderr_console
+
+if TYPE_CHECKING:
+    from vlmagent.report.collect import Options
+
+ItemArgument = Annotated[
+    str,
+    typer.Argument(
+        help="table1 to table4, figure5, figure6, figure7 or figure18 of the paper.", metavar="NAME"
+    ),
+]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", min=1, max=64, help="Training seeds 0, 1, ... (paper: 4).")
+]
+OnlyTasksOption = Annotated[
+    list[str] | None, typer.Option("--task", help="Only these of its tasks. Repeatable.", metavar="TASK")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for Markdown and pictures. Default: runs/reports.", metavar="DIR"),
+]
+EpisodesOption = Annotated[
+    int | None, typer.Option("--episodes", min=1, help="Per evaluation. Default: as in the paper.")
+]
+EvalSeedOption = Annotated[
+    int, typer.Option("--eval-seed", min=0, max=2**20 - 1, help="Chooses the evaluation episodes.")
+]
+
+
+def report(
+    name: ItemArgument,
+    seeds: SeedsOption = 4,
+    task: OnlyTasksOption = None,
+    episodes: EpisodesOption = None,
+    eval_seed: EvalSeedOption = 0,
+    set_: SetOption = None,
+    out: OutOption = None,
+) -> None:
+    """Build a table or figure of the paper from finished runs: Markdown on standard output, files in a folder."""
+    from vlmagent.report.build import build, command
+    from vlmagent.report.catalogue import find_item
+
+    item, options = find_item(name), _report_options(seeds, task, episodes, eval_seed, set_)
+    built = build(item, options, _report_folder(out))
+    typer.echo(built.markdown)
+    for file in built.files:
+        typer.echo(f"Written: {file}", err=True)
+    if built.missing:
+        typer.echo(
+            f"{len(built.missing)} parts are missing. Make them: {command(item, options, 'reproduce')}",
+            err=True,
+        )
+
+
+def reproduce(
+    name: ItemArgument,
+    seeds: SeedsOption = 4,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Runs at the same time, at most one a core.")
+    ] = 1,
+    task: OnlyTasksOption = None,
+    episodes: EpisodesOption = None,
+    eval_seed: EvalSeedOption = 0,
+    set_: SetOption = None,
+    out: OutOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is missing and how long it takes.")
+    ] = False,
+) -> None:
+    """Train and evaluate what a table or figure of the paper lacks, then build it. Resumable; ctrl-c stops it."""
+    from vlmagent.commands import reproduce_command
+
+    options = _report_options(seeds, task, episodes, eval_seed, set_)
+    done = reproduce_command(name, options, jobs, _report_folder(out), dry_run, stderr_console())
+    if done.markdown:
+        typer.echo(done.markdown)
+    if done.interrupted:
+        typer.echo("Interrupted. The same command goes on where it stopped.", err=True)
+        raise typer.Exit(130)
+    if done.problems:
+        raise typer.Exit(1)
+
+
+def _report_options(
+    seeds: int, tasks: list[str] | None, episodes: int | None, eval_seed: int, overrides: list[str] | None
+) -> Options:
+    from vlmagent.config import parse_overrides
+    from vlmagent.report.collect import Options
+
+    return Options(seeds, tuple(tasks or ()), episodes, eval_seed, parse_overrides(overrides or []))
+
+
+def _report_folder(out: Path | None) -> Path:
+    from vlmagent import paths
+
+    return out or paths.runs_dir() / "reports"
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the program's."""
+    app.command()(report)
+    app.command()(reproduce)

@@ -1,0 +1,127 @@
+"""How long a reproduction will take: from earlier runs of the same kind, else from a miniature one made for it."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmagent import launch, paths
+from vlmagent.config import Config, load_config
+from vlmagent.errors import RunFailedError, StoreError, UsageError
+from vlmagent.report.runs import Library
+from vlmagent.reproduce import Work
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.study import Durations, durations
+
+STEPS_PER_EPISODE = 5
+"""Assumed for evaluations, whose episodes were not played yet."""
+PROBED_BATCHES, PROBED_UPDATES = 8, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds per sample of supervised fine-tuning, and per environment step of RL, its updates included."""
+
+    sample: float
+    step: float
+
+
+def seconds_needed(works: Sequence[Work], library: Library) -> float:
+    """Seconds of all works one after the other."""
+    speeds: dict[tuple[str, str, bool], Speed] = {}
+    total = 0.0
+    for work in works:
+        config = work.config
+        kind = (config.task, config.agent, config.cot)
+        if work.folder is None:
+            continue  # expert and chance: seconds
+        if kind not in speeds:
+            speeds[kind] = known_speed(config, library) or probe(config)
+        total += _seconds(work, speeds[kind])
+    return total
+
+
+def _seconds(work: Work, speed: Speed) -> float:
+    config, seconds = work.config, 0.0
+    if work.train:
+        seconds += sft_samples(config) * speed.sample + config.ppo.env_steps * speed.step
+    played = len(work.checkpoints) * work.conditions.episodes * STEPS_PER_EPISODE
+    return seconds + played * speed.step
+
+
+def sft_samples(config: Config) -> int:
+    """Samples of all stages of the supervised start."""
+    if config.agent == "cnn" and "sft" not in (config.cnn.vision, config.cnn.text):
+        return 0
+    return config.sft.language_samples + config.sft.caption_samples + config.sft.samples
+
+
+def known_speed(config: Config, library: Library) -> Speed | None:
+    """The slowest of the finished runs of the same task and kind; None without one.
+
+    A start that came from the cache took no time, so that only the slowest run tells how long one takes.
+    """
+    found: list[Speed] = []
+    for folder in library.folders:
+        try:
+            other = load_config(folder / paths.CONFIG)
+            if (other.task, other.agent, other.cot) != (config.task, config.agent, config.cot):
+                continue
+            with StoreReader(folder / paths.DATABASE) as reader:
+                speed = _speed(durations(reader))
+        except (UsageError, StoreError):
+            continue
+        if speed is not None:
+            found.append(speed)
+    if not found:
+        return None
+    return Speed(max(speed.sample for speed in found), max(speed.step for speed in found))
+
+
+def _speed(measured: Durations) -> Speed | None:
+    if not measured.env_steps or math.isnan(measured.updates):
+        return None
+    sample = (
+        0.0 if math.isnan(measured.sft) or not measured.sft_samples else measured.sft / measured.sft_samples
+    )
+    return Speed(sample, measured.updates / measured.env_steps)
+
+
+def probe(config: Config) -> Speed:
+    """Train a miniature of a recipe in a folder of its own, and measure it.
+
+    Raises:
+        RunFailedError: it does not run at all.
+    """
+    sft = config.sft.model_copy(
+        update={
+            "samples": PROBED_BATCHES * config.sft.batch_size,
+            "language_samples": 0,
+            "caption_samples": 0,
+        }
+    )
+    ppo = config.ppo.model_copy(update={"env_steps": PROBED_UPDATES * config.ppo.steps_per_update})
+    small = config.model_copy(update={"sft": sft, "ppo": ppo})
+    with tempfile.TemporaryDirectory(prefix="vlmagent-probe-") as place:
+        run = launch.create_run(small, Path(place) / "run")
+        environment = {**os.environ, "VLMAGENT_RUNS": place, "VLMAGENT_CACHE": f"{place}/cache"}
+        done = subprocess.run(
+            launch.daemon_command(run),
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            last = " ".join(done.stderr.strip().splitlines()[-3:])
+            raise RunFailedError(f"A miniature of the recipe for {config.task} does not run: {last}")
+        with StoreReader(run / paths.DATABASE) as reader:
+            speed = _speed(durations(reader))
+    if speed is None:
+        raise RunFailedError(f"A miniature of the recipe for {config.task} measured nothing.")
+    return speed

@@ -1,0 +1,85 @@
+"""What ``train --plan`` prints: the plan's numbers as text and one table. Reads nothing itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from vlmagent.words import duration
+
+if TYPE_CHECKING:
+    from vlmagent.plan import Cost, Plan
+
+GB = 10**9
+
+
+def plan_view(plan: Plan) -> Group:
+    """Model, data and work; then memory and time by device."""
+    lines = [Text(f"{plan.model} ({plan.family}) on {plan.config.task}", style="bold"), Text()]
+    lines += [Text(line) for line in (*_model(plan), *_work(plan))]
+    lines.append(Text())
+    return Group(*lines, _costs(plan), *(Text(note, style="dim") for note in plan.notes))
+
+
+def _model(plan: Plan) -> list[str]:
+    total = sum(part.total for part in plan.parts)
+    trained = [f"{part.name} {part.trained:,}" for part in plan.parts if part.trained]
+    return [
+        f"trainable parameters   {plan.trained:,} of {total:,} in the model",
+        *(f"                       {line}" for line in trained),
+        f"value head             {plan.value_head:,} more",
+    ]
+
+
+def _work(plan: Plan) -> list[str]:
+    tokens, config = plan.tokens, plan.config
+    ppo = config.ppo
+    rows = {cost.rows for cost in plan.costs}
+    return [
+        f"tokens per sample      about {tokens.total:,}: picture {tokens.picture:,}, prompt about {tokens.prompt:,}, "
+        f"output about {tokens.output:,}",
+        f"micro-batch            {max(rows):,} samples ({max(rows) * tokens.total:,} tokens), "
+        f"minibatch {ppo.minibatch_size:,}",
+        f"supervised start       {config.sft.samples:,} samples, "
+        f"{-(-config.sft.samples // config.sft.batch_size):,} steps of {config.sft.batch_size:,}",
+        f"PPO                    {plan.updates:,} updates of {ppo.steps_per_update:,} env steps, "
+        f"{plan.optimizer_steps:,} optimiser steps",
+    ]
+
+
+def _costs(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("estimated, per device", no_wrap=True)
+    for cost in plan.costs:
+        where = "here" if cost.hardware.here else "to compare"
+        table.add_column(f"{cost.hardware.name}\n({where})", justify="right")
+    for label, write in _ROWS:
+        table.add_row(label, *(write(plan, cost) for cost in plan.costs))
+    return table
+
+
+def _memory(amount: float) -> str:
+    return f"{amount / GB:,.1f} GB"
+
+
+def _run(plan: Plan, cost: Cost) -> float:
+    return plan.updates * (cost.collect + cost.update)
+
+
+_ROWS = (
+    ("precision of the weights", lambda plan, cost: cost.dtype),
+    ("weights, adapters, optimiser", lambda plan, cost: _memory(cost.static)),
+    ("generating, above that", lambda plan, cost: _memory(cost.generation)),
+    ("micro-batch, above that", lambda plan, cost: _memory(cost.micro_batch)),
+    ("peak with a reserve", lambda plan, cost: _memory(cost.peak)),
+    ("memory there is", lambda plan, cost: _memory(cost.hardware.memory)),
+    ("does it fit", lambda plan, cost: "yes" if cost.fits else "no"),
+    ("one update: collecting", lambda plan, cost: duration(cost.collect)),
+    ("one update: learning", lambda plan, cost: duration(cost.update)),
+    ("the supervised start", lambda plan, cost: duration(cost.sft)),
+    ("all PPO updates", lambda plan, cost: duration(_run(plan, cost))),
+)

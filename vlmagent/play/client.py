@@ -1,0 +1,89 @@
+"""The other end of the pipe: starts the process that thinks, sends requests, hands on what it says.
+
+Never blocks its caller and never imports torch. Knows nothing of what the messages mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing import Pipe
+from pathlib import Path
+
+from vlmagent.config import Config
+from vlmagent.play.messages import Begin, Died, Event, Request
+from vlmagent.words import harmless
+
+SAID_LINES = 3
+
+
+class ThinkingProcess:
+    """One run of ``play.server``.
+
+    Args:
+        config: what is played.
+        run: whose newest checkpoint thinks; None for a baseline.
+        baseline: a baseline's name; None for a run.
+        on_event: called with every event, on a thread of this object. The last event is ``Died``, unless it was
+            closed.
+    """
+
+    def __init__(
+        self, config: Config, run: Path | None, baseline: str | None, on_event: Callable[[Event], None]
+    ) -> None:
+        self._on_event = on_event
+        self._closed = False
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
+        self._connection, other = Pipe()
+        with other:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vlmagent.play.server", str(other.fileno())],
+                pass_fds=[other.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                # waiting threads must not spin: the screen and a training run need the cores too
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+            )
+        threading.Thread(target=self._read, name="play-reader", daemon=True).start()
+        self.send(Begin(config, None if run is None else str(run), baseline))
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def send(self, request: Request) -> None:
+        """Send a request; to a process that has ended it is lost, which ``Died`` tells."""
+        with contextlib.suppress(OSError):
+            self._connection.send(request)
+
+    def close(self) -> None:
+        """End the process at once: it holds nothing that could be lost. Idempotent."""
+        self._closed = True
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                event = self._connection.recv()
+                if not self._closed:
+                    self._on_event(event)
+        code = self._process.wait()
+        self._connection.close()
+        if not self._closed:
+            self._on_event(Died(self._last_words(code)))
+        self._log.close()
+
+    def _last_words(self, code: int) -> str:
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip().splitlines()[-SAID_LINES:]
+        return f"The process that thinks {how}." + (f" It said: {harmless(' '.join(said))}" if said else "")

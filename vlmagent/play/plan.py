@@ -1,0 +1,260 @@
+"""Decides, before anything heavy is imported, who plays what against whom and where the log goes.
+
+Knows nothing of screens and starts nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from vlmagent import launch, paths
+from vlmagent.config import (
+    Config,
+    available_configs,
+    find_config,
+    load_config,
+    merge,
+    parse_overrides,
+    validate,
+)
+from vlmagent.errors import StoreError, UsageError, unknown_choice
+from vlmagent.store.reader import StoreReader
+from vlmagent.systems import baseline_names, check_baseline
+from vlmagent.tasks.registry import build_task
+
+Mode = Literal["human", "watch", "versus"]
+Hints = Literal["off", "ask", "on"]
+HINTS: tuple[Hints, ...] = get_args(Hints)
+RUN = "run"
+SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Opponent:
+    """Whoever thinks beside the person: a run's newest checkpoint, or a baseline."""
+
+    run: Path | None = None
+    baseline: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.baseline or (self.run.name if self.run else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A state to play on from: before step ``step`` of a logged episode."""
+
+    database: Path
+    episode_id: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A session that can begin.
+
+    Attributes:
+        opponent: None when there is nobody; ``advice`` then says what to do about it.
+        folder: the run whose ``plays/`` the log goes to; None gives the session a folder of its own.
+        seed: chooses the episodes.
+        start: where the first episode begins, None for a new one.
+    """
+
+    config: Config
+    mode: Mode
+    opponent: Opponent | None
+    advice: str
+    folder: Path | None
+    seed: int
+    hints: Hints
+    start: Continuation | None = None
+
+
+def plan_play(
+    task: str,
+    *,
+    human: bool = False,
+    versus: bool = False,
+    run: str | None = None,
+    opponent: str | None = None,
+    seed: int | None = None,
+    overrides: Sequence[str] = (),
+    hints: str = "ask",
+) -> Plan:
+    """What ``vlmagent play`` was asked for.
+
+    Args:
+        opponent: ``run`` (the default) or a baseline's name.
+        seed: None takes one that nobody chose.
+
+    Raises:
+        UsageError: names what does not exist or does not go together.
+    """
+    if human and versus:
+        raise UsageError("--human and --versus exclude each other: --versus is a person against an opponent.")
+    if hints not in HINTS:
+        raise unknown_choice("value of --hints", hints, HINTS)
+    name = build_task(task).name
+    over = parse_overrides(overrides)
+    baseline = None if opponent in (None, RUN) else opponent
+    if baseline is not None:
+        _check_opponent(baseline)
+    mode: Mode = "human" if human else "versus" if versus else "watch"
+    folder = _given_run(task, name, run) if run is not None else None
+    if folder is None and baseline is None:
+        folder = _newest_run(name)
+    config = run_config(folder, over) if folder else _recipe(task, over)
+    build_task(config.task, cot=config.cot, rule_set=config.rule_set, env=config.env)
+    if folder and not baseline and not has_checkpoint(folder) and (run is not None or mode != "human"):
+        raise _no_checkpoint(folder, task)
+    return _plan(config, mode, folder, baseline, seed, hints)
+
+
+def plan_run(run: Path, mode: Mode, *, hints: Hints = "ask", start: Continuation | None = None) -> Plan:
+    """Play beside a run, as the dashboard offers it.
+
+    Raises:
+        UsageError: the run has no config or no task of this installation, or no checkpoint where one must act.
+    """
+    config = run_config(run, {})
+    build_task(config.task, cot=config.cot, rule_set=config.rule_set, env=config.env)
+    if mode != "human" and not has_checkpoint(run):
+        raise _no_checkpoint(run, config.task)
+    return _plan(config, mode, run, None, None, hints, start)
+
+
+def _plan(
+    config: Config,
+    mode: Mode,
+    folder: Path | None,
+    baseline: str | None,
+    seed: int | None,
+    hints: str,
+    start: Continuation | None = None,
+) -> Plan:
+    opponent, advice = None, ""
+    if baseline is not None:
+        opponent = Opponent(baseline=baseline)
+    elif folder is not None and has_checkpoint(folder):
+        opponent = Opponent(run=folder)
+    elif mode != "human":
+        raise _nobody(config.task)
+    else:
+        advice = str(_no_checkpoint(folder, config.task) if folder else _nobody(config.task))
+    chosen: Hints = next(known for known in HINTS if known == hints)
+    return Plan(
+        config,
+        mode,
+        opponent,
+        advice,
+        folder,
+        secrets.randbelow(SEEDS) if seed is None else seed,
+        chosen,
+        start,
+    )
+
+
+def find_opponent(plan: Plan) -> Opponent | None:
+    """Whoever could think by now in a session that began without anybody: a run may have got a checkpoint since."""
+    run = plan.folder or _newest_run(_task_name(plan.config.task))
+    return Opponent(run=run) if run is not None and has_checkpoint(run) else None
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether a run has a checkpoint that is complete."""
+    return newest_checkpoint(run) is not None
+
+
+def newest_checkpoint(run: Path) -> str | None:
+    """The name of the checkpoint that would act, such as ``step-512``, or None."""
+    root = run / paths.CHECKPOINTS
+    if (root / paths.LATEST / paths.TRAINER).is_file():
+        return (root / paths.LATEST).resolve().name
+    found = [file.parent.name for file in root.glob(f"step-*/{paths.TRAINER}")]
+    return max(found, key=lambda name: int(name.removeprefix("step-")), default=None)
+
+
+def run_config(run: Path, overrides: Mapping[str, Any]) -> Config:
+    """The config of a run, or of a session of play that lies in a folder of its own.
+
+    Raises:
+        UsageError: it has none that can be read, or an override is not valid.
+    """
+    if (run / paths.CONFIG).is_file():
+        return load_config(run / paths.CONFIG, overrides)
+    try:
+        with StoreReader(run / paths.DATABASE) as reader:
+            row = reader.run()
+        data = json.loads(row.config_json) if row else None
+    except (StoreError, ValueError) as error:
+        raise UsageError(f"The run {run} cannot be played: {error}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"The run {run} cannot be played: its database says nothing of its config.")
+    return validate(Config, merge(data, overrides))
+
+
+def _check_opponent(name: str) -> None:
+    try:
+        check_baseline(name, None, None)
+    except UsageError as error:
+        known = [RUN, *baseline_names()]
+        raise (unknown_choice("opponent", name, known) if name not in known else error) from None
+
+
+def _given_run(task: str, name: str, run: str) -> Path:
+    folder = launch.resolve_run(run)
+    found = run_config(folder, {}).task
+    if found != task and _task_name(found) != name:
+        raise UsageError(
+            f"The run {folder} was trained on '{found}', not on '{task}'. Play that: vlmagent play {found}"
+        )
+    return folder
+
+
+def _newest_run(name: str) -> Path | None:
+    """The newest run of a task, one with a checkpoint if there is any; sessions of play do not count."""
+    without: Path | None = None
+    for folder in launch.run_folders():
+        try:
+            of_task = _task_name(load_config(folder / paths.CONFIG).task) == name
+        except UsageError:
+            continue  # a broken run must not hide the others
+        if of_task and has_checkpoint(folder):
+            return folder.resolve()
+        if of_task and without is None:
+            without = folder.resolve()
+    return without
+
+
+def _task_name(task: str) -> str:
+    try:
+        return build_task(task).name
+    except UsageError:
+        return task
+
+
+def _recipe(task: str, overrides: Mapping[str, Any]) -> Config:
+    """The shipped recipe of a task, or the defaults where there is none."""
+    over = merge({"task": task}, overrides)
+    return load_config(find_config(task), over) if task in available_configs() else validate(Config, over)
+
+
+def _nobody(task: str) -> UsageError:
+    return UsageError(
+        f"There is no run of the task '{task}' yet that could play. Train one: vlmagent train {task}. "
+        "Until then the expert can stand in: --opponent expert."
+    )
+
+
+def _no_checkpoint(run: Path, task: str) -> UsageError:
+    return UsageError(
+        f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run.name}` lists one, "
+        f"or let the expert stand in: vlmagent play {task} --opponent expert"
+    )

@@ -1,0 +1,235 @@
+"""The process that thinks: loads a checkpoint or a baseline, answers one question at a time, streams what it writes.
+
+Run as ``python -m vlmagent.play.server FD`` with one end of a ``multiprocessing`` pipe. Ends when the other end is
+closed. Knows nothing of sessions or screens; the only part of ``play`` that imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+from vlmagent.config import Config
+from vlmagent.errors import VlmAgentError
+from vlmagent.play.messages import (
+    Begin,
+    Decided,
+    Event,
+    Finished,
+    Forget,
+    Judged,
+    Loading,
+    Ready,
+    Refused,
+    Reload,
+    Request,
+    Think,
+    Writing,
+)
+from vlmagent.tasks.parsing import with_action
+from vlmagent.tasks.registry import task_from_config
+from vlmagent.types import Decision
+
+ATTEMPTS = 3
+_PIPE_GONE = (EOFError, ConnectionError)
+
+
+class ForgottenError(Exception):
+    """The question being answered is no longer of interest."""
+
+
+class Mind(Protocol):
+    """Whoever thinks."""
+
+    actor: str
+
+    def load(self, server: Server) -> bool:
+        """Get ready, or look for something newer; returns whether anything changed."""
+
+    def decide(self, question: Think, server: Server) -> Decision:
+        """The decision; the output is streamed on the way."""
+
+    def judge(self, question: Think, decision: Decision) -> Mapping[str, float] | None:
+        """The probability of each legal action, or None where there are no probabilities."""
+
+
+class Server:
+    """Reads requests from ``connection`` and answers them in order."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection = connection
+        self._inbox: deque[Request] = deque()
+        self._answering: int | None = None
+
+    def serve(self) -> None:
+        """Until the pipe is closed."""
+        with contextlib.suppress(*_PIPE_GONE):
+            mind = _mind(self._connection.recv())
+            self._load(mind)
+            while True:
+                request = self._inbox.popleft() if self._inbox else self._connection.recv()
+                if isinstance(request, Reload):
+                    self._load(mind)
+                elif isinstance(request, Think):
+                    self._answer(mind, request)
+
+    def say(self, event: Event) -> None:
+        """Send one event."""
+        self._connection.send(event)
+
+    def listen(self) -> None:
+        """Take in what has arrived meanwhile.
+
+        Raises:
+            ForgottenError: the question being answered is no longer wanted.
+        """
+        while self._connection.poll():
+            request = self._connection.recv()
+            if isinstance(request, Forget):
+                if request.number == self._answering:
+                    raise ForgottenError
+            else:
+                self._inbox.append(request)
+
+    def _load(self, mind: Mind) -> None:
+        try:
+            changed = mind.load(self)
+        except _PIPE_GONE:
+            raise
+        except Exception as error:
+            self.say(Refused(explain(error)))
+        else:
+            self.say(Ready(mind.actor, changed))
+
+    def _answer(self, mind: Mind, question: Think) -> None:
+        self._answering, problem = question.number, ""
+        try:
+            decision = replace(mind.decide(question, self), actor=mind.actor)
+            self.say(Decided(question.number, decision))
+            self.listen()
+            probabilities = mind.judge(question, decision)
+            if probabilities is not None:
+                self.say(Judged(question.number, probabilities))
+        except ForgottenError:
+            pass
+        except _PIPE_GONE:
+            raise
+        except Exception as error:
+            problem = explain(error)
+        self._answering = None
+        self.say(Finished(question.number, problem))
+
+
+class BaselineMind:
+    """A system that needs no training."""
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.config = config
+        self.actor = name
+        self._agent: Any = None
+
+    def load(self, server: Server) -> bool:
+        """Build it."""
+        from vlmagent.systems import baseline_system
+
+        changed, self._agent = (
+            self._agent is None,
+            baseline_system(self.actor, task_from_config(self.config)).agent,
+        )
+        return changed
+
+    def decide(self, question: Think, server: Server) -> Decision:
+        """Its action."""
+        decision: Decision = self._agent.act([question.observation], [question.state], question.seed)[0]
+        return decision
+
+    def judge(self, question: Think, decision: Decision) -> Mapping[str, float] | None:
+        """Baselines have no probabilities."""
+        return None
+
+
+class CheckpointMind:
+    """The newest checkpoint of a run."""
+
+    def __init__(self, config: Config, run: Path) -> None:
+        self.config = config
+        self.run = run
+        self.actor = "model"
+        self._task = task_from_config(config)
+        self._agent: Any = None
+        self._loaded: tuple[str, float] | None = None
+
+    def load(self, server: Server) -> bool:
+        """Open the newest checkpoint unless it is the one that is open."""
+        server.say(Loading("importing the libraries", 1, 3))
+        import torch
+
+        from vlmagent.checkpoint import TRAINER, find_checkpoint
+
+        if self.config.model.threads:
+            torch.set_num_threads(self.config.model.threads)
+        for attempt in range(1, ATTEMPTS + 1):
+            folder = find_checkpoint(self.run)
+            identity = folder.name, (folder / TRAINER).stat().st_mtime
+            if identity == self._loaded:
+                return False
+            try:
+                self._open(folder, server)
+            except (OSError, VlmAgentError):
+                if attempt == ATTEMPTS or folder.is_dir():  # else the trainer has replaced it by a newer one
+                    raise
+                continue
+            self._loaded, self.actor = identity, f"model {folder.name}"
+            break
+        return True
+
+    def _open(self, folder: Path, server: Server) -> None:
+        from vlmagent.systems import checkpoint_system
+
+        server.say(Loading(f"opening {folder.name}", 2, 3))
+        chosen = self.config.eval.temperature
+        temperature = self.config.rollout.temperature if chosen is None else chosen
+        self._agent = checkpoint_system(self.config, self._task, folder, temperature).agent
+
+    def decide(self, question: Think, server: Server) -> Decision:
+        """A sampled output."""
+
+        def look(text: str) -> None:
+            server.say(Writing(question.number, text))
+            server.listen()
+
+        self._agent.on_text = look
+        decision: Decision = self._agent.act([question.observation], [question.state], question.seed)[0]
+        return decision
+
+    def judge(self, question: Think, decision: Decision) -> Mapping[str, float] | None:
+        """Each action's share in the probability of the outputs that name one."""
+        from vlmagent.models.action_probs import action_probs
+
+        agent, actions = self._agent, question.observation.legal_actions
+        outputs = [with_action(decision.output, action) for action in actions]
+        state = agent.policy.encode(decision.prompt, question.observation.image)
+        found = action_probs(agent.policy, state, outputs, temperature=agent.temperature)
+        return dict(zip(actions, found.tolist(), strict=True))
+
+
+def _mind(begin: Begin) -> Mind:
+    if begin.baseline is not None:
+        return BaselineMind(begin.config, begin.baseline)
+    assert begin.run is not None
+    return CheckpointMind(begin.config, Path(begin.run))
+
+
+def explain(error: Exception) -> str:
+    """A failure in one sentence."""
+    return str(error) if isinstance(error, VlmAgentError) else f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    Server(Connection(int(sys.argv[1]))).serve()

@@ -1,0 +1,1 @@
+"""The paper's tables and figures, built from runs in the store. Reads runs; trains and evaluates nothing."""

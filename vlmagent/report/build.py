@@ -1,0 +1,83 @@
+"""``vlmagent report NAME``: collects, writes Markdown and pictures, says what is missing and how to make it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmagent import __version__
+from vlmagent.errors import UsageError
+from vlmagent.published import SOURCE
+from vlmagent.report import figures, tables
+from vlmagent.report.catalogue import Item
+from vlmagent.report.collect import Collection, Options, collect
+from vlmagent.report.runs import Library
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A built table or figure: its text, the files it was written to, and what it lacks."""
+
+    markdown: str
+    files: tuple[Path, ...]
+    missing: tuple[str, ...]
+
+
+def build(item: Item, options: Options, out: Path, library: Library | None = None) -> Report:
+    """Build a table or figure from the runs in the store and write it into ``out``.
+
+    Raises:
+        UsageError: ``out`` cannot be written, or matplotlib is missing.
+    """
+    found = collect(item, options, library)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        pictures = figures.draw(found, out) if item.is_figure else []
+        body = figures.markdown(found, pictures) if item.is_figure else tables.TABLES[item.name](found)
+        text = f"## {_heading(item)}\n\n{body}\n\n{_about(found)}\n"
+        file = out / f"{item.name}.md"
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"The report could not be written to {out}: {error.strerror or error}.") from None
+    return Report(text, (file, *pictures), found.missing)
+
+
+def _heading(item: Item) -> str:
+    kind = "Figure" if item.is_figure else "Table"
+    return f"{kind} {item.name.removeprefix(kind.lower())}: {item.title}"
+
+
+def _about(found: Collection) -> str:
+    """Under what conditions the numbers came about, and the command that makes them."""
+    options = found.options
+    lines = [
+        f"vlmagent {__version__}; ours: mean ± standard deviation over {options.seeds} training seeds (n - 1), "
+        f"success is a return > 0; evaluations on "
+        f"{options.episodes or 'the paper’s number of'} episodes of evaluation seed {options.eval_seed}. "
+        f"In italics: {SOURCE}, a 7 B model; they stand beside ours and are part of no mean."
+    ]
+    runs = sum(len(study.runs) for study in found.studies)
+    lines.append(f"Built from {runs} runs by `{command(found.item, options, 'reproduce')}`.")
+    if found.missing:
+        lines.append("Missing: " + "; ".join(found.missing) + ".")
+    return "\n\n".join(lines)
+
+
+def command(item: Item, options: Options, verb: str) -> str:
+    """The command that makes this item with these options."""
+    parts = ["vlmagent", verb, item.name, "--seeds", str(options.seeds)]
+    for task in options.tasks:
+        parts += ["--task", task]
+    if options.episodes:
+        parts += ["--episodes", str(options.episodes)]
+    if options.eval_seed:
+        parts += ["--eval-seed", str(options.eval_seed)]
+    for key, value in _flat(options.overrides):
+        parts += ["--set", f"{key}={value}"]
+    return " ".join(parts)
+
+
+def _flat(section: object, prefix: str = "") -> list[tuple[str, object]]:
+    if not isinstance(section, dict):
+        return [(prefix.removesuffix("."), section)]
+    return [pair for key, value in section.items() for pair in _flat(value, f"{prefix}{key}.")]

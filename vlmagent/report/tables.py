@@ -1,0 +1,191 @@
+"""The paper's tables as Markdown: ours with mean and standard deviation over seeds, the paper's in italics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from vlmagent.formats import table
+from vlmagent.published import LOGPROBS, TYPES, WITH_COT, WITHOUT_COT, published_row, published_rows
+from vlmagent.report.catalogue import LABELS, NO_COT, RL, Variant
+from vlmagent.report.collect import Collection, Trained
+from vlmagent.report.runs import logprobs, training_curve
+from vlmagent.results import EvalResult
+from vlmagent.statistics import spread
+
+LOGPROB_SAMPLES = 1000
+"""Samples behind each number of Table 1 (paper)."""
+NOTHING = "—"
+Number = Callable[[EvalResult], float]
+
+
+def success(result: EvalResult) -> float:
+    """Success in percent."""
+    return 100 * result.success
+
+
+def mean_return(result: EvalResult) -> float:
+    """Mean episode return."""
+    return result.mean_return
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """``97.5 ± 1.2``; a single value stands alone, none is a dash."""
+    if not values:
+        return NOTHING
+    mean = f"{float(np.mean(values)):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {spread(values):.{digits}f}"
+
+
+def over_seeds(
+    found: Collection, task: str, variant: Variant, number: Number, *, start: bool = False
+) -> list[float]:
+    """A number of every evaluated run of a variant."""
+    study = found.study(task, variant)
+    results = [run.start if start else run.end for run in study.runs] if study else []
+    return [number(result) for result in results if result is not None]
+
+
+def table1(found: Collection) -> str:
+    """Sums of log-probs of thoughts and actions, in nats, where RL starts and where it ends."""
+    rows = []
+    for label, start in (("ours, SFT start", True), ("ours, after RL", False)):
+        cells = [_logprob_cells(found, task, start) for task in found.tasks]
+        rows += [
+            [f"thoughts ({label})", *(c[0] for c in cells)],
+            [f"action ({label})", *(c[1] for c in cells)],
+        ]
+    for index, part in enumerate(("thoughts", "action")):
+        printed = [f"*{LOGPROBS[task][index]:.1f}*" if task in LOGPROBS else NOTHING for task in found.tasks]
+        rows.append([f"*{part} (published)*", *printed])
+    note = f"Each of our runs: mean over the first {LOGPROB_SAMPLES} outputs of its evaluation (or all, if fewer)."
+    return f"{table(['sum of log-probs', *_titles(found)], rows)}\n\n{note}"
+
+
+def _logprob_cells(found: Collection, task: str, start: bool) -> tuple[str, str]:
+    study = found.study(task, RL)
+    results = [run.start if start else run.end for run in study.runs] if study else []
+    sums = [logprobs(result, LOGPROB_SAMPLES) for result in results if result is not None]
+    known = [one for one in sums if one is not None]
+    return mean_and_spread([s.thought for s in known], 2), mean_and_spread([s.action for s in known], 2)
+
+
+def table2(found: Collection) -> str:
+    """Success of every method on every task; then the peak of the training curves, as the paper counts RL methods."""
+    parts = [_methods(found, success, 1), _peaks(found)]
+    return "\n\n".join([*parts, _alfworld(("BUTLER_g", "BUTLER", *_METHODS, WITH_COT))])
+
+
+def table3(found: Collection) -> str:
+    """Success with and without chain of thought."""
+    rows = [_variant_row(found, variant, success, 1) for variant in (RL, NO_COT)]
+    rows.append(["difference of the means", *_differences(found)])
+    printed = {name: [published_row(task, name) for task in found.tasks] for name in (WITH_COT, WITHOUT_COT)}
+    for name, entries in printed.items():
+        rows.append([f"*{name} (published)*", *(f"*{e.success:.1f}*" if e else NOTHING for e in entries), ""])
+    gaps = [
+        f"*{a.success - b.success:+.1f}*" if a and b else NOTHING
+        for a, b in zip(printed[WITH_COT], printed[WITHOUT_COT], strict=True)
+    ]
+    rows.append(["*difference (published)*", *gaps, ""])
+    main = table(["success %", *_titles(found), "average"], rows)
+    return f"{main}\n\n{_peaks(found)}\n\n{_alfworld((WITH_COT, WITHOUT_COT))}"
+
+
+def _differences(found: Collection) -> list[str]:
+    cells = []
+    for task in found.tasks:
+        means = [over_seeds(found, task, variant, success) for variant in (RL, NO_COT)]
+        cells.append(f"{np.mean(means[0]) - np.mean(means[1]):+.1f}" if all(means) else NOTHING)
+    return [*cells, ""]
+
+
+def table4(found: Collection) -> str:
+    """Success and return of every method on every task."""
+    return f"{_methods(found, success, 1)}\n\n{_methods(found, mean_return, 2)}"
+
+
+_METHODS = ("CNN+RL", "GPT4-V", "Gemini", "LLaVA-sft")
+
+
+def _methods(found: Collection, number: Number, digits: int) -> str:
+    """One row per method: ours first, then the paper's."""
+    rows = [
+        _variant_row(found, variant, number, digits) for variant in found.item.variants if variant is not RL
+    ]
+    starts = [over_seeds(found, task, RL, number, start=True) for task in found.tasks]
+    rows.append(["SFT start", *_cells(starts, digits)])
+    rows.append(_variant_row(found, RL, number, digits))
+    names = dict.fromkeys(name for of_task in found.baselines.values() for name in of_task)
+    for name in names:
+        results = [found.baselines.get(task, {}).get(name) for task in found.tasks]
+        model = next((f" ({r.model})" for r in results if r is not None and r.model), "")
+        rows.append([f"{name}{model}", *_cells([[number(r)] if r else [] for r in results], digits)])
+    rows += _printed_rows(found, number, digits)
+    title = "success %" if number is success else "episode return"
+    return table([title, *_titles(found), "average"], rows)
+
+
+def _printed_rows(found: Collection, number: Number, digits: int) -> list[list[str]]:
+    rows = []
+    for name in dict.fromkeys(entry.system for task in found.tasks for entry in published_rows(task)):
+        entries = [published_row(task, name) for task in found.tasks]
+        values = [(e.success if number is success else e.mean_return) if e else None for e in entries]
+        if any(value is not None for value in values):
+            cells = [NOTHING if value is None else f"*{value:.{digits}f}*" for value in values]
+            rows.append([f"*{name} (published)*", *cells, ""])
+    return rows
+
+
+def _variant_row(found: Collection, variant: Variant, number: Number, digits: int) -> list[str]:
+    return [
+        variant.label,
+        *_cells([over_seeds(found, task, variant, number) for task in found.tasks], digits),
+    ]
+
+
+def _cells(values: Sequence[Sequence[float]], digits: int) -> list[str]:
+    """A cell per task and the average of the means, equally weighted as in the paper, when all tasks have one."""
+    cells = [mean_and_spread(of_task, digits) for of_task in values]
+    average = float(np.mean([np.mean(v) for v in values])) if all(values) and len(values) > 1 else None
+    return [*cells, "" if average is None else f"{average:.{digits}f}"]
+
+
+def _titles(found: Collection) -> list[str]:
+    return [LABELS.get(task, task) for task in found.tasks]
+
+
+def _peaks(found: Collection) -> str:
+    """The highest point of each run's training curve: what the paper prints for RL methods."""
+    rows = []
+    for variant in found.item.variants:
+        cells = []
+        for task in found.tasks:
+            study = found.study(task, variant)
+            peaks = [_peak(run) for run in study.runs] if study else []
+            cells.append(mean_and_spread([100 * peak for peak in peaks if peak is not None], 1))
+        rows.append([variant.label, *cells])
+    return "Peak of the training curve, as the paper counts (ours):\n\n" + table(
+        ["success %", *_titles(found)], rows
+    )
+
+
+def _peak(run: Trained) -> float | None:
+    curve = training_curve(run.run, "success")
+    return curve.peak if curve else None
+
+
+def _alfworld(systems: Sequence[str]) -> str:
+    """The paper's columns for ALFWorld; ours are evaluated by kind with ``vlmagent eval alfworld``."""
+    rows = []
+    for name in systems:
+        entry = published_row("alfworld", name)
+        if entry is not None and entry.by_type is not None:
+            mark = " (expert data)" if entry.expert_data else ""
+            cells = [f"*{value:.1f}*" for value in (*entry.by_type, entry.success)]
+            rows.append([f"*{name}{mark} (published)*", *cells])
+    return "ALFWorld:\n\n" + table(["success %", *TYPES, "weighted average"], rows)
+
+
+TABLES = {"table1": table1, "table2": table2, "table3": table3, "table4": table4}

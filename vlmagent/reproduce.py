@@ -1,0 +1,227 @@
+"""``vlmagent reproduce NAME``: trains and evaluates what a table or figure lacks, several at a time, then builds it.
+
+Everything that is there already is taken as it is, so that an interrupted reproduction goes on where it stopped.
+Training and evaluating happen in processes of their own. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmagent import launch, paths
+from vlmagent.config import Config, load_config
+from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
+from vlmagent.report.catalogue import RL, Item, chosen_tasks, expected_config, folder_name, same_study
+from vlmagent.report.collect import Options, conditions
+from vlmagent.report.runs import REPRODUCED, Conditions, Library, evaluated, temperature_of
+
+POLL_SECONDS = 0.5
+QUOTED_LINES = 5
+
+
+class CancelledError(Exception):
+    """The caller asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run to be made or completed, or the baselines of a task.
+
+    Attributes:
+        folder: the run's; None for baselines.
+        train: whether it has to be trained (further).
+        checkpoints: those that have to be evaluated.
+        baselines: systems to be evaluated without a run.
+    """
+
+    title: str
+    config: Config
+    conditions: Conditions
+    folder: Path | None = None
+    train: bool = False
+    checkpoints: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+
+
+def plan(item: Item, options: Options, library: Library | None = None) -> list[Work]:
+    """What is missing, in the order in which it should be made: seed by seed, so that early results show everything.
+
+    Raises:
+        UsageError: a folder that would be used holds a run of another recipe.
+    """
+    library = library or Library()
+    works: dict[Path, Work] = {}
+    baselines: list[Work] = []
+    tasks = chosen_tasks(item, options.tasks)
+    for task in tasks:
+        reference = expected_config(task, RL, 0, options.overrides)
+        if reference is not None and item.baselines:
+            wanted = conditions(reference, options)
+            known = library.baselines(reference, wanted)
+            names = tuple(name for name in item.baselines if name not in known)
+            if names:
+                title = f"{task}: {' and '.join(names)}"
+                baselines.append(Work(title, reference, wanted, baselines=names))
+    for seed in range(options.seeds):
+        for task in tasks:
+            for variant in item.variants:
+                config = expected_config(task, variant, seed, options.overrides)
+                if config is None:
+                    continue
+                run = library.find(config)
+                folder = run or _folder(folder_name(task, variant, seed, options.overrides), config)
+                title = f"{task}: {variant.label}, seed {seed}"
+                work = _work(
+                    item, title, config, conditions(config, options), folder, trained=run is not None
+                )
+                if work.train or work.checkpoints:
+                    works.setdefault(folder, work)
+    return [*works.values(), *baselines]
+
+
+def _folder(name: str, config: Config) -> Path:
+    """Where a run is to be made; one that is there must be of the same recipe.
+
+    Raises:
+        UsageError: it is of another one.
+    """
+    folder = paths.runs_dir() / REPRODUCED / name
+    if launch.is_run(folder) and not same_study(load_config(folder / paths.CONFIG), config):
+        raise UsageError(
+            f"{folder} holds a run of another recipe than today's. Move it away, then reproduce again: "
+            f"mv {folder} {folder}-old"
+        )
+    return folder
+
+
+def _work(item: Item, title: str, config: Config, wanted: Conditions, folder: Path, *, trained: bool) -> Work:
+    """What one run still needs."""
+    needed: tuple[str, ...] = ("start", "latest") if item.start else ("latest",)
+    if trained:
+        needed = tuple(n for n in needed if evaluated(folder, config, wanted, start=n == "start") is None)
+    return Work(title, config, wanted, folder, train=not trained, checkpoints=needed)
+
+
+def run_all(
+    works: Sequence[Work],
+    jobs: int,
+    on_change: Callable[[Work, str], None],
+    cancelled: threading.Event,
+) -> list[str]:
+    """Do all works, ``jobs`` at a time.
+
+    Args:
+        on_change: told what a work is doing: ``training``, ``evaluating``, ``done`` or ``failed``; any thread.
+        cancelled: once set, what is under way is stopped where it can be continued, and nothing new begins.
+
+    Returns:
+        Why works failed, one line each.
+    """
+    environment = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
+    problems: list[str] = []
+
+    def carry_out(work: Work) -> None:
+        try:
+            if work.train:
+                on_change(work, "training")
+                _train(work, environment, cancelled)
+            on_change(work, "evaluating")
+            _evaluate(work, environment, cancelled)
+        except VlmAgentError as error:
+            problems.append(f"{work.title}: {error}")
+            on_change(work, "failed")
+        except CancelledError:
+            on_change(work, "stopped")
+        else:
+            on_change(work, "done")
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="reproduce") as pool:
+        for future in as_completed([pool.submit(carry_out, work) for work in works]):
+            future.result()
+    return problems
+
+
+def _train(work: Work, environment: Mapping[str, str], cancelled: threading.Event) -> None:
+    """Train a run to its end in its own daemon."""
+    assert work.folder is not None
+    if cancelled.is_set():
+        raise CancelledError
+    if not launch.is_run(work.folder):
+        launch.create_run(work.config, work.folder)
+    if not launch.is_alive(work.folder) and launch.run_state(work.folder) != "done":
+        launch.start_daemon(work.folder, environment=environment)
+    while launch.is_alive(work.folder):
+        if cancelled.wait(POLL_SECONDS):
+            launch.stop_run(work.folder, timeout=600)
+            raise CancelledError
+    state = launch.run_state(work.folder)
+    if state != "done":
+        error = launch.show_run(work.folder).get("error") or f"see {work.folder / paths.LOG}"
+        raise RunFailedError(f"the training is {state}: {error}")
+
+
+def _evaluate(work: Work, environment: Mapping[str, str], cancelled: threading.Event) -> None:
+    """Evaluate what is missing in a process of its own; an interrupted evaluation is continued."""
+    arguments = ["--episodes", str(work.conditions.episodes), "--seed", str(work.conditions.seed)]
+    if work.baselines:
+        arguments = [work.config.task, *arguments]
+        arguments += [word for name in work.baselines for word in ("--baseline", name)]
+        arguments += [word for pair in _options_of(work.config) for word in ("--set", pair)]
+    else:
+        arguments += ["--run", str(work.folder), "--set", f"eval.temperature={temperature_of(work.config)}"]
+        arguments += [word for name in work.checkpoints for word in ("--checkpoint", name)]
+    command = [sys.executable, "-m", "vlmagent", "eval", *arguments, "--resume", "--json"]
+    _run(command, environment, cancelled)
+
+
+def _options_of(config: Config) -> list[str]:
+    """What decides the episodes of a task."""
+    return [f"rule_set={config.rule_set}", *(f"env.{key}={value}" for key, value in config.env.items())]
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], cancelled: threading.Event) -> None:
+    """Run a command to its end.
+
+    Raises:
+        RunFailedError: it failed; quotes what it said last.
+        CancelledError: it was interrupted.
+    """
+    if cancelled.is_set():
+        raise CancelledError
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **environment},
+        start_new_session=True,  # a ctrl-c is for us: we pass on what it needs to know
+    )
+    while True:
+        try:
+            said = process.communicate(timeout=POLL_SECONDS)[1]
+            break
+        except subprocess.TimeoutExpired:
+            if cancelled.is_set():
+                process.terminate()
+                process.communicate()
+                raise CancelledError from None
+    if process.returncode:
+        last = " ".join(said.strip().splitlines()[-QUOTED_LINES:])
+        raise RunFailedError(f"the evaluation ended with code {process.returncode}: {last}")
+
+
+def usable_jobs(wanted: int) -> int:
+    """At most one job a core."""
+    return max(1, min(wanted, os.cpu_count() or 1))
+
+
+def waited(seconds: float, works: Sequence[Work], jobs: int) -> float:
+    """Wall-clock seconds when ``jobs`` share an amount of work evenly."""
+    return seconds / max(1, min(jobs, len(works)))
