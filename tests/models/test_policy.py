@@ -127,7 +127,8 @@ def test_greedy_decoding_takes_the_likeliest_token(policy):
 
 def test_output_lengths_count_the_end_token():
     ids = torch.tensor([[4, 2, 9, 9], [4, 5, 6, 7], [2, 9, 9, 9], [0, 0, 2, 9]])
-    assert output_lengths(ids, eos_id=2).tolist() == [2, 4, 1, 3]
+    assert output_lengths(ids, [2]).tolist() == [2, 4, 1, 3]
+    assert output_lengths(ids, [6, 2]).tolist() == [2, 3, 1, 3]
 
 
 def test_text_round_trip(policy):
