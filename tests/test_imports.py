@@ -17,9 +17,9 @@ LAYERS = [
     {"cli_options"},
     {"tui", "commands"},
     {"forecast", "reproduce"},
-    {"tables", "progress", "formats", "plan_view"},
+    {"tables", "progress", "formats", "plan_view", "report"},
     {
-        *("launch", "train", "sft", "data", "evaluate", "play", "report", "published", "daemon", "follow"),
+        *("launch", "train", "sft", "data", "evaluate", "play", "published", "daemon", "follow"),
         *("results", "statistics", "systems", "learners", "plan", "export"),
     },
     {"rollout", "rl"},
@@ -90,7 +90,7 @@ HEAVY = {"torch", "transformers", "textual", "sqlite_utils", "scipy"}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["runs", "--help"], ["eval", "--help"]]
+    "arguments", [["--help"], ["train", "--help"], ["runs", "--help"], ["eval", "--help"], ["play", "--help"]]
 )
 def test_help_imports_nothing_heavy(arguments):
     code = (

@@ -78,7 +78,7 @@ def test_its_checkpoint_is_evaluated_on_the_same_episodes(trained: Path):
     task = task_from_config(config)
     untrained = checkpoint_system(config, task, find_checkpoint(trained, "start"), 0.2)
     system = checkpoint_system(config, task, find_checkpoint(trained), 0.2)
-    assert (untrained.name, system.name, system.model) == ("cnn untrained", "cnn", "cnn")
+    assert (untrained.name, system.name, system.model) == ("cnn untrained", "cnn", "tiny")
     found = evaluate(Plan(config, system, episodes=8, seed=0))
     assert found.result.temperature == 1.0  # its own distribution
     assert found.result.legal_rate == 1.0

@@ -28,8 +28,9 @@ from vlmagent.sft import solver_samples
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 
-CHARACTERS_PER_TOKEN = 4.0
-"""Of prompts and outputs: the tokenizers of large models take about this many characters of English together."""
+PROMPT_CHARACTERS = 4.0
+OUTPUT_CHARACTERS = 3.0
+"""By token: the tokenizers of large models take about four characters of English together, fewer of JSON and digits."""
 SAMPLES = 64
 UPDATE_EFFICIENCY = 0.4
 """Share of the peak that forward and backward passes of such models reach."""
@@ -177,8 +178,8 @@ def count_tokens(
         dict(architecture.pictures) if config.model.tiles else {**architecture.pictures, "longest_edge": 0}
     )
     picture = family.image_tokens(model, pictures, height, width)
-    prompt = sum(len(sample.prompt) for sample in samples) / len(samples) / CHARACTERS_PER_TOKEN
-    output = sum(len(sample.response) for sample in samples) / len(samples) / CHARACTERS_PER_TOKEN + 1
+    prompt = sum(len(sample.prompt) for sample in samples) / len(samples) / PROMPT_CHARACTERS
+    output = sum(len(sample.response) for sample in samples) / len(samples) / OUTPUT_CHARACTERS + 1
     merged = getattr(model.vision_config, "spatial_merge_size", getattr(model, "scale_factor", 1)) ** 2
     return Tokens(picture, round(prompt), min(round(output), config.rollout.max_new_tokens), picture * merged)
 

@@ -66,8 +66,8 @@ def _memory(amount: float) -> str:
     return f"{amount / GB:,.1f} GB"
 
 
-def _run(plan: Plan, cost: Cost) -> float:
-    return plan.updates * (cost.collect + cost.update)
+def _time(cost: Cost, seconds: float) -> str:
+    return duration(seconds) if cost.fits else "-"
 
 
 _ROWS = (
@@ -78,8 +78,8 @@ _ROWS = (
     ("peak with a reserve", lambda plan, cost: _memory(cost.peak)),
     ("memory there is", lambda plan, cost: _memory(cost.hardware.memory)),
     ("does it fit", lambda plan, cost: "yes" if cost.fits else "no"),
-    ("one update: collecting", lambda plan, cost: duration(cost.collect)),
-    ("one update: learning", lambda plan, cost: duration(cost.update)),
-    ("the supervised start", lambda plan, cost: duration(cost.sft)),
-    ("all PPO updates", lambda plan, cost: duration(_run(plan, cost))),
+    ("one update: collecting", lambda plan, cost: _time(cost, cost.collect)),
+    ("one update: learning", lambda plan, cost: _time(cost, cost.update)),
+    ("the supervised start", lambda plan, cost: _time(cost, cost.sft)),
+    ("all PPO updates", lambda plan, cost: _time(cost, plan.updates * (cost.collect + cost.update))),
 )

@@ -59,7 +59,7 @@ def checkpoint_system(config: Config, task: Task, folder: Path, temperature: flo
         temperature: of a language model's sampling; the baseline samples its own distribution.
     """
     from vlmagent.checkpoint import load_network
-    from vlmagent.learners import make_agent, network_name
+    from vlmagent.learners import make_agent
     from vlmagent.models.device import choose_device
 
     network, state = load_network(folder, config.model)
@@ -67,9 +67,10 @@ def checkpoint_system(config: Config, task: Task, folder: Path, temperature: flo
     agent = make_agent(config, task, network, temperature=temperature, learns=False)
     if config.agent == "cnn":
         name, temperature = "cnn" if state.env_steps else "cnn untrained", 1.0
+        model = config.cnn.vision
     else:
         name = ("rl" if state.env_steps else "sft") + ("" if config.cot else " without CoT")
-    model = network_name(config)
+        model = config.model.name
     return System(name, agent, folder.name, state.env_steps, model, temperature=temperature)
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from vlmagent.errors import UsageError
+from vlmagent.models.hf import quiet
 from vlmagent.models.logprob import Scores
 from vlmagent.models.value_head import ValueHead
 from vlmagent.types import ImageArray
@@ -295,6 +296,7 @@ def load_cnn(folder: Path) -> CnnPolicy:
     Raises:
         UsageError: it is of another version, or an encoder's folder is gone.
     """
+    quiet()
     saved = json.loads((folder / CONFIG).read_text())
     if saved.get("format") != FORMAT:
         raise UsageError(
