@@ -48,7 +48,7 @@ def test_dumped_config_reads_back_equal(tmp_path):
         ("lr=1", ["Unknown key 'lr'", "Valid keys here"]),
         ("ppo.epochs=2.5", ["ppo.epochs", "2.5"]),
         ("store.journal_mode=wall", ["'wall'", "'wal' or 'delete'"]),
-        ("ppo.steps_per_update=500", ["500", "multiple", "64"]),
+        ("ppo.steps_per_update=500", ["500", "multiple", "32"]),
         ("ppo.env_steps=100", ["100", "one update"]),
         ("model.tiny.image_size=61", ["image_size = 61", "multiple of 12"]),
         ("ppo=3", ["ppo = 3"]),
