@@ -160,6 +160,7 @@ def _latest_run() -> Path:
     if is_run(link):
         return link.resolve()
     folders = run_folders()
+    folders = [folder for folder in folders if (folder / paths.CONFIG).is_file()] or folders
     if not folders:
         raise UsageError(
             f"There is no run under {paths.runs_dir()} yet. Start one: vlmagent train numberline"

@@ -33,6 +33,15 @@ def test_a_decision_is_all_action_and_no_thought():
     assert decision.generation.value == pytest.approx(float(agent.values([observation(("+", "-"))])[0]))
 
 
+def test_each_actions_share_is_told():
+    policy = network(text=False, names=("+", "-", "="), actions=3)
+    agent = CnnAgent(policy, build_task("numberline"))
+    with torch.no_grad():
+        policy.head[-1].weight.zero_()
+        policy.head[-1].bias.copy_(torch.log(torch.tensor([0.6, 0.2, 0.2])))
+    assert agent.action_probs(observation(("+", "-"))) == pytest.approx({"+": 0.75, "-": 0.25})
+
+
 def test_the_states_text_is_what_it_reads():
     agent = CnnAgent(network(), build_task("ezpoints"))
     (decision,) = agent.act([observation(("+", "-", "="), text="3*")], [{}], seed=0)

@@ -65,6 +65,13 @@ class CnnAgent:
             generation=Generation(text, tokens, np.array([logprob], dtype=np.float32), 0, value),
         )
 
+    def action_probs(self, observation: Observation) -> dict[str, float]:
+        """Each legal action's share in the probability of those that name one."""
+        probabilities = self.policy.probabilities(self._features(observation))
+        shares = {a: probabilities[action_slot(a, self.policy)] for a in observation.legal_actions}
+        total = sum(shares.values()) or 1.0
+        return {action: share / total for action, share in shares.items()}
+
     def values(self, observations: Sequence[Observation]) -> NDArray[np.float32]:
         """V(s) per observation, float32 (B,)."""
         values: NDArray[np.float32] = (

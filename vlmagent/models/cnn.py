@@ -245,6 +245,12 @@ class CnnPolicy(nn.Module):
         picked = logprobs.gather(1, chosen.to(self.device))[:, 0]
         return chosen[:, 0].numpy(), picked.cpu().numpy(), self.value_head(features).cpu().numpy()
 
+    @torch.no_grad()
+    def probabilities(self, state: Tensor) -> list[float]:
+        """Of every action in one state, by index."""
+        found: list[float] = torch.softmax(self.head(self._standardised([state]))[0], -1).tolist()
+        return found
+
     def score(self, states: Sequence[Tensor], chosen: Sequence[int]) -> Scores:
         """Log-probs of given actions as outputs of one token, with gradients."""
         features = self._standardised(states)

@@ -5,6 +5,7 @@ The only file that knows bitsandbytes.
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import BitsAndBytesConfig
 
 from vlmagent.config import ModelConfig
 from vlmagent.errors import UsageError
+from vlmagent.models.device import choose_device
 
 
 def quantization_options(config: ModelConfig) -> dict[str, Any]:
@@ -30,8 +32,7 @@ def quantization_options(config: ModelConfig) -> dict[str, Any]:
         )
     if find_spec("bitsandbytes") is None:
         raise UsageError(f"{wanted} needs the package bitsandbytes: pip install 'vlmagent[quant]'.")
-    if config.device == "cpu" or not torch.cuda.is_available():
-        raise UsageError(f"{wanted} needs a GPU, and torch sees none here. Use model.quantization=none.")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast, at every layer
     if config.quantization == "8bit":
         settings = BitsAndBytesConfig(load_in_8bit=True)
     else:
@@ -41,4 +42,4 @@ def quantization_options(config: ModelConfig) -> dict[str, Any]:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
-    return {"quantization_config": settings, "device_map": {"": 0}}
+    return {"quantization_config": settings, "device_map": {"": choose_device(config.device)}}
