@@ -45,7 +45,7 @@ def test_weights_that_are_the_recipes_own_share_its_run():
 
 
 def test_a_folder_with_another_recipe_is_not_touched():
-    other = expected_config("numberline", RL, 0, {"ppo": {"env_steps": 512}})
+    other = expected_config("numberline", RL, 0, {"ppo": {"env_steps": 10240}})
     launch.create_run(other, paths.runs_dir() / "reproduce" / "numberline-rl-seed0")
     with pytest.raises(UsageError, match=r"holds a run of another recipe.*mv "):
         plan(find_item("table3"), OPTIONS)
@@ -56,9 +56,9 @@ def test_the_estimate_comes_from_earlier_runs():
     config = expected_config("numberline", RL, 1, OVERRIDES)
     speed = known_speed(config, Library())
     assert speed is not None
-    assert speed.step == pytest.approx(4.0 / 256)  # 3 s of collecting and 1 s of updating
+    assert speed.step == pytest.approx(4.0 / 5120)  # 3 s of collecting and 1 s of updating
     works = [work for work in plan(find_item("table1"), OPTIONS) if work.train]
-    expected = 256 * speed.step + 2 * 10 * 5 * speed.step
+    expected = 5120 * speed.step + 2 * 10 * 5 * speed.step
     assert seconds_needed(works, Library()) == pytest.approx(expected)
     assert known_speed(expected_config("numberline", CNN, 0, OVERRIDES), Library()) is None
     assert sft_samples(expected_config("numberline", CNN, 0, {})) == 0

@@ -457,7 +457,9 @@ def _build_config(
         over = merge(over, {"model": {"name": model}})
     if task is not None:
         over = merge({"task": task}, over)
-    recipe = config or _default_recipe(task, model, available_configs())
+    special = f"{task}-cnn" if over.get("agent") == "cnn" else None
+    recipe = config or (special if special in available_configs() else None)
+    recipe = recipe or _default_recipe(task, model, available_configs())
     resolved = load_config(find_config(recipe), over) if recipe else validate(Config, over)
     task_from_config(resolved)
     if resolved.model.name != "tiny" and fetch:

@@ -17,7 +17,7 @@ from vlmagent.store.writer import StoreWriter
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
 
 IMAGE = np.zeros((4, 4, 3), dtype=np.uint8)
-OVERRIDES = {"ppo": {"env_steps": 256}}
+OVERRIDES = {"ppo": {"env_steps": 5120}}
 
 
 def transition(number: int, episode: int, thought: float, action: float) -> Transition:

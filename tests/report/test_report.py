@@ -100,7 +100,7 @@ def test_what_was_trained_or_evaluated_otherwise_does_not_count(trained):
     item = find_item("table3")
     assert all("not trained" not in line for line in collect(item, OPTIONS).missing if "with CoT" in line)
     other = Options(
-        seeds=2, tasks=("numberline",), episodes=10, overrides={"ppo": {"env_steps": 256, "clip": 0.3}}
+        seeds=2, tasks=("numberline",), episodes=10, overrides={"ppo": {"env_steps": 5120, "clip": 0.3}}
     )
     assert all("not trained" in line for line in collect(item, other).missing)
     more = Options(seeds=2, tasks=("numberline",), episodes=11, overrides=OVERRIDES)

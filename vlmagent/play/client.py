@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 from vlmagent.config import Config
-from vlmagent.play.messages import Begin, Died, Event, Request
+from vlmagent.play.messages import Begin, Died, Event, Finished, Request, Think
 from vlmagent.words import harmless
 
 SAID_LINES = 3
@@ -51,7 +52,9 @@ class ThinkingProcess:
                 # waiting threads must not spin: the screen and a training run need the cores too
                 env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
             )
-        threading.Thread(target=self._read, name="play-reader", daemon=True).start()
+        self._outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        for target in (self._read, self._write):
+            threading.Thread(target=target, name=f"play{target.__name__}", daemon=True).start()
         self.send(Begin(config, None if run is None else str(run), baseline))
 
     @property
@@ -60,15 +63,27 @@ class ThinkingProcess:
         return self._process.pid
 
     def send(self, request: Request) -> None:
-        """Send a request; to a process that has ended it is lost, which ``Died`` tells."""
-        with contextlib.suppress(OSError):
-            self._connection.send(request)
+        """Send a request soon; to a process that has ended it is lost, which ``Died`` tells."""
+        self._outbox.put(request)
 
     def close(self) -> None:
         """End the process at once: it holds nothing that could be lost. Idempotent."""
         self._closed = True
+        self._outbox.put(None)
         self._process.kill()
         self._process.wait()
+
+    def _write(self) -> None:
+        """On a thread of its own: a picture may not fit into the pipe while the process is busy."""
+        while (request := self._outbox.get()) is not None:
+            try:
+                self._connection.send(request)
+            except OSError:
+                return
+            except Exception as error:  # what a plug-in's state raises when it is pickled, no one can list
+                if isinstance(request, Think):
+                    problem = f"The state cannot be sent to another process ({type(error).__name__}: {error})"
+                    self._on_event(Finished(request.number, problem))
 
     def _read(self) -> None:
         with contextlib.suppress(EOFError, OSError):

@@ -213,6 +213,9 @@ class CheckpointMind:
         from vlmagent.models.action_probs import action_probs
 
         agent, actions = self._agent, question.observation.legal_actions
+        if self.config.agent == "cnn":
+            shares: Mapping[str, float] = agent.action_probs(question.observation)
+            return shares
         outputs = [with_action(decision.output, action) for action in actions]
         state = agent.policy.encode(decision.prompt, question.observation.image)
         found = action_probs(agent.policy, state, outputs, temperature=agent.temperature)

@@ -78,6 +78,7 @@ class Game:
         self._process: ThinkingProcess | None = None
         self._path: list[Moment] = []
         self._theirs: dict[Place, str] = {}
+        self._experts: dict[Place, str | None] = {}
         self._stepping: set[int] = set()
 
     # -- opening and closing
@@ -88,18 +89,14 @@ class Game:
         Raises:
             VlmAgentError: it cannot begin.
         """
-        self._session = await self._worker.call(lambda: PlaySession(self.plan))
-        session = self._session
-        self._begun(await self._worker.call(lambda: session.moments))
+        self._begun(await self._worker.call(self._make))
 
     async def close(self) -> None:
         """End the session and the process; the log is complete when this returns."""
         if self._process is not None:
             self._process.close()
             self._process = None
-        session, self._session = self._session, None
-        if session is not None:
-            await self._worker.call(session.close)
+        await self._worker.call(self._finish)
         self._worker.close()
 
     # -- looking
@@ -171,10 +168,17 @@ class Game:
         first = len(you.steps) - len(self._path) + 1
         for before, step in zip(self._path, you.steps[first:], strict=False):
             if step.actor == HUMAN:
-                expert = await self._worker.call(lambda moment=before: session.expert(moment))  # type: ignore[misc]
+                expert = await self._expert(session, before)
                 theirs = self._theirs.get(place_of(before))
                 found.append(Choice(before, step.action, step.reward, theirs, expert))
         return found
+
+    async def _expert(self, session: PlaySession, moment: Moment) -> str | None:
+        """The expert's move in a state, which is looked for once."""
+        place = place_of(moment)
+        if place not in self._experts:
+            self._experts[place] = await self._worker.call(lambda: session.expert(moment))
+        return self._experts[place]
 
     # -- acting
 
@@ -276,6 +280,15 @@ class Game:
 
     # -- inside
 
+    def _make(self) -> tuple[Moment, ...]:
+        self._session = PlaySession(self.plan)
+        return self._session.moments
+
+    def _finish(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
     def _wake(self) -> None:
         """Start the process that thinks."""
         assert self.opponent is not None
@@ -298,7 +311,8 @@ class Game:
 
     def _begun(self, moments: tuple[Moment, ...]) -> None:
         self.desk.turn_to(moments[YOU].seed)
-        self.moments, self._path, self._theirs, self.asked = moments, [moments[YOU]], {}, False
+        self.moments, self._path, self._theirs, self._experts = moments, [moments[YOU]], {}, {}
+        self.asked = False
         for moment in moments:
             self._remember(place_of(moment))
         self.think()
