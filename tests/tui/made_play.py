@@ -22,7 +22,7 @@ from vlmagent.tui.screens.play import PlayScreen
 from vlmagent.types import Decision, Generation, ParsedAction
 
 SEED = 11
-SECONDS = 120.0
+SECONDS = 60.0
 
 
 class Brain:

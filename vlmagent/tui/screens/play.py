@@ -284,10 +284,8 @@ class PlayScreen(Screen[None]):
         """The last step, or how the episode ended."""
         if you.end is not None:
             colour = "$success" if you.end.success else "$error"
-            waits = "" if self.game.settled else f"   {opponent_name(self.game)} is still playing"
-            return Content.assemble(
-                (outcome_words(you), f"bold {colour}"), ("   n: next episode", QUIET), waits
-            )
+            waits = "n: next episode" if self.game.settled else f"{opponent_name(self.game)} is still playing"
+            return Content.assemble((outcome_words(you), f"bold {colour}"), (f"   {waits}", QUIET))
         if not you.steps:
             return Content.styled(self._whose_turn(), QUIET)
         step = you.steps[-1]

@@ -94,7 +94,7 @@ def _table(game: Game, choices: Sequence[Choice]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     columns = {
         "step": [Text(str(len(choice.before.steps) + 1), justify="right") for choice in choices],
-        "state": [safe_cell(choice.before.observation.state_text or "", 24) for choice in choices],
+        "state": [safe_cell(choice.before.observation.state_text or "", 40) for choice in choices],
         "you": [safe_cell(choice.action, 30, style="bold") for choice in choices],
         opponent_name(game): [_move(choice.theirs, choice.action) for choice in choices],
         "expert": [_move(choice.expert, choice.action) for choice in choices],

@@ -42,7 +42,11 @@ class ActionChip(Static):
 
 
 class ActionPad(Vertical):
-    """Shows the legal actions; ``takes_keys`` says whether a person is to choose."""
+    """Shows the legal actions; ``takes_keys`` says whether a person is to choose.
+
+    Once there were too many for a row of keys, it stays a list: what is typed to filter must never act by itself
+    because fewer actions were left meanwhile.
+    """
 
     DEFAULT_CSS = """
     ActionPad { height: auto; padding: 0 1; }
@@ -60,6 +64,7 @@ class ActionPad(Vertical):
         self._entries: list[ActionKey] = []
         self._keys: dict[str, str] = {}
         self._shown: list[str] = []
+        self._lists = False
         self.takes_keys = False
 
     @property
@@ -70,7 +75,7 @@ class ActionPad(Vertical):
     @property
     def is_list(self) -> bool:
         """Whether actions are chosen from a list."""
-        return bool(self._actions) and not self._keys
+        return self._lists
 
     def compose(self) -> ComposeResult:
         """The keys; the line and the list."""
@@ -83,7 +88,9 @@ class ActionPad(Vertical):
         fresh, self.takes_keys = tuple(actions) != self._actions, takes_keys
         if fresh:
             self._actions = tuple(actions)
-            self._entries = keys_for(self._actions) or []
+            entries = None if self._lists else keys_for(self._actions)
+            self._lists = self._lists or (entries is None and bool(actions))
+            self._entries = entries or []
             self._keys = {key: entry.action for entry in self._entries for key in entry.keys}
             row = self.query_one("#pad-keys")
             row.remove_children()
