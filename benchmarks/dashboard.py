@@ -37,7 +37,8 @@ from typing import Any
 from big_run import build
 
 from vlmagent import launch, paths
-from vlmagent.config import Config
+from vlmagent.config import find_config, load_config
+from vlmagent.errors import StoreError
 from vlmagent.store import browse
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.source import Source
@@ -271,7 +272,7 @@ def beside(pairs: int, seconds: float, screen: str, train: bool) -> bool:
             speeds = {}
             for open_ in (pair % 2 == 0, pair % 2 == 1):
                 with _watched(folder, run if open_ else None, screen, with_ if open_ else without):
-                    speeds[open_] = _speed(run, seconds)
+                    speeds[open_] = _speed(run, seconds, train)
             ratios.append(speeds[True] / speeds[False])
             print(
                 f"pair {pair + 1}: {speeds[True]:9.1f} steps/s with, {speeds[False]:9.1f} without: {ratios[-1]:.3f};"
@@ -311,33 +312,41 @@ def _say_load() -> None:
 @contextlib.contextmanager
 def _writing(folder: Path, train: bool) -> Iterator[Path]:
     """A run that a process writes to while the block runs."""
-    ppo = {"env_steps": 512 * 10_000}
+    recipe = load_config(find_config("numberline"), {"ppo": {"env_steps": 512 * 10_000}})
     with _runs_folder(folder):  # where "latest" may point to it
-        run = launch.create_run(Config.model_validate({"task": "numberline", "ppo": ppo})).absolute()
+        run = launch.create_run(recipe).absolute()
         command = None if train else [sys.executable, __file__, "_write", str(run)]
         launch.start_daemon(run, command)
         try:
-            while not _count(run):
+            while not _count(run, train):
                 time.sleep(0.2)
             yield run
         finally:
             launch.stop_run(run, 120)
 
 
-def _count(run: Path) -> int:
+def _count(run: Path, updates: bool) -> int:
+    """Env steps in the database; with ``updates``, those up to the newest finished update."""
     try:
         with StoreReader(run / paths.DATABASE) as reader:
-            return reader.env_steps()
-    except Exception:
+            if not updates:
+                return reader.env_steps()
+            newest = reader.latest_metrics().get("rollout/success")
+            return newest.env_steps if newest else 0
+    except StoreError:  # not made yet
         return 0
 
 
-def _speed(run: Path, seconds: float) -> float:
-    """Steps per second that reach the database, from one change to another at least ``seconds`` later."""
+def _speed(run: Path, seconds: float, updates: bool) -> float:
+    """Steps per second that reach the database, from one change to another at least ``seconds`` later.
+
+    Args:
+        updates: measure from update to update, because training collects and learns in turns.
+    """
 
     def change() -> tuple[float, int]:
-        before = _count(run)
-        while (now := _count(run)) == before:
+        before = _count(run, updates)
+        while (now := _count(run, updates)) == before:
             time.sleep(0.02)
         return time.monotonic(), now
 

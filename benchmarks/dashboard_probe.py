@@ -96,8 +96,11 @@ async def watch(run: Path | None, screen: str, begun: Callable[[], object]) -> d
         app = application(run, screen)
         showing = asyncio.ensure_future(app.run_async())
         await stop.wait()
+        report = watched.report()  # closing waits for threads, and nobody sees a frame of it
         app.exit()
         await showing
+        watching.cancel()
+        return report
     watching.cancel()
     return watched.report()
 
