@@ -4,6 +4,8 @@ VENV ?= .venv
 # torch first: a pinned build is taken as it is, a later range would fetch the newest one with all of CUDA.
 # A machine with a GPU: make demo TORCH=torch
 TORCH ?= torch==2.13.0
+# ALFWorld builds a planner from source (cmake, make and g++; some minutes, once). Without it: make test ALFWORLD=
+ALFWORLD ?= alfworld
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -25,7 +27,13 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.torch pyproject.toml
 	@echo "Installing vlmagent with its test tools ..."
-	$(PIP) install -e '.[all,test]'
+	$(PIP) install '$(TORCH)' -e '.[all,deepspeed,test]'
+ifneq ($(ALFWORLD),)
+	@echo "Installing ALFWorld; the first time its planner is built, which takes some minutes ..."
+	@$(PIP) install '$(TORCH)' -e '.[$(ALFWORLD)]' || { echo \
+	  "ALFWorld could not be installed: see above. Its planner is built from source by cmake, make and g++." \
+	  "To go on without it and its tests: make $(MAKECMDGOALS) ALFWORLD="; exit 1; }
+endif
 	@touch $@ $(VENV)/.installed
 
 demo: install

@@ -15,6 +15,8 @@ import numpy as np
 import vlmagent_envs
 
 BASELINE = "vlmagent/NumberLine-v0"
+ALFWORLD = "vlmagent/ALFWorld-v0"
+"""Runs in processes and has a benchmark of its own, ``alfworld.py``."""
 
 
 def rate(env_id: str, steps: int, seed: int) -> float:
@@ -43,6 +45,7 @@ def main() -> None:
             rate(env_id, arguments.steps, seed) for seed in range(arguments.repeats + 1)[1:]
         )
         for env_id in vlmagent_envs.ENTRY_POINTS
+        if env_id != ALFWORLD
     }
     print(f"{'environment':<24}{'steps/s (median)':>18}{'ratio to ' + BASELINE:>36}")
     for env_id, median in medians.items():

@@ -13,7 +13,7 @@ ROOT = Path(vlmagent.__file__).parent
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_reports"},
+    {"cli_play", "cli_processes", "cli_reports"},
     {"cli_options"},
     {"tui", "commands"},
     {"forecast", "reproduce"},
@@ -21,12 +21,13 @@ LAYERS = [
     {
         *("launch", "train", "sft", "data", "evaluate", "play", "published", "daemon", "follow"),
         *("results", "statistics", "systems", "learners", "plan", "export"),
+        *("shared_store", "rank_process", "supervisor", "hosts"),
     },
     {"rollout", "rl"},
     {"agents"},
     {"checkpoint"},
     {"models", "engines", "tasks", "store"},
-    {"config", "types", "errors", "paths", "seeding", "words", "hardware"},
+    {"config", "types", "errors", "paths", "seeding", "words", "hardware", "ranks", "lifeline"},
 ]
 """From the top down: a module imports from its own layer and those below it."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

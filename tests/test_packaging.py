@@ -1,14 +1,21 @@
 """The wheel, used far away from the checkout."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 import vlmagent
+from tests.tui.test_tmux import Terminal
+from vlmagent import launch, paths
+from vlmagent.daemon import daemon_info
 
 ROOT = Path(vlmagent.__file__).parents[1]
 
@@ -56,3 +63,27 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, tmp_path: Path):
     assert '"success": 1.0' in run(
         "-m", "vlmagent", "eval", "numberline", "--baseline", "expert", "--episodes", "3", "--json"
     )
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_the_wheel_plays_outside_the_checkout(wheel: Path, tmp_path: Path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    play = [sys.executable, "-m", "vlmagent", "play", "blackjack", "--images", "half", "--seed", "3"]
+    beside = ["--human", "--opponent", "expert", "--hints", "on"]
+    outside = ["env", "-C", str(tmp_path), f"PYTHONPATH={site}"]
+    table = Terminal(tmp_path / "tmux", 80, 24, [*outside, *play, *beside])
+    try:
+        table.wait(lambda text: "your turn" in text and "action" in text)
+        (folder,) = launch.run_folders()
+        info = daemon_info(folder)
+        assert info is not None
+        for process in (psutil.Process(info.pid), *psutil.Process(info.pid).children()):
+            assert process.cwd() == str(tmp_path)
+            assert process.environ()["PYTHONPATH"] == str(site)
+        table.keys("s")
+        table.wait(lambda text: "success, return" in text)
+    finally:
+        table.close()
+    with closing(sqlite3.connect(folder / paths.DATABASE)) as connection:
+        assert connection.execute("SELECT action, actor FROM transitions").fetchall() == [("stand", "human")]

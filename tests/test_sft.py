@@ -1,5 +1,6 @@
 """Solver samples, the cache's key, the number of samples."""
 
+import json
 import re
 import shutil
 from itertools import islice
@@ -14,6 +15,7 @@ from vlmagent.checkpoint import load_sft_state
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.models.hf import build_policy
+from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.sft import (
     CAPTION_PROMPT,
     SftInterruptedError,
@@ -103,17 +105,28 @@ def test_stages_come_in_order_and_captions_are_mixed_in(
     assert curve[-1].samples == len(prompts) == 88
 
 
-def test_captions_say_what_the_picture_shows():
-    by_task = {name: next(captions(build_task(name), 3)) for name in ("numberline", "ezpoints", "blackjack")}
-    assert {sample.prompt for sample in by_task.values()} == {CAPTION_PROMPT}
-    texts = {name: next(solver_samples(build_task(name), 3)).response for name in by_task}
-    assert by_task["numberline"].response in texts["numberline"]
-    assert by_task["ezpoints"].response in texts["ezpoints"]
-    match = re.fullmatch(
-        r"I have ([\d +]+) = (\d+ points and the dealer has \d+ points\.)", by_task["blackjack"].response
-    )
-    assert match is not None
-    assert f"I have {match[2]}" in texts["blackjack"]
+def test_captions_are_words_of_the_experts_thoughts():
+    for name in ("numberline", "ezpoints", "points24", "blackjack"):
+        task = build_task(name)
+        sample = next(captions(task, 3))
+        assert sample.prompt == CAPTION_PROMPT
+        env = task.make_sft_env()
+        seed = sft_episode_seed(derive(3, "captions", 0), 0)
+        rng = np.random.default_rng(derive(derive(3, "captions", 0), "deal", 0))
+        image, state = env.reset(seed=seed, options=task.caption_options(rng))
+        assert np.array_equal(sample.image, image)
+        assert sample.response == task.caption(state)
+        said = task.expert_response(state, task.expert_action(state, rng))
+        seen = re.fullmatch(r"I have [\d +]+ = (\d+ points and the dealer has \d+ points\.)", sample.response)
+        assert (f"I have {seen[1]}" if seen else sample.response) in said
+
+
+def test_captions_show_any_deal_and_many_at_once():
+    task = build_task("ezpoints")
+    shown = [sample.response for sample in islice(captions(task, 5), 64)]
+    assert len(set(shown[:16])) > 12
+    pairs = [json.loads("{" + text + "}")["cards"] for text in shown]
+    assert any(x + y != 12 and x * y != 12 for x, y in pairs), "else one card follows from the other"
 
 
 def test_a_task_without_captions_says_so(monkeypatch: pytest.MonkeyPatch):

@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmagent import __version__, cli_reports
-from vlmagent.cli_options import SetOption, stderr_console
+from vlmagent import __version__, cli_play, cli_processes, cli_reports
+from vlmagent.cli_options import (
+    DeepspeedOption,
+    GpusOption,
+    HostfileOption,
+    ProcessesOption,
+    SetOption,
+    TaskArgument,
+    stderr_console,
+)
 from vlmagent.errors import UsageError, VlmAgentError
 
 if TYPE_CHECKING:
@@ -31,11 +39,7 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="List, show, stop, follow and export runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
-cli_reports.add_commands(app)
 
-TaskArgument = Annotated[
-    str, typer.Argument(help="numberline, or module:EnvId of a registered task.", metavar="TASK")
-]
 ConfigOption = Annotated[
     str | None,
     typer.Option("--config", help="A YAML file, or the name of a shipped one. Default: the task's own."),
@@ -82,6 +86,10 @@ def train(
     run_dir: RunDirOption = None,
     resume: Annotated[str | None, typer.Option("--resume", help="Continue this run.", metavar="RUN")] = None,
     detach: DetachOption = False,
+    gpus: GpusOption = None,
+    processes: ProcessesOption = None,
+    hostfile: HostfileOption = None,
+    deepspeed: DeepspeedOption = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Only say what it would train and take: no weights, no network, no run."),
@@ -89,20 +97,24 @@ def train(
 ) -> None:
     """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
     from vlmagent import launch
+    from vlmagent.hosts import check_distributed, check_resumed, distributed_overrides
 
     if plan:
         _print_plan(_build_config(task, config, set_, model, fetch=False))
         return
+    overrides = [*(set_ or []), *distributed_overrides(gpus, processes, hostfile, deepspeed)]
     if resume is not None:
         if task or config or model or agent or run_dir:
             raise UsageError(
-                "--resume continues a run with its own config: give only --set and --detach beside it."
+                "--resume continues a run with its own config: beside it go --set, --detach and where to run it."
             )
         run = launch.resolve_run(resume)
-        launch.update_config(run, set_ or [])
+        check_resumed(run, overrides)
+        launch.update_config(run, overrides)
     else:
-        overrides = [*(set_ or []), *([f"agent={agent}"] if agent else [])]
+        overrides += [f"agent={agent}"] if agent else []
         resolved = _build_config(task, config, overrides, model)
+        check_distributed(resolved)
         run = launch.create_run(resolved, run_dir, suffix="-cnn" if resolved.agent == "cnn" else "")
     _start(run, detach)
 
@@ -346,58 +358,9 @@ def tui(
     run_dashboard(folder, images)
 
 
-@app.command()
-def play(
-    task: TaskArgument,
-    human: Annotated[bool, typer.Option("--human", help="You play; the opponent gives hints.")] = False,
-    versus: Annotated[
-        bool, typer.Option("--versus", help="You and the opponent play the same deals.")
-    ] = False,
-    run: Annotated[
-        str | None,
-        typer.Option("--run", help="Whose newest checkpoint plays. Default: the task's newest run."),
-    ] = None,
-    opponent: Annotated[
-        str | None, typer.Option("--opponent", help="run, expert, random or another baseline. Default: run.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Chooses the deals. Default: new ones.")
-    ] = None,
-    set_: SetOption = None,
-    hints: Annotated[
-        str, typer.Option("--hints", help="What the opponent would do: off, ask (with x) or on.")
-    ] = "ask",
-    images: Annotated[
-        str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
-    ] = "auto",
-) -> None:
-    """Play a task, or watch a checkpoint play and take over. Every step is kept and can be replayed."""
-    from vlmagent.play.plan import plan_play
-
-    plan = plan_play(
-        task,
-        human=human,
-        versus=versus,
-        run=run,
-        opponent=opponent,
-        seed=seed,
-        overrides=set_ or [],
-        hints=hints,
-    )
-    from vlmagent.tui.play_app import run_play
-
-    run_play(plan, images)
-
-
-@app.command("_daemon", hidden=True)
-def _daemon(run: Path) -> None:
-    """What the detached process runs."""
-    from vlmagent import launch
-
-    with launch.daemon_session(run) as stop:
-        from vlmagent.train import train as run_training
-
-        run_training(run, stop.is_set)
+cli_play.add_commands(app)
+cli_processes.add_commands(app)
+cli_reports.add_commands(app)
 
 
 def _print_plan(config: Config) -> None:

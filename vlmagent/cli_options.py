@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,10 +10,37 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+TaskArgument = Annotated[
+    str,
+    typer.Argument(
+        help="numberline, ezpoints, points24, blackjack, alfworld, or module:EnvId of a registered task.",
+        metavar="TASK",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set", help="Override a config value, such as --set ppo.lr=1e-4. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
+GpusOption = Annotated[
+    int | None,
+    typer.Option("--gpus", min=1, help="Train in as many processes, one on each GPU of this machine."),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="Train in as many processes on the CPU of this machine."),
+]
+HostfileOption = Annotated[
+    Path | None,
+    typer.Option("--hostfile", help="Train on several machines: a file with a line 'HOST slots=N' for each."),
+]
+DeepspeedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--deepspeed",
+        help="How processes divide the work: zero0 to zero3, or a JSON file of DeepSpeed's. Default: zero2.",
+        metavar="NAME|FILE",
     ),
 ]
 

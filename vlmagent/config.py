@@ -46,6 +46,11 @@ class TinyModelConfig(Section):
     """Transformer layers of the decoder."""
     heads: int = Field(4, ge=1, le=32)
     """Attention heads of the decoder."""
+    init_std: float = Field(0.02, gt=0, le=1)
+    """Spread of the decoder's fresh weights. 0.02 is made for wide models; about 1 / sqrt(width) learns to see many
+    times faster."""
+    vision_init_std: float = Field(0.02, gt=0, le=2)
+    """Spread of the fresh patch and position embeddings: with larger ones, places differ from the start."""
     vocab_size: int = Field(512, ge=300, le=32000)
     """Upper bound of the BPE vocabulary that is trained on the task's texts."""
 
@@ -152,6 +157,15 @@ class SftConfig(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients are clipped to this global norm."""
 
+    @property
+    def all_samples(self) -> int:
+        """Those of every stage."""
+        return self.language_samples + self.caption_samples + self.samples
+
+
+SFT_STAGES = ("language_samples", "caption_samples", "samples")
+"""Numbers of samples of the stages of supervised fine-tuning, in their order."""
+
 
 class RolloutConfig(Section):
     """Collecting experience."""
@@ -244,6 +258,18 @@ class CnnConfig(Section):
     """Outputs of the network on tasks whose actions differ from state to state; names are hashed into them."""
 
 
+class DistributedConfig(Section):
+    """Training in several processes together, through DeepSpeed (extra ``deepspeed``)."""
+
+    processes: int = Field(1, ge=1, le=4096)
+    """How many: each on a GPU of its own, or on the CPU if that is the device. They share ``rollout.num_envs``,
+    ``ppo.steps_per_update`` and ``ppo.minibatch_size``, which stay numbers of the whole run."""
+    deepspeed: str = "zero2"
+    """DeepSpeed's own configuration: ``zero0`` to ``zero3``, or the path of a JSON file."""
+    hostfile: str | None = None
+    """Machines in DeepSpeed's form, a line ``HOST slots=N`` each; null trains on this machine alone."""
+
+
 class CheckpointConfig(Section):
     """What is kept of a run's weights."""
 
@@ -302,6 +328,8 @@ class Config(Section):
     """Collecting experience."""
     ppo: PpoConfig = PpoConfig()
     """The RL updates."""
+    distributed: DistributedConfig = DistributedConfig()
+    """Several processes."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Which weights are kept."""
     store: StoreConfig = StoreConfig()
@@ -321,6 +349,22 @@ class Config(Section):
                 f"ppo.env_steps = {self.ppo.env_steps} is less than one update of "
                 f"ppo.steps_per_update = {self.ppo.steps_per_update}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _equal_shares(self) -> Config:
+        processes = self.distributed.processes
+        for key, value in (
+            ("rollout.num_envs", self.rollout.num_envs),
+            ("ppo.minibatch_size", self.ppo.minibatch_size),
+        ):
+            if value % processes:
+                raise ValueError(
+                    f"{key} = {value} must be a multiple of distributed.processes = {processes}: "
+                    "each process takes an equal share"
+                )
+        if processes > 1 and self.agent != "vlm":
+            raise ValueError(f"agent = {self.agent} trains in one process, not {processes}")
         return self
 
     @property

@@ -82,7 +82,7 @@ class Tally:
 
     def episode_ended(self, episode: EpisodeEnd) -> None:
         """Count the episode."""
-        if episode.id in self._broken:
+        if episode.id in self._broken or episode.ended == "lost":
             self.errors += 1
         else:
             seed, end = self._seeds[episode.id], episode
@@ -305,7 +305,7 @@ def finished(database: Path) -> Evaluation | None:
     outcomes = [
         Outcome(e.seed, bool(e.success), e.episode_return or 0.0, bool(e.goal), e.length or 0)
         for e in played
-        if e.ended != "running" and e.id not in broken
+        if e.ended not in ("running", "lost") and e.id not in broken
     ]
     return Evaluation(result_of(row.more), tuple(sorted(outcomes, key=lambda o: o.seed)))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmagent import launch, paths
+from vlmagent.config import SFT_STAGES
 from vlmagent.errors import StoreError
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
@@ -43,7 +44,9 @@ class Goal:
         try:
             size = int(config["ppo"]["steps_per_update"])
             updates = int(config["ppo"]["env_steps"]) // size
-            return cls(int(config["sft"]["samples"]), updates * size, updates)
+            sft = config["sft"]
+            samples = sum(int(sft.get(stage, 0)) for stage in SFT_STAGES)
+            return cls(samples, updates * size, updates)
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             return cls()
 

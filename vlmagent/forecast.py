@@ -58,7 +58,7 @@ def sft_samples(config: Config) -> int:
     """Samples of all stages of the supervised start."""
     if config.agent == "cnn" and "sft" not in (config.cnn.vision, config.cnn.text):
         return 0
-    return config.sft.language_samples + config.sft.caption_samples + config.sft.samples
+    return config.sft.all_samples
 
 
 def known_speed(config: Config, library: Library) -> Speed | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from vlmagent.published import SOURCE, published_rows
+from vlmagent.published import SOURCE, published_rows, success_rule
 from vlmagent.results import Evaluation, comparisons, over_runs
 
 COLUMNS = (
@@ -84,7 +84,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
         heading = f"### {task} (rules: {ours[0]['rule_set']}, evaluation seed {ours[0]['seed']})"
         titles = ["system", "episodes", "success %", "95 %", "return", "95 %", "reached %", "legal %"]
         parts.append(
-            f"{heading}\n\n{table(titles, lines)}\n\nPublished: {SOURCE}, a 7 B model. Success: return > 0."
+            f"{heading}\n\n{table(titles, lines)}\n\nPublished: {SOURCE}, a 7 B model. {success_rule(task)}"
         )
     return "\n\n".join(parts)
 

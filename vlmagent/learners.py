@@ -6,27 +6,35 @@ rollouts, updates or run folders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vlmagent.agents.cnn import CnnAgent, text_of
 from vlmagent.agents.vlm import VlmAgent
 from vlmagent.checkpoint import Network
 from vlmagent.config import Config, PpoConfig
+from vlmagent.engines.base import Engine
+from vlmagent.engines.local import LocalEngine
+from vlmagent.engines.zero_config import complete, read_zero_config
 from vlmagent.errors import UsageError
 from vlmagent.models import tiny
+from vlmagent.models.batching import Size
 from vlmagent.models.cnn import CnnPolicy, Pooling, TextFeatures, VisionFeatures
-from vlmagent.models.hf import quiet
+from vlmagent.models.hf import build_policy, quiet
+from vlmagent.models.logprob import Scores
 from vlmagent.models.policy import Policy
+from vlmagent.ranks import Ranks
+from vlmagent.rl.ppo import Scorer
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.sft import OnProgress, corpus, sft_policy
 from vlmagent.tasks.base import Task
-from vlmagent.types import Observation
+from vlmagent.types import Observation, Transition
 
 LOOKED_AT = 32
 """Solver states that tell whether a task has text and always the same actions."""
@@ -70,6 +78,40 @@ def parameter_groups(config: Config, network: Network) -> list[dict[str, Any]]:
         {"params": network.trained_parameters(), "lr": rates.policy},
         {"params": list(network.value_head.parameters()), "lr": rates.value},
     ]
+
+
+def learning_tensors(network: Network) -> list[torch.Tensor]:
+    """Everything of a network that training changes."""
+    head = network.value_head
+    return [*network.trained_parameters(), *head.parameters(), *head.buffers()]
+
+
+def make_engine(
+    config: Config, network: Network, agent: VlmAgent | CnnAgent, ranks: Ranks
+) -> tuple[Engine, Scorer]:
+    """What steps the optimiser, and what scores for it: of this process alone, or DeepSpeed over several."""
+    groups, clip = parameter_groups(config, network), config.ppo.max_grad_norm
+    if ranks.world == 1:
+        return LocalEngine(groups, clip), agent
+    from vlmagent.engines.deepspeed import DeepSpeedEngine
+
+    settings = complete(read_zero_config(config.distributed.deepspeed), config.ppo.micro_batch_size)
+    engine = DeepSpeedEngine(network, agent.score, groups, settings, clip)
+    return engine, _WatchedScorer(agent, engine.score)
+
+
+@dataclass(frozen=True, slots=True)
+class _WatchedScorer:
+    """An agent as a scorer, its forward passes seen by an engine."""
+
+    agent: VlmAgent | CnnAgent
+    watched: Callable[[Sequence[Transition]], Scores]
+
+    def score(self, transitions: Sequence[Transition]) -> Scores:
+        return self.watched(transitions)
+
+    def sizes(self, transitions: Sequence[Transition]) -> Sequence[Size]:
+        return self.agent.sizes(transitions)
 
 
 def make_agent(
@@ -124,6 +166,12 @@ def initial_network(
     if needs_sft(config):
         tuned, cached = sft_policy(config, task, on_progress, should_stop, run)
     return _build_cnn(config, task, tuned), cached
+
+
+def untuned_network(config: Config, task: Task) -> Policy:
+    """The network as it is before its supervised start, to be filled with the weights of another process."""
+    texts = corpus(task, bool(config.sft.caption_samples or config.sft.caption_share))
+    return build_policy(config.model, texts, config.seed)
 
 
 def _build_cnn(config: Config, task: Task, tuned: Policy | None) -> CnnPolicy:

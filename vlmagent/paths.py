@@ -19,6 +19,8 @@ EVALUATIONS = "evaluations"
 BASELINES = "baselines.yaml"
 PLAYS = "plays"
 TRAINER = "trainer.json"
+RANKS = "ranks"
+STOP = "stop"
 
 
 def runs_dir() -> Path:
@@ -36,6 +38,16 @@ def cache_dir() -> Path:
         return Path(explicit)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "vlmagent"
+
+
+def rank_log(rank: int) -> str:
+    """Where one of several processes writes, under ``RANKS``."""
+    return f"rank-{rank}.txt"
+
+
+def rank_end(rank: int) -> str:
+    """How one of several processes ended, under ``RANKS``."""
+    return f"rank-{rank}.json"
 
 
 def config_dir() -> Path:

@@ -84,6 +84,11 @@ def published_rows(task: str) -> list[PublishedRow]:
     ]
 
 
+def success_rule(task: str) -> str:
+    """When an episode counts as a success, as a sentence for below a table (paper, C.2)."""
+    return "Success: the goal was reached." if task == "alfworld" else "Success: return > 0."
+
+
 def published_row(task: str, system: str) -> PublishedRow | None:
     """One method's row, or None."""
     return next((row for row in published_rows(task) if row.system == system), None)

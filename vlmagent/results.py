@@ -31,7 +31,7 @@ class EvalResult:
     """One system on one task. Rates are fractions; intervals are 95 %.
 
     Attributes:
-        episodes: those that have a result; ``errors`` more do not, because an API failed in them.
+        episodes: those that have a result; ``errors`` more do not: an API failed or an environment's process died.
         success_ci: Wilson interval over episodes.
         return_ci: percentile bootstrap interval of the mean over episodes.
         goal_rate: share of episodes that reached the goal, whatever they cost.

@@ -7,12 +7,14 @@ of optimisers or files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
 
+from vlmagent.ranks import ALONE, Ranks, part
 from vlmagent.seeding import derive
 from vlmagent.tasks.base import Task
 from vlmagent.types import (
@@ -44,6 +46,8 @@ class Slot:
     observation: Observation | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     actions: list[str] = field(default_factory=list)
+    illegal: int = 0
+    announced: list[int | None] = field(default_factory=list)
     episode_return: float = 0.0
 
 
@@ -68,6 +72,8 @@ class Rollout:
         seed: of all sampling.
         episode_seeds: which episode an environment plays next.
         sinks: receive every episode and transition in order.
+        ranks: the processes among which the environments are divided; steps and episodes are numbered over all of
+            them, in the order of the environments, as one process would.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Rollout:
         seed: int,
         episode_seeds: EpisodeSeeds,
         sinks: Sequence[Sink] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         self.task = task
         self.agent = agent
@@ -87,14 +94,17 @@ class Rollout:
         self.seed = seed
         self.episode_seeds = episode_seeds
         self.sinks = list(sinks)
+        self.ranks = ranks
         self.steps = 0
         self.episodes = 0
-        self.slots = [Slot(task.make_env(), index) for index in range(num_envs)]
+        self.slots = [Slot(task.make_env(), index) for index in part(ranks, num_envs)]
 
     def start(self) -> None:
         """Begin the first episode in every environment."""
-        for slot in self.slots:
-            self._begin(slot, self.sinks)
+        self._announce_episodes(self.slots)
+        with self._turn(0, len(self.slots)):
+            for slot in self.slots:
+                self._begin(slot, self.sinks)
 
     @property
     def active(self) -> list[Slot]:
@@ -109,7 +119,7 @@ class Rollout:
             [slot.state for slot in active],
             derive(self.seed, "act", self.steps),
         )
-        outcomes = [self._step(slot, decision) for slot, decision in zip(active, decisions, strict=True)]
+        outcomes = self._steps(active, decisions)
         return self._record(outcomes, self._bootstrap(outcomes), update_index, self.sinks)
 
     def replay(
@@ -126,7 +136,8 @@ class Rollout:
         active = self.active
         if [t.env_index for t in logged] != [slot.env_index for slot in active]:
             raise ValueError("the logged step does not cover the active environments")
-        outcomes = [self._step(slot, t.decision) for slot, t in zip(active, logged, strict=True)]
+        outcomes = self._steps(active, [t.decision for t in logged])
+        outcomes = [_lost_again(t, outcome) for t, outcome in zip(logged, outcomes, strict=True)]
         differences = [
             f"transition {t.id}: the environment's reward was {t.reward:g} when logged and {o.reward:g} when replayed"
             for t, o in zip(logged, outcomes, strict=True)
@@ -149,8 +160,8 @@ class Rollout:
 
     def _begin(self, slot: Slot, sinks: Sequence[Sink]) -> None:
         """Start the slot's next episode, if there is one."""
-        seed = self.episode_seeds(slot.env_index, slot.count)
-        slot.actions, slot.episode_return = [], 0.0
+        seed = slot.announced.pop()
+        slot.actions, slot.illegal, slot.episode_return = [], 0, 0.0
         if seed is None:
             slot.episode = slot.observation = None
             return
@@ -162,14 +173,33 @@ class Rollout:
         for sink in sinks:
             sink.episode_started(slot.episode)
 
+    def _announce_episodes(self, slots: Sequence[Slot]) -> None:
+        """Choose the next episodes; environments that can reset at the same time are told of them early."""
+        for slot in slots:
+            seed = self.episode_seeds(slot.env_index, slot.count)
+            slot.announced.append(seed)
+            begin_reset = getattr(slot.env.unwrapped, "begin_reset", None)
+            if begin_reset and seed is not None:
+                begin_reset(seed)
+
+    def _steps(self, slots: Sequence[Slot], decisions: Sequence[Decision]) -> list[_Outcome]:
+        """One step of every slot; environments that can do it at the same time begin before any is waited for."""
+        for slot, decision in zip(slots, decisions, strict=True):
+            begin_step = getattr(slot.env.unwrapped, "begin_step", None)
+            if begin_step:
+                begin_step(self.task.env_action(decision.parsed.action, observation_of(slot)))
+        return [self._step(slot, decision) for slot, decision in zip(slots, decisions, strict=True)]
+
     def _step(self, slot: Slot, decision: Decision) -> _Outcome:
         before = observation_of(slot)
-        action = decision.parsed.action
+        action, illegal = decision.parsed.action, not decision.parsed.legal_output
         image, reward, terminated, truncated, slot.state = slot.env.step(self.task.env_action(action, before))
+        reward = float(reward) + illegal * illegal_reward(self.task)
         slot.observation = self.task.observe(image, slot.state)
         slot.actions.append(action)
-        slot.episode_return += float(reward)
-        return _Outcome(slot, before, decision, float(reward), bool(terminated), bool(truncated))
+        slot.illegal += illegal
+        slot.episode_return += reward
+        return _Outcome(slot, before, decision, reward, bool(terminated), bool(truncated))
 
     def _bootstrap(self, outcomes: Sequence[_Outcome]) -> dict[int, float | None]:
         """V of the final state of every truncated episode, by env_index."""
@@ -188,15 +218,30 @@ class Rollout:
     ) -> list[Transition]:
         """Number the transitions, tell the sinks, restart finished episodes."""
         transitions = []
-        for outcome in outcomes:
-            self.steps += 1
-            transition = self._transition(outcome, bootstraps.get(outcome.slot.env_index), update_index)
-            transitions.append(transition)
-            for sink in sinks:
-                sink.transition(transition)
-            if outcome.terminated or outcome.truncated:
-                self._end(outcome, sinks)
+        ended = [outcome.slot for outcome in outcomes if outcome.terminated or outcome.truncated]
+        self._announce_episodes(ended)
+        with self._turn(len(outcomes), len(ended)):
+            for outcome in outcomes:
+                self.steps += 1
+                transition = self._transition(outcome, bootstraps.get(outcome.slot.env_index), update_index)
+                transitions.append(transition)
+                for sink in sinks:
+                    sink.transition(transition)
+                if outcome.terminated or outcome.truncated:
+                    self._end(outcome, sinks)
         return transitions
+
+    @contextmanager
+    def _turn(self, steps: int, episodes: int) -> Iterator[None]:
+        """While open, count on from what the processes before this one count; afterwards from what all did."""
+        if self.ranks.world == 1:
+            yield
+            return
+        counts = self.ranks.table([steps, episodes]).astype(int)  # (world, 2)
+        before, after = counts[: self.ranks.rank].sum(0), counts[self.ranks.rank + 1 :].sum(0)
+        self.steps, self.episodes = self.steps + int(before[0]), self.episodes + int(before[1])
+        yield
+        self.steps, self.episodes = self.steps + int(after[0]), self.episodes + int(after[1])
 
     def _transition(self, outcome: _Outcome, bootstrap: float | None, update_index: int) -> Transition:
         slot = outcome.slot
@@ -227,7 +272,7 @@ class Rollout:
             episode_return=slot.episode_return,
             success=self.task.success(slot.episode_return, slot.state),
             goal=self.task.goal(slot.state),
-            ended="terminated" if outcome.terminated else "truncated",
+            ended="lost" if slot.state.get("lost") else "terminated" if outcome.terminated else "truncated",
             kind=None if kind is None else str(kind),
         )
         for sink in sinks:
@@ -235,26 +280,32 @@ class Rollout:
         self._begin(slot, sinks)
 
     def snapshot(self) -> dict[str, Any]:
-        """The environments' states as seeds and actions: JSON that ``restore`` brings back by playing them again."""
-        return {
-            "steps": self.steps,
-            "episodes": self.episodes,
-            "environments": [
-                {
-                    "count": slot.count,
-                    "episode": slot.episode.id if slot.episode else None,
-                    "seed": slot.episode.seed if slot.episode else None,
-                    "actions": slot.actions,
-                }
-                for slot in self.slots
-            ],
-        }
+        """The environments' states as seeds and actions: JSON that ``restore`` brings back by playing them again.
+
+        Complete in the first process.
+        """
+        own = [
+            {
+                "count": slot.count,
+                "episode": slot.episode.id if slot.episode else None,
+                "seed": slot.episode.seed if slot.episode else None,
+                "actions": list(slot.actions),
+                "illegal": slot.illegal,
+            }
+            for slot in self.slots
+        ]
+        environments = [saved for theirs in self.ranks.gather(own) for saved in theirs]
+        return {"steps": self.steps, "episodes": self.episodes, "environments": environments}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Bring every environment back to where ``snapshot`` saw it. The environments must obey their seeds."""
         self.steps, self.episodes = int(snapshot["steps"]), int(snapshot["episodes"])
-        for slot, saved in zip(self.slots, snapshot["environments"], strict=True):
-            slot.count, slot.actions, slot.episode_return = int(saved["count"]), [], 0.0
+        saved_slots = snapshot["environments"]
+        own = part(self.ranks, len(saved_slots))
+        for slot, saved in zip(self.slots, saved_slots[own.start : own.stop], strict=True):
+            slot.count, slot.actions = int(saved["count"]), []
+            slot.illegal = int(saved.get("illegal", 0))
+            slot.episode_return = slot.illegal * illegal_reward(self.task)
             slot.episode = slot.observation = None
             if saved["episode"] is None:
                 continue
@@ -270,6 +321,21 @@ class Rollout:
         slot.observation = self.task.observe(image, slot.state)
         slot.actions.append(action)
         slot.episode_return += float(reward)
+
+
+def _lost_again(logged: Transition, outcome: _Outcome) -> _Outcome:
+    """A replayed step; where the process of its environment was lost when it was logged, it ends as it did then."""
+    over = outcome.terminated or outcome.truncated
+    if over or not logged.truncated or not hasattr(outcome.slot.env.unwrapped, "begin_step"):
+        return outcome
+    outcome.slot.state = {**outcome.slot.state, "lost": True}
+    outcome.slot.episode_return += logged.reward - outcome.reward
+    return replace(outcome, reward=logged.reward, truncated=True)
+
+
+def illegal_reward(task: Task) -> float:
+    """What a task adds to the reward of an output that named no legal action; most have none of their own."""
+    return float(getattr(task, "illegal_reward", 0.0))
 
 
 def observation_of(slot: Slot) -> Observation:

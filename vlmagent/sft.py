@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import count, cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +35,12 @@ from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.tasks.base import State, Task
 from vlmagent.types import ImageArray, SftSample
 
-VERSION = 1
+VERSION = 2
 """Raise when the procedure changes, so that older cached results are not taken for it."""
 CORPUS_SAMPLES = 2000
 CAPTION_PROMPT = "What does the picture show?"
+CAPTION_TABLES = 16
+"""Environments that captions are taken from in turns, so that a batch shows as many deals."""
 CURVE = "sft_curve.json"
 NO_EFFECT = {"micro_batch_size", "checkpoint_every"}
 """Fields of the config that do not change the result."""
@@ -99,18 +101,38 @@ def solver_samples(task: Task, seed: int, random_actions: float = 0.0) -> Iterat
 
 
 def captions(task: Task, seed: int) -> Iterator[SftSample]:
-    """Endless captions of the states that the expert meets.
+    """Endless captions of states that ``task.caption_options`` and random actions lead to, many deals by turns.
 
     Raises:
         UsageError: the task has no captions.
     """
-    for image, state, _ in _expert_states(task, seed):
+    tables = [_random_states(task, derive(seed, "captions", index)) for index in range(CAPTION_TABLES)]
+    for table in cycle(tables):
+        image, state = next(table)
         caption = task.caption(state)
         if caption is None:
             raise UsageError(
                 f"The task '{task.name}' has no captions. Use sft.caption_samples=0 and sft.caption_share=0."
             )
         yield SftSample(image, CAPTION_PROMPT, caption)
+
+
+def _random_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State]]:
+    """Endless states of episodes in which every action is random."""
+    env = task.make_sft_env()
+    try:
+        for episode in count():
+            rng = np.random.default_rng(derive(seed, "deal", episode))
+            image, state = env.reset(seed=sft_episode_seed(seed, episode), options=task.caption_options(rng))
+            done = False
+            while not done:
+                yield image, state
+                observation = task.observe(image, state)
+                action = str(rng.choice(observation.legal_actions))
+                image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
+                done = terminated or truncated
+    finally:
+        env.close()
 
 
 def mixed(
@@ -173,7 +195,7 @@ def sft_policy(
         The policy, in eval mode with a fresh value head, and whether it came from the cache.
     """
     texts = corpus(task, bool(config.sft.caption_samples or config.sft.caption_share))
-    if config.sft.samples + config.sft.language_samples + config.sft.caption_samples == 0:
+    if config.sft.all_samples == 0:
         return build_policy(config.model, texts, config.seed), False
     folder = paths.cache_dir() / "sft" / cache_key(config, texts)
     if (folder / CURVE).is_file():

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from vlmagent.published import SOURCE, published_rows
+from vlmagent.published import SOURCE, published_rows, success_rule
 from vlmagent.words import harmless
 
 STATE_STYLE = {
@@ -141,7 +141,8 @@ def _footnote(
         else ""
     )
     episodes = ", ".join(str(n) for n in sorted({row["episodes"] for row in rows}))
-    notes = [f"{episodes} episodes of evaluation seed {rows[0]['seed']}{sampled}. Success: return > 0."]
+    rule = success_rule(rows[0]["task"])
+    notes = [f"{episodes} episodes of evaluation seed {rows[0]['seed']}{sampled}. {rule}"]
     notes += [
         f"{row['system']} over {row['runs']} runs: standard deviation {100 * row['success_std']:.1f} points of "
         f"success, {row['return_std']:.2f} of return; intervals by bootstrap over runs and episodes."

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,24 +28,27 @@ from vlmagent.checkpoint import (
     save_checkpoint,
 )
 from vlmagent.config import Config, load_config
-from vlmagent.engines.local import LocalEngine
 from vlmagent.errors import RunFailedError, VlmAgentError
 from vlmagent.learners import (
     initial_network,
     learning_rates,
+    learning_tensors,
     make_agent,
+    make_engine,
     needs_sft,
     network_name,
-    parameter_groups,
     ppo_config,
+    untuned_network,
 )
 from vlmagent.models.device import choose_device
+from vlmagent.ranks import ALONE, Ranks, anyone, part
 from vlmagent.rl.buffer import RolloutBuffer, Sample
 from vlmagent.rl.ppo import PpoUpdater, cosine_factor
 from vlmagent.rl.reference import Reference
 from vlmagent.rollout import Rollout, observation_of
 from vlmagent.seeding import derive, train_episode_seed
 from vlmagent.sft import SftInterruptedError, SftProgress
+from vlmagent.shared_store import SharedWriter
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
 from vlmagent.store.rows import RunStatus, TransitionRow
@@ -56,6 +60,8 @@ ShouldStop = Callable[[], bool]
 SAMPLER_TOLERANCE = 0.01
 SAMPLER_TOLERANCE_BF16 = 0.5
 """How far a token's log-prob may move between sampling and the first scoring, in nats, before a warning."""
+EPISODE_METRICS = frozenset({"rollout/success", "rollout/goal", "rollout/return", "rollout/episode_length"})
+"""Means over the episodes that ended, where the others are over transitions."""
 
 
 class EpisodeLog:
@@ -71,8 +77,9 @@ class EpisodeLog:
         """Nothing to keep."""
 
     def episode_ended(self, episode: EpisodeEnd) -> None:
-        """Keep it."""
-        self._ended.append(episode)
+        """Keep it, unless its environment's process was lost: then it has no result."""
+        if episode.ended != "lost":
+            self._ended.append(episode)
 
     def take(self) -> list[EpisodeEnd]:
         """The episodes since the last call."""
@@ -90,31 +97,35 @@ def train(run: Path, should_stop: ShouldStop) -> RunStatus:
     Returns:
         ``done`` or ``stopped``. On any error the run is marked ``failed`` in the database and the error goes on.
     """
-    database = run / paths.DATABASE
     try:
         config = load_config(run / paths.CONFIG)
-        with StoreWriter(
-            database, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
-        ) as writer:
-            writer.start_run(
-                run.resolve().name,
-                config.task,
-                network_name(config),
-                json.dumps(config.model_dump(mode="json")),
-                config.seed,
-            )
-            writer.set_status("running")
-            status: RunStatus = Trainer(run, config, writer, should_stop).run()
-            writer.event("info", f"training {status}")
-            writer.set_status(status)
-            writer.flush()
-        return status
+        return recorded(run, config, lambda writer: Trainer(run, config, writer, should_stop).run())
     except BaseException as error:
-        mark_failed(database, _explain(error))
+        mark_failed(run / paths.DATABASE, explain(error))
         raise
 
 
-def _explain(error: BaseException) -> str:
+def recorded(run: Path, config: Config, work: Callable[[StoreWriter], RunStatus]) -> RunStatus:
+    """Do ``work`` with the run's database open; how it began and ended is recorded, but not how it failed."""
+    with StoreWriter(
+        run / paths.DATABASE, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
+    ) as writer:
+        writer.start_run(
+            run.resolve().name,
+            config.task,
+            network_name(config),
+            json.dumps(config.model_dump(mode="json")),
+            config.seed,
+        )
+        writer.set_status("running")
+        status = work(writer)
+        writer.event("info", f"training {status}")
+        writer.set_status(status)
+        writer.flush()
+    return status
+
+
+def explain(error: BaseException) -> str:
     """What the database says about a failure: our sentences as they are, foreign errors with their last frame."""
     if isinstance(error, VlmAgentError):
         return str(error)
@@ -136,13 +147,24 @@ class Trainer:
         config: the resolved recipe.
         writer: the run's open database.
         should_stop: see ``train``.
+        ranks: the processes that train this run together. All of them do the same steps in the same order, each with
+            its own share of the environments; the first one writes.
     """
 
-    def __init__(self, run: Path, config: Config, writer: StoreWriter, should_stop: ShouldStop) -> None:
+    def __init__(
+        self,
+        run: Path,
+        config: Config,
+        writer: StoreWriter | SharedWriter,
+        should_stop: ShouldStop,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.path = run
         self.config = config
         self.writer = writer
         self.should_stop = should_stop
+        self.ranks = ranks
+        self.own = part(ranks, config.rollout.num_envs)
         self.task = task_from_config(config)
         if config.model.threads:
             torch.set_num_threads(config.model.threads)
@@ -150,25 +172,39 @@ class Trainer:
     def run(self) -> RunStatus:
         """SFT unless there is a checkpoint, then PPO."""
         self.writer.event("phase", "phase: loading")
-        newest = list_checkpoints(self.path)[-1:]
+        newest = self.ranks.share(list_checkpoints(self.path)[-1:])
         if newest:
             policy, state = load_network(newest[0], self.config.model)
             self.writer.event("info", f"resumed from {newest[0].name}")
         else:
-            try:
-                policy = self._sft()
-            except SftInterruptedError:
+            fresh = self._start()
+            if fresh is None:
                 return "stopped"
-            state = TrainerState(0, 0, None, None)
+            policy, state = fresh, TrainerState(0, 0, None, None)
         policy.to(choose_device(self.config.model.device))
         if self.config.model.name != "tiny" or self.config.agent != "vlm":
             self.writer.event("info", policy.describe())
         return self._rl(policy, state)
 
+    def _start(self) -> Network | None:
+        """The network that RL starts from, or None when asked to stop before it was there.
+
+        The first process tunes it; the others wait and take over its weights.
+        """
+        policy: Network | None = None
+        if self.ranks.rank == 0:
+            with suppress(SftInterruptedError):
+                policy = self._sft()
+        if not self.ranks.share(policy is not None):
+            return None
+        policy = policy or untuned_network(self.config, self.task)
+        self.ranks.copy(learning_tensors(policy))
+        return policy
+
     def _sft(self) -> Network:
         sft = self.config.sft
         if needs_sft(self.config):
-            self.writer.event("phase", f"phase: sft ({sft.samples} samples)")
+            self.writer.event("phase", f"phase: sft ({sft.all_samples} samples)")
         started = time.monotonic()
         policy, cached = initial_network(self.config, self.task, self._log_sft, self.should_stop, self.path)
         if not needs_sft(self.config):
@@ -191,10 +227,10 @@ class Trainer:
         self.policy = policy
         self.agent = make_agent(config, self.task, policy)
         self.rates = learning_rates(config)
-        self.engine = LocalEngine(parameter_groups(config, policy), config.ppo.max_grad_norm)
+        self.engine, scorer = make_engine(config, policy, self.agent, self.ranks)
         if state.optimizer is not None:
             self.engine.load_state_dict(state.optimizer)
-        self.updater = PpoUpdater(self.agent, self.engine, ppo_config(config))
+        self.updater = PpoUpdater(scorer, self.engine, ppo_config(config), self.ranks)
         self._shrunk = 0
         self.episodes = EpisodeLog()
         self.rollout = Rollout(
@@ -202,9 +238,10 @@ class Trainer:
             self.agent,
             num_envs=config.rollout.num_envs,
             split="train",
-            seed=config.seed,
+            seed=config.seed if self.ranks.world == 1 else derive(config.seed, "rank", self.ranks.rank),
             episode_seeds=lambda env_index, count: train_episode_seed(config.seed, env_index, count),
             sinks=[self.writer, self.episodes],
+            ranks=self.ranks,
         )
         try:
             return self._updates(state)
@@ -214,7 +251,7 @@ class Trainer:
     def _updates(self, state: TrainerState) -> RunStatus:
         if state.rollout is None:
             self.rollout.start()
-            self.agent.calibrate([observation_of(slot) for slot in self.rollout.slots])
+            self._calibrate()
             self._save(TrainerState(0, 0, self.rollout.snapshot(), self.engine.state_dict()))
         else:
             self.rollout.restore(state.rollout)
@@ -232,10 +269,24 @@ class Trainer:
             self._update(update, samples, started)
         return "done"
 
+    def _calibrate(self) -> None:
+        """Standardise the critic's input over all environments' first states."""
+        observations = self.ranks.gather([observation_of(slot) for slot in self.rollout.slots])
+        with self.engine.whole():
+            if observations:
+                self.agent.calibrate([observation for theirs in observations for observation in theirs])
+        self.ranks.copy(self.policy.value_head.buffers())
+
     def _collect(self, update: int) -> list[Sample] | None:
         """One update's samples, logged ones first; None when asked to stop before they were complete."""
-        ppo, num_envs = self.config.ppo, self.config.rollout.num_envs
-        buffer = RolloutBuffer(num_envs, ppo.steps_per_update // num_envs)
+        with self.engine.whole():
+            return self._collected(update)
+
+    def _collected(self, update: int) -> list[Sample] | None:
+        ppo = self.config.ppo
+        buffer = RolloutBuffer(
+            len(self.own), ppo.steps_per_update // self.config.rollout.num_envs, self.own.start
+        )
         for logged in self._logged_steps(update):
             transitions, differences = self.rollout.replay(logged)
             buffer.add(transitions)
@@ -244,7 +295,7 @@ class Trainer:
                     "warning", f"the environment does not repeat itself under its seed: {difference}"
                 )
         while not buffer.full:
-            if self.should_stop():
+            if anyone(self.ranks, self.should_stop()):
                 self.writer.flush()
                 return None
             buffer.add(self.rollout.step(update))
@@ -268,16 +319,20 @@ class Trainer:
         return Reference(make_agent(self.config, self.task, start), ppo.kl_coef, ppo.micro_batch_size)
 
     def _logged_steps(self, update: int) -> list[list[Transition]]:
-        """What an interrupted process logged of this update: whole steps of all environments."""
-        with StoreReader(self.writer.path) as reader:
-            rows = [trainable_transition(row) for row in reader.transitions_of_update(update)]
+        """What was logged of this update before an interruption, by whole steps: this process's share."""
+        rows: list[Transition] = []
+        if self.ranks.rank == 0:
+            with StoreReader(self.writer.path) as reader:
+                rows = [trainable_transition(row) for row in reader.transitions_of_update(update)]
+        rows = self.ranks.share(rows)
         size = self.config.rollout.num_envs
         if len(rows) % size:
             raise RunFailedError(
                 f"Update {update} has {len(rows)} logged transitions, no multiple of rollout.num_envs = {size}. "
                 "Was the config changed? Resume with the value the run was started with."
             )
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
+        steps = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [step[self.own.start : self.own.stop] for step in steps]
 
     def _update(self, update: int, samples: Sequence[Sample], started: float) -> None:
         """One PPO update with its log rows and, when due, a checkpoint."""
@@ -294,15 +349,17 @@ class Trainer:
         self.engine.freeze(0, update <= ppo.critic_warmup)
         stats = self.updater.update(samples, derive(self.config.seed, "update", update))
         values = {f"ppo/{name}": float(value) for name, value in asdict(stats).items()}
-        values |= rollout_metrics([sample.transition for sample in samples], self.episodes.take())
+        own = rollout_metrics([sample.transition for sample in samples], self.episodes.take())
         if self.drift is not None:
-            values["rollout/kl_to_start"] = self.drift
+            own["rollout/kl_to_start"] = self.drift
+        values |= merged_metrics(self.ranks.gather(own))
         finished = time.monotonic()
-        values["rollout/env_steps_per_second"] = len(samples) / (finished - started)
+        values["rollout/env_steps_per_second"] = ppo.steps_per_update / (finished - started)
         values["time/collect_seconds"] = collected - started
         values["time/update_seconds"] = finished - collected
         self.writer.metrics(update, self.rollout.steps, values)
-        self._warn(update, stats)
+        if self.ranks.rank == 0:
+            self._warn(update, stats)
         last = update == self.config.num_updates
         if last or update % self.config.checkpoint.every == 0:
             self._save(
@@ -330,6 +387,12 @@ class Trainer:
     def _save(self, state: TrainerState) -> None:
         """Write a checkpoint unless there is one of this step, then remove what is not kept."""
         self.writer.flush()  # the database is never behind a checkpoint
+        with self.engine.whole():
+            if self.ranks.rank == 0:
+                self._write_checkpoint(state)
+        self.ranks.share(None)  # nobody goes on before it is there
+
+    def _write_checkpoint(self, state: TrainerState) -> None:
         if any(folder.name == f"step-{state.env_steps}" for folder in list_checkpoints(self.path)):
             return
         folder = save_checkpoint(self.path, self.policy, state)
@@ -369,6 +432,20 @@ def rollout_metrics(transitions: Sequence[Transition], ended: Sequence[EpisodeEn
         metrics["rollout/return"] = mean([e.episode_return for e in ended])
         metrics["rollout/episode_length"] = mean([e.length for e in ended])
     return metrics
+
+
+def merged_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """``rollout_metrics`` of several processes with equally many transitions each, as if of one."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    episodes = sum(own["rollout/episodes"] for own in parts)
+    merged: dict[str, float] = {}
+    for name in dict.fromkeys(name for own in parts for name in own):
+        having = [own for own in parts if name in own]
+        weights = [own["rollout/episodes"] if name in EPISODE_METRICS else 1.0 for own in having]
+        total = sum(weight * own[name] for weight, own in zip(weights, having, strict=True))
+        merged[name] = total / sum(weights)
+    return {**merged, "rollout/episodes": episodes} if parts else {}
 
 
 def trainable_transition(row: TransitionRow) -> Transition:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = Literal["train", "eval", "play"]
-Ended = Literal["running", "terminated", "truncated"]
+Ended = Literal["running", "terminated", "truncated", "lost"]
+"""``lost``: the environment's process died, so nothing is known of how the episode would have ended."""
 ImageArray = NDArray[np.uint8]
 EnvAction = Any
 """What an environment's ``step`` takes: an int for a Discrete space, a str for a Text space."""
@@ -125,7 +126,7 @@ class EpisodeEnd:
     episode_return: float
     success: bool
     goal: bool
-    ended: Literal["terminated", "truncated"]
+    ended: Literal["terminated", "truncated", "lost"]
     kind: str | None = None
 
 

@@ -48,9 +48,11 @@ def sparkline(values: Sequence[float], width: int, ascii_: bool = False) -> str:
 
 
 def number(value: float) -> str:
-    """Three or four significant digits; a dash for what is not known."""
+    """Three or four significant digits, one of a tiny number; a dash for what is not known."""
     if math.isnan(value):
         return "-"
+    if 0 < abs(value) < 5e-5:
+        return f"{value:.0e}".replace("e-0", "e-")
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.4f}" if 0 < abs(value) < 0.1 else f"{value:.2f}"
 
 

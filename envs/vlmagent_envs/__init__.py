@@ -1,4 +1,4 @@
-"""Gymnasium environments of the paper's gym_cards domain, drawn with Pillow.
+"""Gymnasium environments of the paper: its gym_cards domain and ALFWorld, drawn with Pillow.
 
 Importing the package registers them; a class is imported when one is made. Never imports vlmagent.
 """
@@ -12,6 +12,7 @@ ENTRY_POINTS = {
     "vlmagent/EZPoints-v0": "vlmagent_envs.ezpoints:EZPointsEnv",
     "vlmagent/Points24-v0": "vlmagent_envs.points24:Points24Env",
     "vlmagent/Blackjack-v0": "vlmagent_envs.blackjack:BlackjackEnv",
+    "vlmagent/ALFWorld-v0": "vlmagent_envs.alfworld.env:AlfworldEnv",
 }
 """Gymnasium id -> class. The environments truncate themselves, so no time limit is registered."""
 

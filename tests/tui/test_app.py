@@ -70,13 +70,20 @@ async def test_help_lists_the_keys_of_the_screen(run: Path) -> None:
             assert isinstance(pilot.app.screen, TrainScreen)
 
 
+def names_of(app: VlmAgentApp) -> list[str]:
+    """What the palette calls the commands of the screen on top."""
+    return [entry.title.partition(":")[0] for entry in app.get_system_commands(app.screen)]
+
+
 async def test_the_palette_follows_the_screen(run: Path) -> None:
     app = VlmAgentApp(run)
     async with app.run_test() as pilot:
         await until(pilot, lambda: isinstance(app.screen, TrainScreen) and app.focused)
-        names = [entry.title for entry in app.get_system_commands(app.screen)]
+        names = names_of(app)
         assert {"Smooth", "Overlay", "Log", "SFT", "Theme", "Quit"} <= set(names)
-        assert len([name for name in names if name == "Page"]) == 1
+        assert names.count("Page") == 1
+        page = next(entry for entry in app.get_system_commands(app.screen) if entry.title.startswith("Page:"))
+        assert (page.title, page.help) == ("Page: Next page of charts", "key ]")
         await pilot.press("ctrl+p")
         await pilot.press(*"smooth")
         await until(pilot, lambda: app.screen.query("OptionList").first().option_count)  # type: ignore[attr-defined]
@@ -87,7 +94,7 @@ async def test_the_palette_follows_the_screen(run: Path) -> None:
         await until(pilot, lambda: app.screen.look.smoothing == 0.6)  # type: ignore[attr-defined]
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, RunsScreen))
-        names = [entry.title for entry in app.get_system_commands(app.screen)]
+        names = names_of(app)
         assert "Smooth" not in names
         assert "Filter" in names
 
@@ -143,6 +150,9 @@ def test_screenshots(run: Path, tmp_path: Path) -> None:
     texts = {file.stem: file.read_text().replace("&#160;", " ") for file in files}
     assert "first" in texts["runs"]
     assert "success" in texts["train"]
+    assert "2 of 3 finished" in texts["episodes"]
+    assert ">1–2<" in texts["episodes"]  # about update 1, as near to a half as the others
+    assert "episode 1" in texts["replay"]  # the only success among them
     assert all(text.startswith("<svg") for text in texts.values())
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="could not be written"):

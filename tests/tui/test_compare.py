@@ -348,8 +348,9 @@ def test_snapshot(tmp_path: Path, snap_compare: Any, size: tuple[int, int]) -> N
 
     async def settle(pilot: Pilot[Any]) -> None:
         compare = await begin(pilot)
-        await pilot.press("down", "right")
+        await pilot.press("down")
         await until(pilot, lambda: compare._loaded and compare._loaded.kind == "right")
+        await pilot.press("right")
         await until(
             pilot, lambda: all(p.query_one(Picture).image is not None for p in compare.query(SidePane))
         )

@@ -139,7 +139,7 @@ def test_captions(run: Path) -> None:
         *[getattr(story(run, 3).episode, name) for name in told.episode.__slots__]
     )
     assert headline(failed) == "failure (cut off), return -1.50"
-    assert headline(replace(failed, ended="running", success=None, episode_return=None)) == "running"
+    assert headline(replace(failed, ended="running", success=None, episode_return=None)) == "unfinished"
 
 
 def test_page(run: Path) -> None:

@@ -1,4 +1,5 @@
 import shutil
+import sqlite3
 import time
 from pathlib import Path
 
@@ -131,6 +132,21 @@ async def test_catalogue_reads_only_what_changed(tmp_path: Path, monkeypatch: py
     assert {run.name: run.state for run in catalogue.scan()} == {
         "running": "lost", "broken": "damaged", "elsewhere": "failed",
     }  # fmt: skip
+
+
+async def test_a_run_that_was_locked_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlmagent.store.reader.BUSY_SECONDS", 0.05)
+    run = make_run(paths.runs_dir() / "held", updates=1)
+    holder = sqlite3.connect(run / paths.DATABASE, isolation_level=None)
+    holder.execute("PRAGMA journal_mode = delete")
+    holder.execute("BEGIN EXCLUSIVE")
+    catalogue = Catalogue()
+    [found] = catalogue.scan()
+    assert (found.state, found.locked) == ("damaged", True)
+    holder.execute("ROLLBACK")
+    [found] = catalogue.scan()
+    assert (found.state, found.locked, found.env_steps) == ("done", False, 4)
+    holder.close()
 
 
 async def test_lines_along_every_axis(tmp_path: Path) -> None:

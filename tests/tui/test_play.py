@@ -178,7 +178,7 @@ async def test_the_help_names_the_keys() -> None:
         assert "h  Choose hit" in text
         assert "The picture alone, as large as it goes" in text
         await pilot.press("escape")
-        names = [entry.title for entry in app.get_system_commands(table(pilot))]
+        names = [entry.title.partition(":")[0] for entry in app.get_system_commands(table(pilot))]
         assert {"Hints", "Review", "Zoom", "Leave"} <= set(names)
 
 
@@ -222,6 +222,19 @@ async def test_hints_shown_live(brains: list[Brain]) -> None:
         await happens(pilot, lambda: len(brains[0].thinks) == 2)
         assert "alike 1/1 (100.0 %)" in words(pilot, "#play-score")
         assert "9 others together" in mind(pilot)
+
+
+async def test_the_bars_follow_the_terminal(brains: list[Brain]) -> None:
+    Brain.choose = lambda _: "+"  # type: ignore[assignment, misc]
+    async with host(plan("points24", human=True, hints="on")).run_test(size=(200, 60)) as pilot:
+        await begin(pilot)
+        brains[0].load()
+        await happens(pilot, lambda: "█" * 20 in mind(pilot))
+        await pilot.resize_terminal(80, 24)
+        await happens(
+            pilot,
+            lambda: any("█" in line and "75.0 %" in line for line in words(pilot, "#mind-facts").split("\n")),
+        )
 
 
 async def test_hints_off(brains: list[Brain]) -> None:

@@ -9,7 +9,7 @@ from tests.tui.driving import shown
 from tests.tui.made_episodes import Host
 from tests.tui.made_play import Brain, begin, brains, happens
 from vlmagent import launch, paths
-from vlmagent.play.plan import plan_play, plan_run
+from vlmagent.play.plan import Continuation, plan_play, plan_run
 from vlmagent.play.session import PlaySession
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.screens.choose import ChooseScreen
@@ -94,6 +94,19 @@ async def test_from_a_replay(run: Path, brains: list[Brain]) -> None:
         await pilot.press("left")
         await happens(pilot, lambda: playing.you is not None and len(playing.you.steps) == 2)
         await pilot.press("escape")
+
+
+async def test_on_from_the_end_of_an_episode(run: Path, brains: list[Brain]) -> None:
+    finished = Continuation(played(run), episode_id=1, step=99)
+    async with Host(PlayScreen(plan_run(run, "human", start=finished))).run_test(size=(80, 24)) as pilot:
+        playing = await begin(pilot)
+        assert playing.settled
+        assert "n: next episode" in shown(pilot.app.screen.query_one("#play-last"))
+        await pilot.press("left", "x")
+        assert brains[0].thinks == []
+        await pilot.press("n")
+        await happens(pilot, lambda: playing.you is not None and playing.you.number == 2)
+        assert not playing.over
 
 
 async def test_from_the_episodes_of_a_session_of_its_own(brains: list[Brain]) -> None:

@@ -8,6 +8,7 @@ from textual.widgets import Input, OptionList
 
 from tests.tui.driving import shown
 from tests.tui.made_play import Brain, alone, begin, brains, database, happens, host, logged, plan, table
+from vlmagent.play.messages import Died
 from vlmagent.tasks import registry
 from vlmagent.tui.screens.help import keys_of
 from vlmagent.tui.screens.play_review import PlayReviewScreen
@@ -75,6 +76,14 @@ async def test_letters_are_typed_and_function_keys_command(brains: list[Brain]) 
         assert "15 others together" in shown(table(pilot).query_one("#mind-facts"))
         await pilot.press("f3")
         assert playing.hints == "on"
+        brain.say(Died("gone"))
+        await pilot.press("f3")
+        facts = table(pilot).query_one("#mind-facts")
+        await happens(pilot, lambda: "f5 starts it again" in shown(facts))
+        await pilot.press("f5")
+        await happens(pilot, lambda: len(brains) == 2)
+        brains[1].load()
+        await happens(pilot, lambda: "f3 changes that" in shown(facts))
         await pilot.press("f7")
         await happens(pilot, lambda: isinstance(pilot.app.screen, PlayReviewScreen))
         await pilot.press("escape")

@@ -36,7 +36,8 @@ async def finish(pilot: Pilot[Any], playing: Game) -> None:
 
 
 def review(pilot: Pilot[Any]) -> str:
-    return shown(pilot.app.screen.query_one("#play-review-text"))
+    """What it says; nothing before it is composed."""
+    return "".join(shown(text) for text in pilot.app.screen.query("#play-review-text"))
 
 
 async def test_the_same_deals_with_a_score_and_a_review(brains: list[Brain]) -> None:

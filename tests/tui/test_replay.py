@@ -75,6 +75,11 @@ async def test_stepping_and_seeking(run: Path) -> None:
         assert where == [1, 2, 2, 1, 0, 2, 0, 2, 1]
         assert "2/3" in words(pilot, "#replay-timeline")
         assert "return so far" in words(pilot, "#replay-facts")
+        where.clear()
+        for digit in "0123456789":
+            await pilot.press(digit)
+            where.append(screen(pilot).playback.at)
+        assert where == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2]
 
 
 async def test_the_picture_follows(run: Path) -> None:
@@ -290,7 +295,7 @@ async def test_a_running_episode_grows(run: Path, monkeypatch: pytest.MonkeyPatc
         writer.flush()
         async with host(run, 9).run_test(size=SIZE) as pilot:
             replay = await begin(pilot)
-            assert "running, 2 steps so far" in words(pilot, "#replay-title")
+            assert "unfinished, 2 steps so far" in words(pilot, "#replay-title")
             await pilot.press("end")
             from tests.tui.made_episodes import transition
 

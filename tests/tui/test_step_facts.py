@@ -17,11 +17,11 @@ def run(tmp_path: Path) -> Path:
 def test_facts_in_little_and_much_room(run: Path) -> None:
     with StoreReader(run / paths.DATABASE) as reader:
         steps = reader.transitions(5)
-    for width, names in ((60, ("return so far", "advantage")), (30, ("so far", "adv."))):
+    for width, names in ((43, ("return so far", "advantage")), (42, ("so far", "adv."))):
         lines = step_facts(steps, 2, 0.5, width).plain.split("\n")
         assert all(name in "\n".join(lines) for name in names)
         assert len(lines) == 6
-        assert all(len(line) <= max(width, 42) for line in lines)
+        assert all(len(line) <= width for line in lines)
     cut = replace(steps[0], bootstrap_value=0.75, value=None, logprob=None)
     text = step_facts([cut], 0, 0.5).plain
     assert "V of what follows +0.75" in text

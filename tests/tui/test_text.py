@@ -3,7 +3,7 @@ import time
 from rich.text import Text
 
 from tests.tui.made_runs import NASTY
-from vlmagent.tui.text import safe, safe_cell, safe_line, safe_text
+from vlmagent.tui.text import safe, safe_cell, safe_line, safe_text, told_apart
 from vlmagent.words import duration, harmless, number, percent, sparkline
 
 
@@ -40,6 +40,15 @@ def test_lines_and_cells_are_one_line() -> None:
         assert "[red]x[/]" in text
 
 
+def test_names_that_begin_alike_are_told_apart() -> None:
+    names = ["20260102-100000-blackjack", "20260102-113000-blackjack", "mine"]
+    assert told_apart(names, 10) == ["…00000-blackjack", "…13000-blackjack", "mine"]
+    assert told_apart(names, 40) == names
+    assert told_apart(["abcdefgh", "abcdefgh"], 4) == ["abcdefgh", "abcdefgh"]
+    assert told_apart(["abcdefgh", "xbcdefgh"], 4) == ["abcdefgh", "xbcdefgh"]
+    assert told_apart([], 4) == []
+
+
 def test_long_text_is_quick() -> None:
     began = time.perf_counter()
     safe_text(NASTY * 100)
@@ -47,13 +56,9 @@ def test_long_text_is_quick() -> None:
 
 
 def test_words() -> None:
-    assert [number(x) for x in (float("nan"), 0.0, 0.0123, 1.5, 172.31)] == [
-        "-",
-        "0.00",
-        "0.0123",
-        "1.50",
-        "172.3",
-    ]
+    values = {float("nan"): "-", 0.0: "0.00", 0.0123: "0.0123", 1.5: "1.50", 172.31: "172.3"}
+    assert {value: number(value) for value in values} == values
+    assert [number(x) for x in (-3e-5, 2e-12, 5e-5)] == ["-3e-5", "2e-12", "0.0001"]
     assert percent(0.5) == "50.0 %"
     assert duration(3 * 86400 + 3600) == "3 d 1 h"
     assert sparkline([0.0, 1.0], 4) == "▁█"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from torch import Tensor
 
 
 class Engine(Protocol):
-    """Accumulates gradients, clips them and steps; owns the optimiser's state and the learning rates."""
+    """Accumulates gradients, clips them and steps; owns the optimiser's state and the learning rates.
+
+    Over several processes every method is called by all of them, equally often and in the same order.
+    """
 
     @property
     def learning_rate(self) -> float:
         """Current learning rate of the first parameter group."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of one micro-batch's loss, already scaled by its share of the minibatch."""
+        """Add the gradients of one micro-batch's loss, already scaled by its share of this process's minibatch."""
 
     def step(self) -> float:
         """Clip to the maximum norm, step, clear the gradients.
@@ -34,8 +38,11 @@ class Engine(Protocol):
     def freeze(self, group: int, frozen: bool) -> None:
         """Keep one parameter group from learning until it is released."""
 
+    def whole(self) -> AbstractContextManager[None]:
+        """While open, every weight is complete here: for sampling and saving, not for gradients."""
+
     def state_dict(self) -> Mapping[str, Any]:
-        """The optimiser's state, as torch optimisers give it."""
+        """The optimiser's state, as torch optimisers give it; complete in the first process only."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` gave."""
+        """Restore what ``state_dict`` gave, whichever engine and number of processes it came from."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -56,6 +57,10 @@ class LocalEngine:
         """A frozen group gets no gradients, so that neither weights nor moments change."""
         for parameter in self.optimizer.param_groups[group]["params"]:
             parameter.requires_grad_(not frozen)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Nothing to do: the weights are all here."""
+        return nullcontext()
 
     def state_dict(self) -> Mapping[str, Any]:
         """The torch optimiser's state."""

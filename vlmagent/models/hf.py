@@ -7,6 +7,7 @@ name their base, plus ``value_head.safetensors``; transformers' Auto classes ope
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,9 +41,14 @@ VIDEO_PART = "video_preprocessor_config.json"
 
 
 def quiet() -> None:
-    """Keep transformers' progress bars and advice out of the log."""
+    """Keep progress bars and advice out of the log, and DeepSpeed's, where it is installed, off standard output."""
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    logging.getLogger("DeepSpeed").addFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def build_policy(config: ModelConfig, texts: Iterable[str], seed: int) -> Policy:

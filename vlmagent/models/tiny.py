@@ -105,6 +105,7 @@ def build_model(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, see
         image_size=config.image_size,
         patch_size=config.patch_size,
         projection_dim=config.vision_width,
+        initializer_range=config.vision_init_std,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -118,6 +119,7 @@ def build_model(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, see
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=False,
+        initializer_range=config.init_std,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -45,8 +45,10 @@ class Score:
     compared: int = 0
 
     def with_episode(self, moment: Moment) -> Score:
-        """With a finished episode."""
+        """With a finished episode, unless its environment's process was lost: then it has no result."""
         assert moment.end is not None
+        if moment.end.ended == "lost":
+            return self
         player = player_of(moment)
         old = self.records.get(player, Record())
         new = Record(

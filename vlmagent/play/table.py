@@ -97,9 +97,8 @@ class SessionLog:
         self._writer.episode_ended(replace(end, id=episode_id))
 
     def commit(self) -> None:
-        """Wait until all of it is in the file."""
-        self._writer.commit()
-        self._writer.flush()
+        """Wait until all of it is in the file, where a killed program cannot lose it; not for the disk."""
+        self._writer.flush(sync=False)
 
 
 class _Signed:

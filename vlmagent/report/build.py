@@ -52,7 +52,7 @@ def _about(found: Collection) -> str:
     options = found.options
     lines = [
         f"vlmagent {__version__}; ours: mean ± standard deviation over {options.seeds} training seeds (n - 1), "
-        f"success is a return > 0; evaluations on "
+        f"success is a return > 0 (ALFWorld: the goal was reached); evaluations on "
         f"{options.episodes or 'the paper’s number of'} episodes of evaluation seed {options.eval_seed}. "
         f"In italics: {SOURCE}, a 7 B model; they stand beside ours and are part of no mean."
     ]

@@ -29,10 +29,12 @@ class RolloutBuffer:
     Args:
         num_envs: N.
         num_steps: T, steps per environment and update.
+        first_env: index of the first of them, where other processes have those before it.
     """
 
-    def __init__(self, num_envs: int, num_steps: int) -> None:
+    def __init__(self, num_envs: int, num_steps: int, first_env: int = 0) -> None:
         self.num_envs = num_envs
+        self.first_env = first_env
         self.num_steps = num_steps
         self._transitions: list[Transition] = []
 
@@ -46,11 +48,11 @@ class RolloutBuffer:
 
     def add(self, transitions: Sequence[Transition]) -> None:
         """Add one step of all environments, in the order of ``env_index``."""
-        expected = list(range(self.num_envs))
+        expected = list(range(self.first_env, self.first_env + self.num_envs))
         received = [t.env_index for t in transitions]
         if received != expected:
             raise ValueError(
-                f"one transition per environment 0..{self.num_envs - 1} expected, received {received}"
+                f"one transition per environment {expected[0]}..{expected[-1]} expected, received {received}"
             )
         if self.full:
             raise ValueError("the buffer is full")

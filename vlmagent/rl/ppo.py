@@ -21,6 +21,7 @@ from vlmagent.engines.base import Engine
 from vlmagent.errors import RunFailedError
 from vlmagent.models.batching import MicroBatcher, Size, free_memory
 from vlmagent.models.logprob import Scores, split_logprob
+from vlmagent.ranks import ALONE, Ranks
 from vlmagent.rl.advantages import normalize
 from vlmagent.rl.buffer import Sample
 from vlmagent.rl.losses import explained_variance, masked_mean, policy_loss, sequence_kl, value_loss
@@ -67,6 +68,17 @@ class _Meter:
                 self.totals[name] = self.totals.get(name, 0.0) + total
                 self.counts[name] = self.counts.get(name, 0) + other.counts[name]
 
+    def over(self, ranks: Ranks) -> _Meter:
+        """What all processes measured together."""
+        if ranks.world == 1:
+            return self
+        names = sorted(self.totals)
+        sums = ranks.table([self.totals[n] for n in names] + [self.counts[n] for n in names]).sum(0).tolist()
+        counts = [int(count) for count in sums[len(names) :]]
+        return _Meter(
+            dict(zip(names, sums[: len(names)], strict=True)), dict(zip(names, counts, strict=True))
+        )
+
     def mean(self, name: str) -> float:
         return self.totals[name] / self.counts[name] if self.counts.get(name) else float("nan")
 
@@ -87,12 +99,16 @@ class PpoUpdater:
         scorer: the agent that collected the samples.
         engine: owns the optimiser.
         config: the hyperparameters.
+        ranks: the processes that update together; each is handed equally many samples of its own, and a minibatch
+            takes equally many from each.
     """
 
-    def __init__(self, scorer: Scorer, engine: Engine, config: PpoConfig) -> None:
+    def __init__(self, scorer: Scorer, engine: Engine, config: PpoConfig, ranks: Ranks = ALONE) -> None:
         self.scorer = scorer
         self.engine = engine
         self.config = config
+        self.ranks = ranks
+        self.minibatch_size = config.minibatch_size // ranks.world
         self.batcher = MicroBatcher(config.micro_batch_size, config.max_tokens_per_micro_batch)
         self._skipped_in_a_row = 0
 
@@ -101,29 +117,29 @@ class PpoUpdater:
 
         Args:
             samples: transitions with advantages and returns, all from the current policy.
-            seed: of the shuffling.
+            seed: of the shuffling; the same in all processes.
 
         Raises:
             RunFailedError: too many optimiser steps in a row had a loss or gradient that was not finite.
         """
-        raw = torch.tensor([sample.advantage for sample in samples], dtype=torch.float32)
-        everything = _Batch(samples, normalize(raw) if self.config.normalize_advantages else raw)
-        generator = np.random.default_rng(seed)
+        everything = _Batch(samples, self._advantages(samples))
+        generator = np.random.default_rng(seed if self.ranks.world == 1 else [seed, self.ranks.rank])
         meter, skipped, first_error = _Meter(), 0, float("nan")
         kls: list[float] = []
         for batch in self._minibatches(everything, generator):
             part, error = self._accumulate(batch)
+            part = part.over(self.ranks)
             if not kls:
-                first_error = error
+                first_error = float(self.ranks.table([error]).max())
             kls.append(part.mean("kl"))
             if 0 < self.config.target_kl < kls[-1]:
                 self.engine.discard()
                 break
             skipped += not self._step(part)
             meter.merge(part)
-        per_epoch = -(-len(samples) // self.config.minibatch_size)
-        values = torch.tensor([_number(sample.transition.value) for sample in samples], dtype=torch.float64)
-        returns = torch.tensor([sample.return_ for sample in samples], dtype=torch.float64)
+        per_epoch = -(-len(samples) // self.minibatch_size)
+        values = self._everywhere([_number(sample.transition.value) for sample in samples])
+        returns = self._everywhere([sample.return_ for sample in samples])
         return UpdateStats(
             policy_loss=meter.mean("policy_loss"),
             value_loss=meter.mean("value_loss"),
@@ -137,12 +153,23 @@ class PpoUpdater:
             skipped=skipped,
         )
 
+    def _everywhere(self, numbers: Sequence[float]) -> Tensor:
+        """One number for each sample of all processes, float64."""
+        return torch.from_numpy(self.ranks.table(numbers)).flatten()
+
+    def _advantages(self, samples: Sequence[Sample]) -> Tensor:
+        """This process's advantages, normalised over those of all, float32."""
+        every = self._everywhere([sample.advantage for sample in samples]).to(torch.float32)
+        if self.config.normalize_advantages:
+            every = normalize(every)
+        return every.view(self.ranks.world, -1)[self.ranks.rank]
+
     def _minibatches(self, everything: _Batch, generator: np.random.Generator) -> Iterator[_Batch]:
         """All epochs' minibatches, shuffled anew in each epoch."""
         for _ in range(self.config.epochs):
             order = generator.permutation(len(everything.samples)).tolist()
-            for start in range(0, len(order), self.config.minibatch_size):
-                yield everything.take(order[start : start + self.config.minibatch_size])
+            for start in range(0, len(order), self.minibatch_size):
+                yield everything.take(order[start : start + self.minibatch_size])
 
     def _accumulate(self, batch: _Batch) -> tuple[_Meter, float]:
         """Gradients of one minibatch; what it measured, and the largest |new - old| token log-prob."""
@@ -158,17 +185,27 @@ class PpoUpdater:
         sizes = self._sizes(batch)
         group: list[int] = []
         try:
-            for group in self.batcher.split(sizes):
+            groups = self.batcher.split(sizes)
+            for group in groups:
                 part = batch.take(group)
                 loss, error = self._loss(part, meter)
                 worst = max(worst, error)
                 self.engine.backward(loss * (len(group) / size))
+            self._wait_for_others(len(groups), batch)
         except torch.OutOfMemoryError:
+            if self.ranks.world > 1:  # the others are inside a backward pass that needs this process
+                raise
             self.engine.discard()
             if not self.batcher.shrink([sizes[i] for i in group]):
                 raise
             return None
         return meter, worst
+
+    def _wait_for_others(self, done: int, batch: _Batch) -> None:
+        """Go back as often as the process with the most micro-batches: gradients are averaged in each pass."""
+        for _ in range(done, int(self.ranks.table([done]).max())):
+            loss, _ = self._loss(batch.take([0]), _Meter())
+            self.engine.backward(loss * 0.0)
 
     def _sizes(self, batch: _Batch) -> Sequence[Size]:
         """Tokens by sample; not asked for when only the number of samples counts."""

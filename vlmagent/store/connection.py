@@ -263,12 +263,15 @@ def _write_ballast(path: Path) -> None:
         file.write_bytes(os.urandom(BALLAST_BYTES))
 
 
+_NO_SPACE = "Free some space on that disk; a training run then continues with `vlmagent train --resume`."
+
+
 def store_error(verb: str, path: Path, error: BaseException) -> StoreError:
     """One sentence on what could not be done, and what to do."""
     text = str(error)
     remedies = (
-        ("disk is full", "Free some space on that disk, then continue with `vlmagent train --resume`."),
-        ("No space left", "Free some space on that disk, then continue with `vlmagent train --resume`."),
+        ("disk is full", _NO_SPACE),
+        ("No space left", _NO_SPACE),
         ("readonly", "Make the folder writable, or choose another one with --run-dir."),
         ("Read-only", "Make the folder writable, or choose another one with --run-dir."),
         ("unable to open", "Check that the folder exists and is writable."),

@@ -180,7 +180,7 @@ class StoreReader:
         """Success rate of the newest finished ``episodes`` and how many there were; (NaN, 0) without any."""
         rate, count = self._query(
             "SELECT avg(success), count(*) FROM (SELECT success FROM episodes "
-            "WHERE +split = ? AND ended <> 'running' ORDER BY id DESC LIMIT ?)",  # the +: by id, not by index
+            "WHERE +split = ? AND ended NOT IN ('running', 'lost') ORDER BY id DESC LIMIT ?)",  # the +: not by index
             (split, episodes),
         )[0]
         return _nan(rate), int(count)

@@ -34,7 +34,7 @@ def ended_episodes(reader: StoreReader, split: Split = "train") -> list[EndedEpi
     """All finished episodes in the order in which they ended."""
     rows = reader._query(
         "SELECT (SELECT max(id) FROM transitions WHERE episode_id = episodes.id) AS last, success, episode_return "
-        "FROM episodes WHERE ended <> 'running' AND split = ? AND last IS NOT NULL ORDER BY last",
+        "FROM episodes WHERE ended NOT IN ('running', 'lost') AND split = ? AND last IS NOT NULL ORDER BY last",
         (split,),
     )
     return [EndedEpisode(int(last), bool(success), float(return_ or 0.0)) for last, success, return_ in rows]

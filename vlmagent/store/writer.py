@@ -151,10 +151,14 @@ class StoreWriter:
 
     # -- ending
 
-    def flush(self) -> None:
-        """Commit, and wait until everything so far is in the database file and on the disk."""
+    def flush(self, *, sync: bool = True) -> None:
+        """Commit, and wait until everything so far is in the database file.
+
+        Args:
+            sync: and on the disk: it then survives a power cut too, which takes a disk's time.
+        """
         with self._changed:
-            self._send(sync=True)
+            self._send(sync=sync)
             while self._waiting and self._error is None:
                 self._changed.wait()
             self._check()

@@ -64,6 +64,13 @@ class Task(Protocol):
         A model built from nothing learns to see from it before it learns to act.
         """
 
+    def caption_options(self, rng: np.random.Generator) -> dict[str, Any] | None:
+        """Reset options of an episode to learn seeing from; None: the environment deals as it does in training.
+
+        What is seen must not follow from the rest of the picture: where the game's own deals are few, half of each
+        can be guessed from the other half, and a model that guesses never learns to look.
+        """
+
     def success(self, episode_return: float, state: State) -> bool:
         """Whether a finished episode counts as a success (paper: its return is positive)."""
 

@@ -93,6 +93,10 @@ class BlackjackTask:
         cards = " + ".join("11" if value == 1 else str(value) for value in points)
         return f"I have {cards} = {state['player_total']} points and the dealer has {state['dealer_shows']} points."
 
+    def caption_options(self, rng: np.random.Generator) -> None:
+        """The environment's own deals."""
+        return
+
     def success(self, episode_return: float, state: State) -> bool:
         """The paper's count: the episode's return is positive, so a draw is none."""
         return episode_return > 0

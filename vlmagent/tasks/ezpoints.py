@@ -36,6 +36,7 @@ class EZPointsTask(PointsTask):
     env_id: ClassVar[str] = "vlmagent/EZPoints-v0"
     options: ClassVar[type[BaseModel]] = EZPointsOptions
     operators = OPERATORS
+    card_count = 2
     introduction: ClassVar[dict[str, str]] = {"game": "", "cards": "two"}
     reasoning = (
         '"cards": [x, y],\n'

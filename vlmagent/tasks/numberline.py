@@ -100,6 +100,10 @@ class NumberLineTask:
         """Both numbers, as the expert reads them out."""
         return f'"current number": "{state["current"]}",\n"target number": "{state["target"]}"'
 
+    def caption_options(self, rng: np.random.Generator) -> None:
+        """The environment's own deals."""
+        return
+
     def success(self, episode_return: float, state: State) -> bool:
         """The paper's count: the episode's return is positive."""
         return episode_return > 0

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 import vlmagent_envs
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
+from vlmagent_envs.cards import deal
 from vlmagent_envs.solver import complete
 
 _PROMPT = (
@@ -35,6 +36,7 @@ class PointsTask:
     rule_sets: ClassVar[tuple[str, ...]] = ("paper", "released")
     options: ClassVar[type[BaseModel]]
     operators: ClassVar[tuple[str, ...]]
+    card_count: ClassVar[int]
     introduction: ClassVar[Mapping[str, str]]
     """What the prompt says of the ``game`` and of its ``cards``."""
     reasoning: ClassVar[str]
@@ -105,6 +107,10 @@ class PointsTask:
     def caption(self, state: State) -> str:
         """The cards' numbers, as the expert reads them out."""
         return f'"cards": {list(state["numbers"])}'
+
+    def caption_options(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Any cards, whether they can make the target or not."""
+        return {"cards": [card.name for card in deal(rng, self.card_count)]}
 
     def success(self, episode_return: float, state: State) -> bool:
         """The paper's count: the episode's return is positive."""

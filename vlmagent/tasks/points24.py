@@ -31,6 +31,7 @@ class Points24Task(PointsTask):
     env_id: ClassVar[str] = "vlmagent/Points24-v0"
     options: ClassVar[type[BaseModel]] = Points24Options
     operators = OPERATORS
+    card_count = 4
     introduction: ClassVar[dict[str, str]] = {"game": "{target} points ", "cards": "these four"}
     reasoning = (
         '"cards": [x, y, z, w],\n'

@@ -20,6 +20,7 @@ BUILT_IN = {
     "ezpoints": "vlmagent.tasks.ezpoints:EZPointsTask",
     "points24": "vlmagent.tasks.points24:Points24Task",
     "blackjack": "vlmagent.tasks.blackjack:BlackjackTask",
+    "alfworld": "vlmagent.tasks.alfworld:AlfworldTask",
 }
 """Name -> "module:Class"."""
 

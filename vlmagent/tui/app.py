@@ -77,10 +77,10 @@ class VlmAgentApp(App[None]):
             binding = active.binding
             if active.enabled and binding.tooltip and not binding.system and binding.id not in seen | {None}:
                 seen.add(str(binding.id))
+                title = f"{binding.description}: {binding.tooltip}"  # the palette looks through titles only
+                pressed = f"key {self.get_key_display(binding)}"
                 action, node = binding.action, active.node
-                yield SystemCommand(
-                    binding.description, binding.tooltip, lambda a=action, n=node: self.run_action(a, n)
-                )
+                yield SystemCommand(title, pressed, lambda a=action, n=node: self.run_action(a, n))
         yield from super().get_system_commands(screen)
 
     def action_help(self) -> None:

@@ -51,6 +51,11 @@ class RunSummary:
         return self.path.name
 
     @property
+    def locked(self) -> bool:
+        """Whether another program kept it from being read, for the moment."""
+        return self.state == "damaged" and "locked" in self.error
+
+    @property
     def words(self) -> str:
         """What a filter looks through."""
         return f"{self.name} {self.task} {self.model} {self.state}".lower()
@@ -77,7 +82,7 @@ class Catalogue:
     def _look(self, folder: Path) -> tuple[_Signature, RunSummary]:
         signature = _signature(folder)
         known = self._known.get(folder)
-        if known is None or known[0] != signature:
+        if known is None or known[0] != signature or known[1].locked:
             return signature, summarise(folder)
         if known[1].state in LIVE or known[1].alive:  # its process may have died without a word
             state, alive = _state(launch.show_run(folder))

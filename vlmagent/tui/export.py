@@ -101,9 +101,9 @@ def export_path(run: Path, database: Path, episode_id: int, kind: str) -> Path:
 def headline(episode: EpisodeRow) -> str:
     """How an episode ended, in a few words."""
     if episode.ended == "running":
-        return "running"
+        return "unfinished"
     outcome = "success" if episode.success else "failure"
-    cut = " (cut off)" if episode.ended == "truncated" else ""
+    cut = {"truncated": " (cut off)", "lost": " (process lost)"}.get(episode.ended, "")
     return f"{outcome}{cut}, return {number(_known(episode.episode_return))}"
 
 

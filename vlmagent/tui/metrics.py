@@ -30,7 +30,7 @@ class ChartSpec:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.0f}%"
+    return f"{100 * value:.3g}%"
 
 
 _RATE = Frame(0.0, 1.0, percent, _share)

@@ -34,11 +34,11 @@ def open_episodes(app: App[Any], run: Path, updates: tuple[int, int] | None = No
     app.push_screen(EpisodesScreen(run, updates=updates))
 
 
-def open_replay(app: App[Any], run: Path, episode_id: int) -> None:
-    """One episode, step by step."""
+def open_replay(app: App[Any], run: Path, episode_id: int, step: int = 0) -> None:
+    """One episode, step by step, from this step on."""
     from vlmagent.tui.screens.replay import ReplayScreen
 
-    app.push_screen(ReplayScreen(run, episode_id))
+    app.push_screen(ReplayScreen(run, episode_id, step=step))
 
 
 def open_compare(app: App[Any], left: Path, right: Path) -> None:

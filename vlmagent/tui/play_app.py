@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
+from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.play.plan import Plan
 from vlmagent.tui.app import VlmAgentApp
-from vlmagent.tui.run import need_terminal
+from vlmagent.tui.play_game import Game
+from vlmagent.tui.run import SCREENSHOT_SIZE, need_terminal
 from vlmagent.tui.screens.play import PlayScreen
 from vlmagent.tui.widgets.picture import prepare_graphics
+
+_LOOK_SECONDS = 0.1
 
 
 class PlayApp(VlmAgentApp):
@@ -22,15 +27,18 @@ class PlayApp(VlmAgentApp):
         plan: what is played.
         images: how pictures are drawn, one of ``IMAGE_MODES``.
         notice: a sentence to show at the beginning.
+
+    Attributes:
+        table: the screen.
     """
 
     def __init__(self, plan: Plan, images: str = "half", *, notice: str = "") -> None:
         super().__init__(None, images, notice=notice)
-        self._plan = plan
+        self.table = PlayScreen(plan)
 
     def open_first(self) -> None:
         """The table instead of the list of runs; asked to terminate, the log is completed first."""
-        self.push_screen(PlayScreen(self._plan), lambda _: self.exit())
+        self.push_screen(self.table, lambda _: self.exit())
         if not self.is_headless:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
 
@@ -44,3 +52,48 @@ def run_play(plan: Plan, images: str = "auto") -> None:
     graphics = prepare_graphics(images)
     need_terminal("Playing", "`vlmagent eval` lets a checkpoint or the expert play, and logs the episodes.")
     PlayApp(plan, graphics.mode, notice=graphics.notice).run()
+
+
+def photograph_play(plan: Plan, folder: Path) -> Path:
+    """Write a picture of the first state as ``play.svg``, with what may be seen of the opponent's opinion.
+
+    Drawn without a terminal. Nobody acts at the first table.
+
+    Raises:
+        UsageError: the folder cannot be written.
+        VlmAgentError: the session cannot begin, or whoever is to think cannot.
+    """
+    file = folder / "play.svg"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(asyncio.run(_photograph(plan)), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"The picture could not be written to {folder}: {error.strerror or error}."
+        ) from None
+    return file
+
+
+async def _photograph(plan: Plan) -> str:
+    app = PlayApp(plan)
+    app.table.playback.playing = False
+    async with app.run_test(size=SCREENSHOT_SIZE) as pilot:
+        while not _complete(app.table.game):
+            await pilot.pause(_LOOK_SECONDS)
+        app.clear_notifications()
+        await pilot.pause(_LOOK_SECONDS)
+        return app.export_screenshot(title=f"vlmagent play {plan.config.task}")
+
+
+def _complete(game: Game) -> bool:
+    """Whether everything that a picture can show is known.
+
+    Raises:
+        VlmAgentError: it will never be.
+    """
+    problem = game.problem or (game.desk.words if game.desk.state == "dead" else "")
+    if problem:
+        raise VlmAgentError(problem)
+    if game.you is None or game.desk.state == "loading":
+        return False
+    return game.opponent is None or not game.shows_opinion or (game.opinion is not None and game.opinion.done)

@@ -15,10 +15,12 @@ from textual.pilot import Pilot
 
 from vlmagent import launch, paths
 from vlmagent.errors import StoreError, UsageError
+from vlmagent.store.browse import Filter, episode_page, output_page
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.compare_feed import comparable_with
 from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, open_train
+from vlmagent.tui.trail import Place
 from vlmagent.tui.widgets.picture import prepare_graphics
 
 SCREENSHOT_SIZE = (132, 40)
@@ -85,10 +87,11 @@ async def _photograph(folder: Path, run: Path) -> list[Path]:
 
         await take("runs", lambda: None)
         await take("train", lambda: open_train(app, run), "s")
-        await take("episodes", lambda: open_episodes(app, run))
-        episode = _telling_episode(run)
-        if episode is not None:
-            await take("replay", lambda: open_replay(app, run, episode))
+        updates = _telling_updates(run)
+        await take("episodes", lambda: open_episodes(app, run, updates))
+        place = _telling_place(run, updates)
+        if place is not None:
+            await take("replay", lambda: open_replay(app, run, *place))
         other = comparable_with(run, [run, *_others(run)])
         if other is not None:
             await take("compare", lambda: open_compare(app, run, other))
@@ -112,17 +115,29 @@ async def _settle(pilot: Pilot[None]) -> None:
             return
 
 
-def _telling_episode(run: Path) -> int | None:
-    """An episode worth a picture: among the newest, a successful one of some length."""
+def _telling_updates(run: Path) -> tuple[int, int] | None:
+    """Updates worth a picture: the one whose successes and failures are nearest to a balance, and its neighbours."""
     try:
         with StoreReader(run / paths.DATABASE) as reader:
-            episodes = reader.episodes(limit=200)
+            known = [row for row in reader.metric_series("rollout/success") if not math.isnan(row.value)]
     except StoreError:
         return None
-    ended = [episode for episode in episodes if episode.ended != "running" and episode.length]
-    best = max(
-        ended,
-        key=lambda e: (bool(e.success), min(e.length or 0, 4), e.episode_return or -math.inf),
-        default=None,
-    )
-    return None if best is None else best.id
+    best = min(known, key=lambda row: abs(row.value - 0.5), default=None)
+    if best is None:
+        return None
+    return max(1, best.update_index - 1), min(known[-1].update_index, best.update_index + 1)
+
+
+def _telling_place(run: Path, updates: tuple[int, int] | None) -> Place | None:
+    """A place worth a picture: the least probable outputs of successes come first, of those a later step."""
+    try:
+        with StoreReader(run / paths.DATABASE) as reader:
+            for filter in (Filter(success=True, updates=updates), Filter(updates=updates), Filter()):
+                rows = output_page(reader, filter, "logprob", limit=20).rows
+                for row in sorted(rows, key=lambda row: row.step == 0):
+                    return row.episode_id, row.step
+                for episode in episode_page(reader, filter, limit=1):
+                    return episode.id, 0
+    except StoreError:
+        pass
+    return None

@@ -6,6 +6,9 @@ cells.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 from rich.text import Text
 from textual.content import Content
 
@@ -46,6 +49,17 @@ def safe_cell(raw: str, limit: int = LINE_LIMIT, *, style: str = "") -> Text:
 
 def _content(text: str, style: str) -> Content:
     return Content.styled(text, style) if style else Content(text)
+
+
+def told_apart(names: Sequence[str], limit: int) -> list[str]:
+    """``names``, those longer than ``limit`` without the beginning they share, so that cutting leaves what differs."""
+    long = [name for name in names if len(name) > limit]
+    shared = 0
+    if len(set(long)) > 1:
+        shared = len(
+            list(itertools.takewhile(lambda column: len(set(column)) == 1, zip(*long, strict=False)))
+        )
+    return [f"…{name[shared:]}" if shared > 1 and name in long else name for name in names]
 
 
 def counted(count: int, noun: str) -> str:

@@ -21,7 +21,7 @@ from textual.timer import Timer
 from textual.widgets import Footer, Static
 
 from vlmagent.errors import VlmAgentError
-from vlmagent.play.messages import Event, Ready, Refused, Writing
+from vlmagent.play.messages import Died, Event, Ready, Refused, Writing
 from vlmagent.play.plan import HINTS, Plan
 from vlmagent.play.session import THEM, YOU
 from vlmagent.play.table import Moment
@@ -35,7 +35,7 @@ from vlmagent.tui.screens.play_review import PlayReviewScreen, opponent_name, ou
 from vlmagent.tui.screens.stepping import speed_bindings
 from vlmagent.tui.text import safe, safe_line, safe_text
 from vlmagent.tui.widgets.picture import Picture
-from vlmagent.tui.widgets.play_mind import Mind
+from vlmagent.tui.widgets.play_mind import Mind, MindKeys
 from vlmagent.tui.widgets.play_pad import ActionPad, Chosen
 from vlmagent.tui.widgets.steady import Steady
 from vlmagent.tui.widgets.step_facts import signed
@@ -109,6 +109,7 @@ class PlayScreen(Screen[None]):
         key("z", "zoom", "Zoom", "play.zoom", "The picture alone, as large as it goes", show=False),
         *_typing_bindings(),
         key("escape", "leave", "Leave", "play.leave", "Leave the table; what was played is kept"),
+        key("q", "quit", "Quit", "play.quit", "Leave the program; what was played is kept", show=False),
     ]  # fmt: skip
 
     def __init__(self, plan: Plan) -> None:
@@ -117,6 +118,7 @@ class PlayScreen(Screen[None]):
         self.playback = Playback(playing=plan.mode == "watch")
         self._step_wanted = False
         self._reviewed = False
+        self._commands: tuple[object, ...] = ()
         self._clock: Timer | None = None
         self._drawing: Timer | None = None
 
@@ -165,6 +167,8 @@ class PlayScreen(Screen[None]):
         except VlmAgentError as error:
             self.playback.playing = False
             self.game.problem = str(error)
+            if self.game.you is None:
+                self.query_one("#play-title", Steady).say(Content("the session could not be opened"))
             self._draw()
 
     def _post(self, event: Event) -> None:
@@ -184,6 +188,8 @@ class PlayScreen(Screen[None]):
             self.notify(f"{event.actor} {words}.", markup=False, timeout=3)
         elif isinstance(event, Refused):
             self.notify(safe(event.words, 400), severity="error", markup=False, timeout=10)
+        elif isinstance(event, Died):  # what it thought before may still fill the pane
+            self.notify(safe(event.words, 400), severity="error", markup=False, timeout=5)
         self._draw()
 
     def on_key(self, event: events.Key) -> None:
@@ -238,7 +244,7 @@ class PlayScreen(Screen[None]):
             if you is not None:
                 self._draw_table(you)
             self._draw_mind()
-            self.refresh_bindings()
+            self._draw_keys()
             self._go_on()
 
     def _draw_table(self, you: Moment) -> None:
@@ -257,7 +263,17 @@ class PlayScreen(Screen[None]):
     def _draw_mind(self) -> None:
         self._drawing = None
         with contextlib.suppress(NoMatches):
-            self.query_one(Mind).show(self.game, reveal="f2" if self.query_one(ActionPad).is_list else "x")
+            typed = MindKeys(*(LETTERS[name][0] for name in ("hint", "hints", "reload")))
+            self.query_one(Mind).show(self.game, typed if self.query_one(ActionPad).is_list else MindKeys())
+
+    def _draw_keys(self) -> None:
+        """The footer, which costs more than a step, when other commands than before do something."""
+        game = self.game
+        lists = self.query_one(ActionPad).is_list
+        commands = (game.seat, game.your_turn, game.opponent, game.hints, game.asked, lists)
+        if commands != self._commands:
+            self._commands = commands
+            self.refresh_bindings()
 
     def _draw_loading(self) -> None:
         """How long loading has taken, while it goes on."""
@@ -325,8 +341,8 @@ class PlayScreen(Screen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Which keys do something now."""
         game = self.game
-        typing = game.your_turn and bool(self.query(ActionPad)) and self.query_one(ActionPad).is_list
         if action == "typed":
+            typing = game.your_turn and bool(self.query(ActionPad)) and self.query_one(ActionPad).is_list
             return typing and self.check_action(str(parameters[0]), ()) is not False
         if action in WATCHING:
             return game.seat == "opponent"
@@ -391,6 +407,12 @@ class PlayScreen(Screen[None]):
             self.remove_class("-zoomed")
         elif await self._may_leave("Leave the table"):
             self.dismiss(None)
+
+    @work(group="new", exclusive=True)
+    async def action_quit(self) -> None:
+        """Leave the program: not at once, for whoever holds a queen may mean the card."""
+        if await self._may_leave("Leave the program"):
+            self.app.exit()
 
     async def _may_leave(self, what: str) -> bool:
         """Whether an episode that a person has begun may be left unfinished."""

@@ -122,7 +122,7 @@ def outcome_words(moment: Moment) -> str:
     steps = f"{len(moment.steps)} step{'' if len(moment.steps) == 1 else 's'}"
     if moment.end is None:
         return f"◐ {steps} so far, return {signed(moment.episode_return)}"
-    cut = ", cut off" if moment.end.ended == "truncated" else ""
+    cut = {"truncated": ", cut off", "lost": ", its process was lost"}.get(moment.end.ended, "")
     word = "✓ success" if moment.end.success else "✗ no success"
     return f"{word}, return {signed(moment.episode_return)} in {steps}{cut}"
 

@@ -82,7 +82,7 @@ class ReplayScreen(SteppingScreen[Place]):
     BINDINGS: ClassVar = [
         key("space", "play", "Play", "replay.play", "Play or pause"),
         key("left", "move(-1)", "Back", "replay.back", "One step back", show=False, display="←"),
-        key("right", "move(1)", "Step", "replay.on", "One step on", display="→"),
+        key("right", "move(1)", "Step", "replay.on", "One step on", show=False, display="→"),
         key("home", "seek(0)", "First", "replay.first", "To the first step", show=False),
         key("end", "seek(1000000)", "Last", "replay.last", "To the last step", show=False),
         *seek_bindings("replay"),
@@ -94,7 +94,7 @@ class ReplayScreen(SteppingScreen[Place]):
         key("comma", "token(-1)", "Token", "replay.previous-token", "Previous token", show=False, display=","),
         key("w", "worst", "Worst", "replay.worst", "To the least probable token of this output"),
         key("i", "pane('prompt')", "Prompt", "replay.prompt", "The prompt, shown or hidden"),
-        key("t", "pane('thoughts')", "Thoughts", "replay.thoughts", "The thoughts, shown or hidden"),
+        key("t", "pane('thoughts')", "Thoughts", "replay.thoughts", "The thoughts, shown or hidden", show=False),
         key("y", "copy('output')", "Copy", "replay.copy", "Copy the output"),
         key("Y", "copy('prompt')", "Copy prompt", "replay.copy-prompt", "Copy the prompt", show=False),
         key("g", "export('gif')", "GIF", "replay.gif", "Export the episode as an animated GIF"),

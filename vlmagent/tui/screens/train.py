@@ -28,7 +28,7 @@ from vlmagent.tui.metrics import BY_KEY, RL_KEYS, SFT_KEYS
 from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, stop_run
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.polling import PollingScreen
-from vlmagent.tui.text import safe_line
+from vlmagent.tui.text import safe_line, told_apart
 from vlmagent.tui.widgets.chart import LINE_STYLES, Chart
 from vlmagent.tui.widgets.chart_grid import ChartGrid
 from vlmagent.tui.widgets.event_log import EventLog
@@ -258,9 +258,10 @@ class TrainScreen(PollingScreen[None]):
             parts += [(f"┃ {where}", "bold"), ("  " if update is None else " ⏎  ", "$foreground-muted")]
         if self.overlays:
             room = max(8, (self.grid.size.width - 44) // len(self.lives))
-            for number, live in enumerate(self.lives):
+            names = told_apart([live.run.name for live in self.lives], room)
+            for number, name in enumerate(names):
                 colour = self.grid.charts["success"].get_component_styles(f"chart--line-{number}").color
-                parts += [("━ ", colour.hex), safe_line(live.run.name, room), Content("  ")]
+                parts += [("━ ", colour.hex), safe_line(name, room), Content("  ")]
         look, muted = self.look, "$foreground-muted"
         parts.append((f"x {'samples' if self.sft else AXIS_NAMES[look.axis]}", muted))
         part = f"{100 * look.zoom:g} %" if self.cursor is not None else f"last {100 * look.zoom:g} %"

@@ -55,7 +55,7 @@ class FilterBar(Horizontal):
             (
                 "updates",
                 "updates",
-                "{}–{}".format(*updates) if updates else "all",
+                "–".join(map(str, sorted(set(updates)))) if updates else "all",
                 filter.updates is not None,
             ),
             ("search", "/", view.text or "search", bool(view.text)),

@@ -110,7 +110,7 @@ class NewestStep(Container):
 
 def describe(step: TransitionRow) -> Content:
     """A step in words."""
-    where = f"env {step.env_index} · episode {step.episode_id} · step {step.step}"
+    where = f"env {step.env_index} · episode {step.episode_id:,} · step {step.step + 1}"
     action = safe_line(step.action, 80, style="bold $success" if step.legal_output else "bold $warning")
     parts: list[Content | tuple[str, str]] = [
         (where, "$foreground-muted"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -24,6 +25,15 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 QUIET = "$foreground-muted"
 
 
+@dataclass(frozen=True, slots=True)
+class MindKeys:
+    """The keys that the pane names."""
+
+    hint: str = "x"
+    hints: str = "X"
+    reload: str = "r"
+
+
 class Mind(VerticalScroll):
     """A pane with facts on top and the output below, which it follows while it grows."""
 
@@ -36,23 +46,24 @@ class Mind(VerticalScroll):
 
     can_focus = False
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._shown: tuple[Game, MindKeys] | None = None
+
     def compose(self) -> ComposeResult:
         """Facts, then the output."""
         yield Steady(id="mind-facts")
         yield Steady(id="mind-output")
 
-    def show(self, game: Game, *, reveal: str) -> None:
-        """Show what may be shown.
-
-        Args:
-            reveal: the key that asks for a hint.
-        """
+    def show(self, game: Game, keys: MindKeys) -> None:
+        """Show what may be shown."""
+        self._shown = game, keys
         who = game.desk.actor or (game.opponent.name if game.opponent else "")
         self.border_title = safe_line(who, 40) if who else "hints"
         hints = f"hints {game.hints}" if game.seat == "human" else ""
-        self.border_subtitle = f"{game.newer} is newer: r" if game.newer else hints
+        self.border_subtitle = f"{game.newer} is newer: {keys.reload}" if game.newer else hints
         opinion = game.opinion if game.shows_opinion else None
-        facts = _facts(opinion, self.content_size.width) if opinion else _instead(game, reveal)
+        facts = _facts(opinion, self.content_size.width) if opinion else _instead(game, keys)
         self.query_one("#mind-facts", Steady).say(facts)
         output = self.query_one("#mind-output", Steady)
         output.display = opinion is not None and bool(opinion.text)
@@ -62,8 +73,13 @@ class Mind(VerticalScroll):
         elif opinion is None or opinion.done:
             self.scroll_home(animate=False)
 
+    def on_resize(self) -> None:
+        """The bars are made for one width."""
+        if self._shown is not None:
+            self.show(*self._shown)
 
-def _instead(game: Game, reveal: str) -> Content:
+
+def _instead(game: Game, keys: MindKeys) -> Content:
     """What is said when there is no opinion to show."""
     desk = game.desk
     if game.opponent is None:
@@ -73,13 +89,17 @@ def _instead(game: Game, reveal: str) -> Content:
         lasts = f" … {duration(time.monotonic() - desk.since)}"
         return Content.assemble((bar, "$primary on $boost"), " ", safe_line(desk.words), (lasts, QUIET))
     if desk.state == "dead":
-        return Content.assemble(safe_text(desk.words, style="$error"), "\n", ("r starts it again.", "bold"))
+        return Content.assemble(
+            safe_text(desk.words, style="$error"), "\n", (f"{keys.reload} starts it again.", "bold")
+        )
     if game.over:
         return Content.styled("The episode is over.", QUIET)
+    if game.you is None:
+        return Content()
     if not game.shows_opinion:
         words = {
-            "off": "Hints are off. X changes that.",
-            "ask": f"{reveal} shows what it would do here.",
+            "off": f"Hints are off. {keys.hints} changes that.",
+            "ask": f"{keys.hint} shows what it would do here.",
             "on": "",
         }
         return Content.styled(words[game.hints], QUIET)

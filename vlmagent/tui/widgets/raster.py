@@ -133,12 +133,13 @@ def log_ticks(span: Span, most: int) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number for an axis, at most about five characters: ``0.5``, ``12k``, ``1e-04``."""
+    """A number for an axis, at most about six characters: ``0.5``, ``12k``, ``1.5e-5``."""
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:.4g}M"
     if size >= 1e4:
         return f"{value / 1e3:.4g}k"
     if size and size < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-")
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.4g}"

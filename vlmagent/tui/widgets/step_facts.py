@@ -59,7 +59,8 @@ def thought_weight(run: RunRow | None) -> float | None:
         return None
 
 
-WIDE = 40
+WIDE = 43
+"""Cells that the long labels need."""
 _LONG = ("reward", "value", "thoughts", "log p", "return so far", "advantage", "action", "return from here")
 _SHORT = ("reward", "value", "thought", "log p", "so far", "adv.", "action", "return")
 
@@ -118,10 +119,10 @@ def action_line(row: TransitionRow) -> list[Part]:
 def outcome(episode: EpisodeRow, length: int | None = None) -> Content:
     """How an episode ended, coloured."""
     if episode.ended == "running":
-        return Content.styled(f"◐ running, {length or 0} steps so far", "$primary")
+        return Content.styled(f"◐ unfinished, {length or 0} steps so far", "$primary")
     sign, colour, word = ("✓", "$success", "success") if episode.success else ("✗", "$error", "failure")
     known = math.nan if episode.episode_return is None else episode.episode_return
-    cut = " · cut off" if episode.ended == "truncated" else ""
+    cut = {"truncated": " · cut off", "lost": " · process lost"}.get(episode.ended, "")
     return Content.assemble((f"{sign} {word}", f"bold {colour}"), (f"  return {signed(known)}{cut}", ""))
 
 

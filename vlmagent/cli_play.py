@@ -1,0 +1,67 @@
+"""``vlmagent play``: parse, plan the session, call one function.
+
+Heavy imports stand inside the function: ``--help`` must not wait for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlmagent.cli_options import SetOption, TaskArgument
+
+
+def play(
+    task: TaskArgument,
+    human: Annotated[bool, typer.Option("--human", help="You play; the opponent gives hints.")] = False,
+    versus: Annotated[
+        bool, typer.Option("--versus", help="You and the opponent play the same deals.")
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Whose newest checkpoint plays. Default: the task's newest run."),
+    ] = None,
+    opponent: Annotated[
+        str | None, typer.Option("--opponent", help="run, expert, random or another baseline. Default: run.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Chooses the deals. Default: new ones.")
+    ] = None,
+    set_: SetOption = None,
+    hints: Annotated[
+        str, typer.Option("--hints", help="What the opponent would do: off, ask (with x) or on.")
+    ] = "ask",
+    images: Annotated[
+        str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
+    ] = "auto",
+    screenshot: Annotated[
+        Path | None,
+        typer.Option("--screenshot", help="Write an SVG picture of the table here and end.", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Play a task, or watch a checkpoint play and take over. Every step is kept and can be replayed."""
+    from vlmagent.play.plan import plan_play
+
+    plan = plan_play(
+        task,
+        human=human,
+        versus=versus,
+        run=run,
+        opponent=opponent,
+        seed=seed,
+        overrides=set_ or [],
+        hints=hints,
+    )
+    from vlmagent.tui.play_app import photograph_play, run_play
+
+    if screenshot is not None:
+        typer.echo(str(photograph_play(plan, screenshot)))
+        return
+    run_play(plan, images)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command to the program's."""
+    app.command()(play)

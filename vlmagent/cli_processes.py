@@ -1,0 +1,40 @@
+"""The hidden commands that training runs in: what a detached process, and each of several processes, is started with.
+
+Heavy imports stand inside the functions: ``--help`` must not wait for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the program's."""
+    app.command("_daemon", hidden=True)(_daemon)
+    app.command("_rank", hidden=True)(_rank)
+
+
+def _daemon(run: Path) -> None:
+    """What the detached process runs."""
+    from vlmagent import launch, paths
+    from vlmagent.config import load_config
+
+    with launch.daemon_session(run) as stop:
+        config = load_config(run / paths.CONFIG)
+        if config.distributed.processes > 1:
+            from vlmagent.supervisor import supervise
+
+            supervise(run, config, stop)
+            return
+        from vlmagent.train import train as run_training
+
+        run_training(run, stop.is_set)
+
+
+def _rank(run: Path) -> None:
+    """One of several processes that train a run."""
+    from vlmagent.rank_process import run_rank
+
+    run_rank(run)

@@ -1,0 +1,81 @@
+"""Several processes over torch.distributed: implements ``ranks.Ranks``.
+
+Messages go through gloo whatever the gradients go through, so that they need no GPU memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+T = TypeVar("T")
+WAIT = timedelta(days=7)
+"""How long a process may wait for another that is alive; a dead one is noticed at once (see ``lifeline``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Several processes, over torch.distributed.
+
+    Attributes:
+        messages: a gloo group of all of them.
+    """
+
+    rank: int
+    world: int
+    messages: Any
+
+    def table(self, values: Sequence[float]) -> NDArray[np.float64]:
+        """Every process's values, (world, n)."""
+        own = torch.tensor(list(values), dtype=torch.float64)
+        rows = [torch.empty_like(own) for _ in range(self.world)]
+        dist.all_gather(rows, own, group=self.messages)
+        return torch.stack(rows).numpy()
+
+    def gather(self, item: T) -> list[T]:
+        """Every process's item, in the first."""
+        received: list[Any] | None = [None] * self.world if self.rank == 0 else None
+        dist.gather_object(item, received, dst=0, group=self.messages)
+        return received or []
+
+    def share(self, item: T) -> T:
+        """The first process's item."""
+        box = [item]
+        dist.broadcast_object_list(box, src=0, group=self.messages)
+        return box[0]
+
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with the first process's."""
+        for tensor in tensors:
+            received = tensor.detach().cpu().contiguous()
+            dist.broadcast(received, src=0, group=self.messages)
+            with torch.no_grad():
+                tensor.copy_(received)
+
+
+def join(device: str) -> Group:
+    """Meet the other processes: number, address and count come from the environment, as launchers set them.
+
+    Args:
+        device: ``cpu``, or ``cuda`` for one GPU a process.
+    """
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=WAIT)
+    return Group(rank, world, dist.new_group(backend="gloo", timeout=WAIT))
+
+
+def leave() -> None:
+    """Close the connections, once all processes are done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

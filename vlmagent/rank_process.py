@@ -1,0 +1,119 @@
+"""One of several processes that train a run, from its start to its last words.
+
+Knows its supervisor only through the run's folder: it looks for a request to stop there and leaves there how it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from vlmagent import paths
+from vlmagent.config import load_config
+from vlmagent.daemon import daemon_info, process_of
+from vlmagent.engines.group import join, leave
+from vlmagent.errors import UsageError, VlmAgentError
+from vlmagent.lifeline import Lifeline
+from vlmagent.models.device import choose_device
+from vlmagent.shared_store import SharedWriter
+from vlmagent.store.rows import RunStatus
+from vlmagent.store.writer import StoreWriter
+from vlmagent.train import Trainer, explain, recorded
+
+LOOK_SECONDS = 2.0
+LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket", "NCCL")
+"""What torch says in a process when another one is gone."""
+
+
+def run_rank(run: Path) -> None:
+    """Train as process ``$RANK`` of ``run``, say how it ended, and end this process with 0 or 1."""
+    rank = int(os.environ["RANK"])
+    folder = run / paths.RANKS
+    if not (run / paths.CONFIG).is_file():
+        raise UsageError(
+            f"The run folder {run} is not there on {platform.node()}. All machines of a hostfile must see it under the "
+            "same path: choose --run-dir on a shared file system."
+        )
+    _write_to(folder / paths.rank_log(rank))
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+    threading.Thread(target=_end_without, args=(run,), name="supervisor-watch", daemon=True).start()
+    stop, end = folder / paths.STOP, folder / paths.rank_end(rank)
+    try:
+        status = train_rank(run, lambda: asked.is_set() or stop.exists(), lambda: _give_up(end))
+    except BaseException as error:
+        traceback.print_exc()
+        lost = not isinstance(error, VlmAgentError) and any(text in str(error) for text in LOST_PEER)
+        _record(end, "lost" if lost else "failed", explain(error))
+        sys.stderr.flush()
+        os._exit(1)  # connections to processes that are still there must not hold this one
+    _record(end, status, "")
+    leave()
+
+
+def train_rank(run: Path, should_stop: Callable[[], bool], on_loss: Callable[[], None]) -> RunStatus:
+    """Train ``run`` together with the other processes; the first one keeps the database.
+
+    Args:
+        on_loss: called from a thread when another process died.
+    """
+    config = load_config(run / paths.CONFIG)
+    ranks = join(choose_device(config.model.device).type)
+    lifeline = Lifeline(ranks, os.environ["MASTER_ADDR"], on_loss)
+
+    def work(own: StoreWriter | None) -> RunStatus:
+        writer = SharedWriter(ranks, run / paths.DATABASE, own)
+        return Trainer(run, config, writer, should_stop, ranks).run()
+
+    status = work(None) if ranks.rank else recorded(run, config, work)
+    lifeline.close()
+    return status
+
+
+def _give_up(end: Path) -> None:
+    """End at once: another process died, and what this one waits for may never come."""
+    if not end.exists():
+        _record(end, "lost", "another process died")
+    print("Another process of this run died; so this one ends too.", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _write_to(log: Path) -> None:
+    """Let standard output and standard error go to the end of ``log``."""
+    log.parent.mkdir(exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _record(path: Path, ended: str, error: str) -> None:
+    """Leave for the supervisor how this process ended."""
+    document = {"ended": ended, "error": error, "host": platform.node(), "at": time.time()}
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(document), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _end_without(run: Path) -> None:
+    """End this process when the supervisor on this machine is gone: nobody would notice what becomes of it."""
+    info = daemon_info(run)
+    if info is None or info.host != platform.node():
+        return
+    while process_of(info) is not None:
+        time.sleep(LOOK_SECONDS)
+    print("The supervisor of this run is gone; so this process ends too.", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -1,0 +1,154 @@
+"""ALFWorld's text side: prompt (paper, Figure 17), supervised responses (Figures 30 and 31).
+
+Knows nothing of pixels, games or processes; the environment has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import gymnasium as gym
+import numpy as np
+from pydantic import BaseModel, Field
+
+import vlmagent_envs
+from vlmagent import paths
+from vlmagent.config import Section
+from vlmagent.errors import UsageError
+from vlmagent.tasks.alfworld_thoughts import seen, thoughts
+from vlmagent.tasks.base import State
+from vlmagent.types import EnvAction, ImageArray, Observation
+from vlmagent_envs.alfworld.available import missing_packages
+from vlmagent_envs.alfworld.household import TASK_TYPES
+
+Split = Literal["train", "valid_seen", "valid_unseen"]
+TaskType = Literal["pick", "look", "clean", "heat", "cool", "pick2"]
+_PROMPT = (
+    "Your are an expert in the ALFRED Embodied Environment. You are also given the following text description of the "
+    "current scene: ['{description}']. Your task is to {goal}. Your admissible actions of the current situation are: "
+    "[{actions}]. Your response should be a valid json file in the following format:\n"
+    '{{\n{reasoning}"action": "an admissible action"\n}}'
+)
+_COT = (
+    '"thoughts": "first describe what do you see in the image using the text description, then carefully think about '
+    'which action to complete the task. ",\n'
+)
+
+
+class AlfworldOptions(Section):
+    """Options of the environment."""
+
+    world: Literal["mini", "tw", "thor"] = "mini"
+    """``mini``: a generated household; ``tw``: the real games; ``thor``: the real games with real frames."""
+    split: Split = "train"
+    """Games that training and supervised samples take."""
+    eval_split: Split = "valid_seen"
+    """Games that evaluations take; ``valid_unseen`` has rooms and goals that training never has."""
+    task_types: tuple[TaskType, ...] = Field(TASK_TYPES, min_length=1)  # type: ignore[arg-type]
+    """Task types to play."""
+    labels: bool = False
+    """Whether names are written on the scene card; without them the model has to recognise things."""
+    expert: Literal["explorer", "planner"] = "explorer"
+    """Who demonstrates: ``explorer`` knows what the agent may know; ``planner`` knows everything and is slow."""
+    max_steps: int = Field(50, ge=1, le=10_000)
+    """Episodes are truncated after so many steps."""
+    data: str | None = None
+    """Folder of the real games; by default $ALFWORLD_DATA."""
+    household_seed: int = Field(0, ge=0)
+    """Another seed generates another household."""
+    train_games: int = Field(100, ge=1, le=10_000)
+    """Generated games of each task type in ``train``."""
+    eval_games: int = Field(20, ge=1, le=10_000)
+    """Generated games of each task type in ``valid_seen`` and in ``valid_unseen``."""
+
+
+class AlfworldTask:
+    """Household tasks in words and pictures; see ``vlmagent_envs.alfworld`` for the rules."""
+
+    name: ClassVar[str] = "alfworld"
+    env_id: ClassVar[str] = "vlmagent/ALFWorld-v0"
+    rule_sets: ClassVar[tuple[str, ...]] = ("paper", "released")
+    options: ClassVar[type[BaseModel]] = AlfworldOptions
+    illegal_reward: ClassVar[float] = -1.0
+    """What an output that names no admissible action costs, whatever was drawn in its place (paper, B.2)."""
+
+    def __init__(
+        self, *, cot: bool = True, rule_set: str = "paper", env: Mapping[str, Any] | None = None
+    ) -> None:
+        lacks = missing_packages()
+        if lacks:
+            raise UsageError(lacks)
+        self.cot = cot
+        self.rule_set = rule_set
+        self.env_options = AlfworldOptions.model_validate(env or {})
+
+    def make_env(self) -> gym.Env[ImageArray, EnvAction]:
+        """A new environment with a process of its own; pictures are uint8 (300, 300, 3).
+
+        Raises:
+            UsageError: the games, or what real frames need, are missing.
+        """
+        vlmagent_envs.register_envs()
+        arguments = self.env_options.model_dump(exclude={"train_games", "eval_games"})
+        counts = {"train": self.env_options.train_games}
+        counts |= dict.fromkeys(("valid_seen", "valid_unseen"), self.env_options.eval_games)
+        return gym.make(
+            self.env_id,
+            rules=self.rule_set,
+            cache=paths.cache_dir(),
+            games_per_type=counts,
+            error=UsageError,
+            disable_env_checker=True,
+            **arguments,
+        )
+
+    def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
+        """The environment of supervised samples: the same as for training."""
+        return self.make_env()
+
+    def observe(self, image: ImageArray, state: State) -> Observation:
+        """The picture, the game's text with the goal in a line below it, and the admissible commands."""
+        text = f"{state['description']}\n{state['goal_text']}"
+        return Observation(image, text, tuple(state["admissible"]))
+
+    def prompt(self, observation: Observation) -> str:
+        """Figure 17, without its reasoning key when ``cot`` is off (Figure 31)."""
+        description, _, goal = (observation.state_text or "").rpartition("\n")
+        return _PROMPT.format(
+            description=description,
+            goal=goal,
+            actions=", ".join(f"'{action}'" for action in observation.legal_actions),
+            reasoning=_COT if self.cot else "",
+        )
+
+    def env_action(self, action: str, observation: Observation) -> EnvAction:
+        """The command itself."""
+        return action
+
+    def expert_action(self, state: State, rng: np.random.Generator) -> str:
+        """What the environment's expert, who has watched the episode, would do."""
+        return str(state["expert_action"])
+
+    def expert_response(self, state: State, action: str) -> str:
+        """In the form of Figures 30 and 31."""
+        if not self.cot:
+            return f'{{\n"action": "{action}"\n}}'
+        said = thoughts(state, action).replace('"', "'")
+        return f'{{\n"thoughts": "{said}",\n"action": "{action}"\n}}'
+
+    def caption(self, state: State) -> str | None:
+        """What the scene card shows; real frames have no captions."""
+        return seen(state)
+
+    def caption_options(self, rng: np.random.Generator) -> None:
+        """The environment's own games."""
+        return
+
+    def success(self, episode_return: float, state: State) -> bool:
+        """Whether the goal was reached, whatever it cost (as the paper counts it here)."""
+        return bool(state["won"])
+
+    def goal(self, state: State) -> bool:
+        """The same."""
+        return bool(state["won"])

@@ -1,0 +1,114 @@
+"""What an expert of ALFWorld would think: what it sees, what it is after, and why it does what it does.
+
+Every sentence is true to what the agent can know there: the picture, the text, the goal and the commands. The expert's
+memory of other places is not in it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vlmagent.tasks.base import State
+from vlmagent_envs.alfworld.household import APPLIANCES, LOOK
+from vlmagent_envs.alfworld.scene import kind_of
+
+
+def thoughts(state: State, action: str) -> str:
+    """Two to four sentences that lead to ``action``."""
+    return " ".join([seen(state) or str(state["description"]), _sought(state), _reason(state, action)])
+
+
+def seen(state: State) -> str | None:
+    """What the picture shows, in words; None where only the simulator knows."""
+    scene = state["scene"]
+    if scene is None:
+        return None
+    hand = scene["hand"]
+    held = f"I hold {_listed([hand])}." if hand else "My hand is empty."
+    if not scene["places"]:
+        return f"I am in the middle of a room. {held}"
+    place = scene["places"][0]
+    door = {True: "open ", False: "closed ", None: ""}[place["open"]]
+    there = f"I am at the {door}{kind_of(place['name'])}."
+    things = [thing for spot in scene["places"] for thing in spot["things"]]
+    if things:
+        return f"{there} I see {_listed(things)}. {held}"
+    return f"{there} {held}" if place["open"] is False else f"{there} I see nothing. {held}"
+
+
+def _listed(things: Sequence[Mapping[str, Any]]) -> str:
+    """``a hot mug, an egg and 2 fork``."""
+    names = Counter(" ".join([*thing["marks"], kind_of(thing["name"])]) for thing in things)
+    parts = [f"{count} {name}" if count > 1 else _a(name) for name, count in names.items()]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def _holds_wanted(state: State) -> bool:
+    return state["holding"] is not None and kind_of(state["holding"]) == state["thing"]
+
+
+def _appliance(state: State) -> tuple[str, str] | None:
+    """What is still to be done to the thing, and with what."""
+    verb, appliance = APPLIANCES.get(state["task_type"], ("", ""))
+    return None if not verb or state["treated"] else (verb, appliance.lower())
+
+
+def _sought(state: State) -> str:
+    """What is needed next."""
+    thing = state["thing"]
+    if not _holds_wanted(state):
+        return f"I need {_a(thing)}."
+    if state["task_type"] == LOOK:
+        return f"I need the {state['lamp']} for the {thing}."
+    treatment = _appliance(state)
+    if treatment:
+        return f"I need to {treatment[0]} the {thing} with the {treatment[1]}."
+    return f"I need to put the {thing} in the {state['target']}."
+
+
+def _reason(state: State, action: str) -> str:
+    """Why the action is right, or that it is simply chosen where it is not."""
+    verb, _, rest = action.partition(" ")
+    if action.startswith("go to "):
+        return _reason_to_go(state, action.removeprefix("go to "))
+    if verb == "open":
+        after = "to put it in" if _delivers(state) else "to look inside"
+        return f"The {kind_of(rest)} is closed, so I open it {after}."
+    if verb == "take" and kind_of(rest.partition(" from ")[0]) == state["thing"] and not state["holding"]:
+        return "It is here, so I take it."
+    if verb in ("move", "put"):
+        right = _delivers(state) and kind_of(rest.partition(" to ")[2]) == state["target"]
+        return "It belongs here, so I put it down." if right else "I put it away."
+    treatment = _appliance(state)
+    if treatment and verb == treatment[0] and _holds_wanted(state):
+        return f"The {treatment[1]} is here, so I {verb} it."
+    if verb == "use":
+        return f"The {state['lamp']} is here, so I use it."
+    return f"I choose to {action}."
+
+
+def _delivers(state: State) -> bool:
+    return _holds_wanted(state) and state["task_type"] != LOOK and _appliance(state) is None
+
+
+def _reason_to_go(state: State, place: str) -> str:
+    kind, treatment = kind_of(place), _appliance(state)
+    if _delivers(state) and kind == state["target"]:
+        return f"I go to the {kind} to put it there."
+    if _holds_wanted(state) and treatment and kind == treatment[1] and state["task_type"] != LOOK:
+        return f"I go to the {kind} to {treatment[0]} it."
+    searched = state["lamp"] if _holds_wanted(state) and state["task_type"] == LOOK else state["thing"]
+    if _holds_wanted(state) and state["task_type"] != LOOK:
+        return f"I choose to go to {place}."
+    things = [thing for spot in (state["scene"] or {"places": ()})["places"] for thing in spot["things"]]
+    if not any(kind_of(thing["name"]) == searched for thing in things):
+        return f"I look for it at {place}."
+    if kind_of(state["scene"]["places"][0]["name"]) == state["target"]:
+        return f"The one here is where it belongs, so I look for another at {place}."
+    return f"I choose to go to {place}."
