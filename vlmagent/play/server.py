@@ -7,7 +7,9 @@ closed. Knows nothing of sessions or screens; the only part of ``play`` that imp
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,6 +39,9 @@ from vlmagent.tasks.registry import task_from_config
 from vlmagent.types import Decision
 
 ATTEMPTS = 3
+NICENESS = 5
+WRITING_SECONDS = 0.1
+"""An output that grows is shown this often: a small model writes faster than a screen should draw."""
 _PIPE_GONE = (EOFError, ConnectionError)
 
 
@@ -172,8 +177,8 @@ class CheckpointMind:
 
         from vlmagent.checkpoint import TRAINER, find_checkpoint
 
-        if self.config.model.threads:
-            torch.set_num_threads(self.config.model.threads)
+        # one core is left to the screen, which has to answer keys meanwhile
+        torch.set_num_threads(self.config.model.threads or max(1, (os.cpu_count() or 2) - 1))
         for attempt in range(1, ATTEMPTS + 1):
             folder = find_checkpoint(self.run)
             identity = folder.name, (folder / TRAINER).stat().st_mtime
@@ -200,8 +205,13 @@ class CheckpointMind:
     def decide(self, question: Think, server: Server) -> Decision:
         """A sampled output."""
 
+        said = 0.0
+
         def look(text: str) -> None:
-            server.say(Writing(question.number, text))
+            nonlocal said
+            if time.monotonic() - said >= WRITING_SECONDS:
+                said = time.monotonic()
+                server.say(Writing(question.number, text))
             server.listen()
 
         self._agent.on_text = look
@@ -235,4 +245,6 @@ def explain(error: Exception) -> str:
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(OSError):  # thinking can wait, keys cannot
+        os.nice(NICENESS)
     Server(Connection(int(sys.argv[1]))).serve()
