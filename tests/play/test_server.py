@@ -1,5 +1,6 @@
 """The process that thinks, for real: over its pipe, with a checkpoint of a tiny random policy."""
 
+import itertools
 import os
 import queue
 import signal
@@ -85,7 +86,7 @@ def test_a_checkpoint_thinks(run: Path) -> None:
         assert decision.generation is not None
         assert decision.generation.value is not None
         assert 1 <= len(texts) <= len(decision.generation.token_ids)
-        assert all(later.startswith(text.rstrip("\ufffd")) for text, later in zip(texts, texts[1:], strict=False))
+        assert all(later.startswith(text.rstrip("\ufffd")) for text, later in itertools.pairwise(texts))
         assert decision.output.startswith(texts[-1].rstrip("\ufffd"))
         assert list(judged.probabilities) == ["+", "-"]
         assert sum(judged.probabilities.values()) == pytest.approx(1.0)
