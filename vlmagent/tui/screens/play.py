@@ -199,12 +199,19 @@ class PlayScreen(Screen[None]):
             if action is not None:
                 event.stop()
                 event.prevent_default()
-                self._do(self.game.choose(action))
+                self._choose(action)
 
     @on(Chosen)
     def _chosen(self, message: Chosen) -> None:
         if self.game.your_turn:
-            self._do(self.game.choose(message.action))
+            self._choose(message.action)
+
+    def _choose(self, action: str) -> None:
+        """Take an action; what is still being written about the state it leaves need not be drawn before it."""
+        if self._drawing is not None:
+            self._drawing.stop()
+            self._drawing = None
+        self._do(self.game.choose(action))
 
     def _go_on(self) -> None:
         """Let the opponent act when its time has come."""
