@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vlmagent import paths
-from vlmagent.errors import UsageError, nearest, unknown_choice
+from vlmagent.errors import UsageError, unknown_choice
+from vlmagent.validation import validate
 
 
 class Section(BaseModel):
@@ -53,6 +54,11 @@ class TinyModelConfig(Section):
     """Spread of the fresh patch and position embeddings: with larger ones, places differ from the start."""
     vocab_size: int = Field(512, ge=300, le=32000)
     """Upper bound of the BPE vocabulary that is trained on the task's texts."""
+    whole_words: bool = False
+    """Whether every word is a token of its own instead of whole phrases: prompts get longer, but a name that is to be
+    copied from the prompt is the same token wherever it stands."""
+    fold_prompts: bool = False
+    """Whether sentences that most prompts repeat become one token each: shorter prompts cost less."""
 
     @model_validator(mode="after")
     def _divisible(self) -> TinyModelConfig:
@@ -123,7 +129,7 @@ class SftConfig(Section):
     """Supervised fine-tuning on solver samples, before RL (paper, appendix D)."""
 
     language_samples: int = Field(0, ge=0)
-    """Samples shown with a blank picture first, so that the model knows the language before it learns to see.
+    """Samples shown without their picture first, so that the model knows the language before it learns to see.
     For models built from nothing; a pretrained checkpoint has had its own. 0 leaves the stage out."""
     language_lr: float = Field(1e-3, gt=0, le=1)
     """Peak learning rate of that stage."""
@@ -138,6 +144,9 @@ class SftConfig(Section):
     random_actions: float = Field(0.0, ge=0, le=1)
     """Share of demonstrated actions drawn at random from the legal ones, their thoughts arguing for them: a
     demonstrator that errs, as people and other models do. RL then has to do better than its teacher."""
+    keep_states: float = Field(1.0, gt=0, le=1)
+    """Share of the states of each demonstrated episode that become samples. States of one episode are much alike:
+    with a tenth of them a batch shows ten times as many episodes."""
     samples: int = Field(6400, ge=0)
     """Training stops after this many samples; 0 starts RL from the model as it is."""
     batch_size: int = Field(32, ge=1)
@@ -371,94 +380,6 @@ class Config(Section):
     def num_updates(self) -> int:
         """Whole updates that fit into ``ppo.env_steps``."""
         return self.ppo.env_steps // self.ppo.steps_per_update
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def validate(model: type[M], data: Mapping[str, Any], prefix: str = "") -> M:
-    """Build ``model`` from ``data``; every problem becomes one readable line.
-
-    Args:
-        prefix: what stands before the keys in messages, such as ``env.``.
-
-    Raises:
-        UsageError: names each bad key, the value received and what would be valid.
-    """
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        lines = [_explain(model, problem, prefix) for problem in error.errors()]
-        raise UsageError("\n".join(lines)) from None
-
-
-def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
-    """One line for one pydantic problem: key, value, what is valid."""
-    location = [str(part) for part in problem["loc"]]
-    key = prefix + ".".join(location)
-    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        owner = _section(model, location[:-1])
-        known = sorted(owner.model_fields) if owner else []
-        close = nearest(location[-1], known) or nearest(key, _all_keys(model))
-        hint = (
-            f" Did you mean '{prefix}{'.'.join([*location[:-1], close]) if close in known else close}'?"
-            if close
-            else ""
-        )
-        return f"Unknown key '{key}'.{hint} Valid keys here: {', '.join(known)}."
-    if kind == "missing":
-        return f"The key '{key}' is missing and has no default."
-    if kind == "value_error":
-        text = str(problem["msg"]).removeprefix("Value error, ")
-        return f"{text}." if not key else f"{key}: {text}."
-    bounds = ", ".join(
-        f"{word} {context[name]}"
-        for name, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
-        if name in context
-    )
-    if bounds:
-        return f"{key} = {value!r} is out of range: it must be {_range(model, location) or bounds}."
-    if kind == "literal_error":
-        return f"{key} = {value!r} is not valid. Valid choices: {context['expected']}."
-    message = str(problem["msg"]).removeprefix("Input should be ")
-    return f"{key} = {value!r} is not valid: it should be {message}."
-
-
-def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
-    """The section that ``location`` leads to, or None."""
-    current = model
-    for name in location:
-        annotation = current.model_fields[name].annotation if name in current.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return None
-        current = annotation
-    return current
-
-
-def _range(model: type[BaseModel], location: Sequence[str]) -> str:
-    """The valid range of a number field, from its constraints."""
-    section = _section(model, location[:-1])
-    if section is None or location[-1] not in section.model_fields:
-        return ""
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    parts = [
-        f"{word} {getattr(constraint, name)}"
-        for constraint in section.model_fields[location[-1]].metadata
-        for name, word in words.items()
-        if hasattr(constraint, name)
-    ]
-    return " and ".join(parts)
-
-
-def _all_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every dotted key of a model, sections included."""
-    keys: list[str] = []
-    for name, field in model.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _all_keys(field.annotation, f"{prefix}{name}.")
-    return keys
 
 
 def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
