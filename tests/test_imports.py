@@ -13,8 +13,9 @@ ROOT = Path(vlmagent.__file__).parent
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_play", "cli_processes", "cli_reports"},
-    {"cli_options"},
+    {"cli_doctor", "cli_play", "cli_processes", "cli_reports"},
+    {"cli_options", "cli_recipe"},
+    {"doctor"},
     {"tui", "commands"},
     {"forecast", "reproduce"},
     {"tables", "progress", "formats", "plan_view", "report"},
@@ -27,7 +28,7 @@ LAYERS = [
     {"agents"},
     {"checkpoint"},
     {"models", "engines", "tasks", "store"},
-    {"config", "types", "errors", "paths", "seeding", "words", "hardware", "ranks", "lifeline"},
+    {"config", "types", "errors", "paths", "seeding", "words", "hardware", "ranks", "lifeline", "validation"},
 ]
 """From the top down: a module imports from its own layer and those below it."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -91,7 +92,15 @@ HEAVY = {"torch", "transformers", "textual", "sqlite_utils", "scipy"}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["runs", "--help"], ["eval", "--help"], ["play", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["runs", "--help"],
+        ["eval", "--help"],
+        ["play", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments):
     code = (

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmagent import __version__, cli_play, cli_processes, cli_reports
+from vlmagent import __version__, cli_doctor, cli_play, cli_processes, cli_reports
 from vlmagent.cli_options import (
     DeepspeedOption,
     GpusOption,
     HostfileOption,
+    JsonOption,
     ProcessesOption,
     SetOption,
     TaskArgument,
     stderr_console,
 )
+from vlmagent.cli_recipe import build_config
 from vlmagent.errors import UsageError, VlmAgentError
 
 if TYPE_CHECKING:
@@ -58,7 +60,6 @@ RunDirOption = Annotated[
 RunArgument = Annotated[
     str | None, typer.Argument(help="A run's name or path. Default: runs/latest.", metavar="[RUN]")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Return at once; the run goes on in the background.")
 ]
@@ -100,7 +101,7 @@ def train(
     from vlmagent.hosts import check_distributed, check_resumed, distributed_overrides
 
     if plan:
-        _print_plan(_build_config(task, config, set_, model, fetch=False))
+        _print_plan(build_config(task, config, set_, model, fetch=False))
         return
     overrides = [*(set_ or []), *distributed_overrides(gpus, processes, hostfile, deepspeed)]
     if resume is not None:
@@ -113,7 +114,7 @@ def train(
         launch.update_config(run, overrides)
     else:
         overrides += [f"agent={agent}"] if agent else []
-        resolved = _build_config(task, config, overrides, model)
+        resolved = build_config(task, config, overrides, model)
         check_distributed(resolved)
         run = launch.create_run(resolved, run_dir, suffix="-cnn" if resolved.agent == "cnn" else "")
     _start(run, detach)
@@ -127,11 +128,18 @@ def sft(
     model: ModelOption = None,
     run_dir: RunDirOption = None,
     detach: DetachOption = False,
+    gpus: GpusOption = None,
+    processes: ProcessesOption = None,
+    hostfile: HostfileOption = None,
+    deepspeed: DeepspeedOption = None,
 ) -> None:
     """Only the supervised start: fine-tune on solver samples. The result is cached; `train` takes it from there."""
     from vlmagent import launch
+    from vlmagent.hosts import check_distributed, distributed_overrides
 
-    resolved = _build_config(task, config, [*(set_ or []), "ppo.env_steps=0"], model)
+    where = distributed_overrides(gpus, processes, hostfile, deepspeed)
+    resolved = build_config(task, config, [*(set_ or []), *where, "ppo.env_steps=0"], model)
+    check_distributed(resolved)
     _start(launch.create_run(resolved, run_dir, suffix="-sft"), detach)
 
 
@@ -151,7 +159,7 @@ def data(
     from vlmagent.tasks.registry import task_from_config
 
     overrides = [*(set_ or []), *([] if cot else ["cot=false"])]
-    resolved = _build_config(task, config, overrides, None)
+    resolved = build_config(task, config, overrides, None)
     with Progress(console=stderr_console(), transient=True) as progress:
         bar = progress.add_task("Writing samples", total=samples)
         path = write_dataset(
@@ -358,9 +366,8 @@ def tui(
     run_dashboard(folder, images)
 
 
-cli_play.add_commands(app)
-cli_processes.add_commands(app)
-cli_reports.add_commands(app)
+for part in (cli_play, cli_processes, cli_reports, cli_doctor):
+    part.add_commands(app)
 
 
 def _print_plan(config: Config) -> None:
@@ -370,66 +377,6 @@ def _print_plan(config: Config) -> None:
     from vlmagent.plan_view import plan_view
 
     Console().print(plan_view(make_plan(config)))
-
-
-def _default_recipe(task: str | None, model: str | None, recipes: list[str]) -> str | None:
-    """The recipe when none is named: the task's own, or the paper's for a pretrained model; None without any."""
-    from vlmagent.models.locate import is_pretrained
-
-    paper = f"paper/{task}"
-    if model is not None and is_pretrained(model) and paper in recipes:
-        typer.echo(
-            f"Recipe: {paper}, since --model names a pretrained model. --config takes another.", err=True
-        )
-        return paper
-    return task if task in recipes else None
-
-
-def _build_config(
-    task: str | None,
-    config: str | None,
-    overrides: list[str] | None,
-    model: str | None,
-    *,
-    fetch: bool = True,
-) -> Config:
-    """Recipe, overrides and --model as one validated config; the task and the model are checked too.
-
-    Args:
-        fetch: whether the hub may be asked for the model.
-    """
-    from vlmagent.config import (
-        Config,
-        available_configs,
-        find_config,
-        load_config,
-        merge,
-        parse_overrides,
-        validate,
-    )
-    from vlmagent.models.encoders import check_encoders
-    from vlmagent.models.locate import check_model
-    from vlmagent.tasks.registry import task_from_config, task_names
-
-    if task is None and config is None:
-        raise UsageError(
-            f"Which task? Valid choices: {', '.join(task_names())}. Example: vlmagent train numberline"
-        )
-    over: dict[str, Any] = parse_overrides(overrides or [])
-    if model is not None:
-        over = merge(over, {"model": {"name": model}})
-    if task is not None:
-        over = merge({"task": task}, over)
-    special = f"{task}-cnn" if over.get("agent") == "cnn" else None
-    recipe = config or (special if special in available_configs() else None)
-    recipe = recipe or _default_recipe(task, model, available_configs())
-    resolved = load_config(find_config(recipe), over) if recipe else validate(Config, over)
-    task_from_config(resolved)
-    if resolved.model.name != "tiny" and fetch:
-        check_model(resolved.model.name)
-    if resolved.agent == "cnn":
-        check_encoders(resolved.cnn)
-    return resolved
 
 
 def _start(run: Path, detach: bool) -> None:

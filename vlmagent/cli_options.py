@@ -39,10 +39,11 @@ DeepspeedOption = Annotated[
     str | None,
     typer.Option(
         "--deepspeed",
-        help="How processes divide the work: zero0 to zero3, or a JSON file of DeepSpeed's. Default: zero2.",
+        help="How processes divide the work: zero0 to zero3, or a JSON file of DeepSpeed's. Default: zero1.",
         metavar="NAME|FILE",
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def stderr_console() -> Console:

@@ -19,9 +19,9 @@ from vlmagent.config import (
     load_config,
     merge,
     parse_overrides,
-    validate,
 )
 from vlmagent.errors import RunFailedError, UsageError
+from vlmagent.validation import validate
 from vlmagent.words import duration
 
 if TYPE_CHECKING:

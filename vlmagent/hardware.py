@@ -60,27 +60,46 @@ REFERENCES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU that torch can use.
+
+    Attributes:
+        memory: bytes.
+        bf16: whether it computes in bfloat16 itself.
+    """
+
+    name: str
+    memory: int
+    bf16: bool
+
+
 def find_hardware() -> Hardware:
     """The device that ``model.device = auto`` would use."""
+    gpus = find_gpus()
+    if gpus:
+        first = gpus[0]
+        flops, bandwidth = peak(first.name)
+        return Hardware(first.name, "cuda", len(gpus), first.memory, flops, bandwidth, here=True)
+    flops, bandwidth = _measure_cpu()
+    total = psutil.virtual_memory().total
+    return Hardware(f"{usable_cores()} CPU cores", "cpu", 1, total, flops, bandwidth, here=True)
+
+
+def find_gpus() -> list[Gpu]:
+    """The GPUs that torch can use. Only asks for their properties: nothing is started on them."""
     import torch
 
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        flops, bandwidth = peak(properties.name)
-        return Hardware(
-            properties.name,
-            "cuda",
-            torch.cuda.device_count(),
-            int(properties.total_memory),
-            flops,
-            bandwidth,
-            here=True,
-        )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    flops, bandwidth = _measure_cpu()
-    return Hardware(
-        f"{cores} CPU cores", "cpu", 1, psutil.virtual_memory().total, flops, bandwidth, here=True
-    )
+    if not torch.cuda.is_available():
+        return []
+    found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    amd = torch.version.hip is not None  # every one of those that torch supports has it
+    return [Gpu(one.name, int(one.total_memory), amd or one.major >= 8) for one in found]
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak(name: str) -> tuple[float, float]:

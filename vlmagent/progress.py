@@ -21,7 +21,7 @@ from vlmagent import launch, paths
 from vlmagent.daemon import daemon_info
 from vlmagent.follow import PHASES, RunView
 from vlmagent.store.rows import EventRow, TransitionRow
-from vlmagent.words import duration, harmless, number, percent, sparkline
+from vlmagent.words import duration, encodable, harmless, is_unicode, number, percent, sparkline
 
 POLL_SECONDS = 0.5
 CLOSING_SECONDS = 10.0
@@ -232,12 +232,12 @@ def plain(text: str, console: Console, limit: int) -> str:
     """
     cut = harmless(text[: limit + 1])
     cut = cut if len(cut) <= limit else cut[: limit - 1] + "…"
-    return cut.encode(console.encoding or "utf-8", "replace").decode(console.encoding or "utf-8", "replace")
+    return encodable(cut, console.encoding)
 
 
 def ascii_only(console: Console) -> bool:
     """Whether the console cannot show block characters."""
-    return not (console.encoding or "").lower().startswith("utf")
+    return not is_unicode(console.encoding)
 
 
 _SHOWN = (

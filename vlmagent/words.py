@@ -35,6 +35,17 @@ def harmless(text: str, *, lines: bool = False) -> str:
     )
 
 
+def encodable(text: str, encoding: str | None) -> str:
+    """``text`` with a question mark for each character that an encoding lacks; UTF-8 without one."""
+    name = encoding or "utf-8"
+    return text.encode(name, "replace").decode(name, "replace")
+
+
+def is_unicode(encoding: str | None) -> bool:
+    """Whether an encoding has signs and blocks."""
+    return (encoding or "").lower().startswith("utf")
+
+
 def sparkline(values: Sequence[float], width: int, ascii_: bool = False) -> str:
     """Values in [0, 1] as one row of blocks, averaged down to at most ``width``; NaN is a blank."""
     blocks = ASCII_BLOCKS if ascii_ else BLOCKS

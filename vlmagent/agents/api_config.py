@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from vlmagent import paths
-from vlmagent.config import Section, merge, read_yaml, validate
+from vlmagent.config import Section, merge, read_yaml
 from vlmagent.errors import UsageError, unknown_choice
+from vlmagent.validation import validate
 
 PREFIX = "openai:"
 OPENAI_URL = "https://api.openai.com/v1"

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from vlmagent import paths
-from vlmagent.config import Config, validate
+from vlmagent.config import Config
 from vlmagent.data import write_samples
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.play.table import LOGGED
@@ -22,6 +22,7 @@ from vlmagent.store.rows import EpisodeRow, TransitionRow
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.types import SftSample
+from vlmagent.validation import validate
 
 ANY = "all"
 

@@ -20,12 +20,12 @@ from vlmagent.config import (
     load_config,
     merge,
     parse_overrides,
-    validate,
 )
 from vlmagent.errors import StoreError, UsageError, unknown_choice
 from vlmagent.store.reader import StoreReader
 from vlmagent.systems import baseline_names, check_baseline
 from vlmagent.tasks.registry import build_task
+from vlmagent.validation import validate
 
 Mode = Literal["human", "watch", "versus"]
 Hints = Literal["off", "ask", "on"]

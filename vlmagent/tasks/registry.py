@@ -13,6 +13,7 @@ from typing import Any, cast
 from vlmagent import config as configuration
 from vlmagent.errors import UsageError, unknown_choice
 from vlmagent.tasks.base import Task
+from vlmagent.validation import validate
 
 GROUP = "vlmagent.tasks"
 BUILT_IN = {
@@ -48,7 +49,7 @@ def build_task(
     chosen = task_class.rule_sets[0] if rule_set is None else rule_set
     if chosen not in task_class.rule_sets:
         raise unknown_choice(f"rule_set of the task {task_class.name}", chosen, task_class.rule_sets)
-    options = configuration.validate(task_class.options, env or {}, prefix="env.")
+    options = validate(task_class.options, env or {}, prefix="env.")
     constructor = cast(Any, task_class)  # a protocol does not describe its constructor
     return cast(Task, constructor(cot=cot, rule_set=chosen, env=options.model_dump()))
 

@@ -110,17 +110,28 @@ def data_root(folder: str | None) -> Path:
     Raises:
         AlfworldError: there are no games; says how to get them.
     """
-    chosen = folder or os.environ.get("ALFWORLD_DATA")
-    root = Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "alfworld"
+    root = data_folder(folder)
     for candidate in (root / "json_2.1.1", root):
         if any((candidate / split).is_dir() for split in SPLITS):
             return candidate
     raise AlfworldError(
         f"There are no ALFWorld games in {root}. To get them, run 'alfworld-download', which comes with "
         "the package alfworld; it writes to $ALFWORLD_DATA, or to ~/.cache/alfworld without it. "
-        "If you have them elsewhere, set ALFWORLD_DATA or env.data to the folder that holds json_2.1.1. "
-        "The generated household needs none: env.world=mini"
+        "If you have them elsewhere, set ALFWORLD_DATA or env.data to the folder that holds json_2.1.1; "
+        "`vlmagent doctor` says what is found there. The generated household needs none: env.world=mini"
     )
+
+
+def data_folder(folder: str | None = None) -> Path:
+    """Where ``data_root`` looks: ``folder``, else ``$ALFWORLD_DATA``, else ALFWorld's default."""
+    chosen = folder or os.environ.get("ALFWORLD_DATA")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "alfworld"
+
+
+def count_games(root: Path, split: str) -> int:
+    """Text games of a split by their files' names alone: fast, and not fewer than ``find_games`` finds."""
+    files = (root / split).glob(f"*/*/{GAME}")
+    return sum(not any(word in str(file.relative_to(root)) for word in _NOT_PLAYED) for file in files)
 
 
 def has_data(folder: str | None) -> bool:

@@ -213,7 +213,9 @@ def test_the_planner_is_an_expert_too(cache):
 
 
 def test_missing_packages_and_games_are_named(monkeypatch, tmp_path, cache):
-    with pytest.raises(AlfworldError, match=r"no ALFWorld games in .*alfworld-download.*ALFWORLD_DATA"):
+    with pytest.raises(
+        AlfworldError, match=r"no ALFWorld games in .*alfworld-download.*ALFWORLD_DATA.*`vlmagent doctor`"
+    ):
         AlfworldEnv(world="tw", data=str(tmp_path))
     monkeypatch.setattr(env_module, "missing_packages", lambda: "Run: pip install")
     with pytest.raises(AlfworldError, match="Run: pip install"):

@@ -118,6 +118,7 @@ def test_one_error_lists_all_that_is_missing(monkeypatch, tmp_path, cache):
         "releases",
         "DISPLAY",
         "alfworld-download",
+        "`vlmagent doctor`",
     ):
         assert part in str(caught.value)
     assert "env.world=mini" in str(caught.value)

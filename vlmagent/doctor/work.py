@@ -1,0 +1,71 @@
+"""Checks of what is done with the program: runs and their state, keys of endpoints to compare with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+
+from vlmagent import launch, paths
+from vlmagent.doctor.findings import Finding, State
+from vlmagent.errors import UsageError
+
+RUNS, KEYS = "Runs", "API keys"
+LOOK_SECONDS = 1.0
+"""How long runs are looked at; the newest come first."""
+NAMED = 3
+"""How many runs a line names."""
+_found = partial(Finding, RUNS)
+
+
+def check_runs() -> Iterator[Finding]:
+    """How many runs there are, and which have lost their process or a readable database."""
+    folders, states = launch.run_folders(), dict[str, list[str]]()
+    deadline, seen = time.monotonic() + LOOK_SECONDS, 0
+    for folder in folders:
+        if time.monotonic() > deadline:
+            break
+        states.setdefault(launch.run_state(folder), []).append(folder.name)
+        seen += 1
+    yield _found("Runs", State.OK, _counted(len(folders), seen, states))
+    if lost := states.get("lost"):
+        text = f"The process is gone of {_names(lost)}."
+        yield _found("Lost", State.PROBLEM, text, f"vlmagent train --resume {lost[0]}")
+    if damaged := states.get("damaged"):
+        text = f"The database cannot be read of {_names(damaged)}."
+        todo = f"vlmagent runs show {damaged[0]} says why; restore a copy, or remove the folder."
+        yield _found("Damaged", State.PROBLEM, text, todo)
+
+
+def _counted(total: int, seen: int, states: dict[str, list[str]]) -> str:
+    if not total:
+        return f"none yet in {paths.runs_dir()}"
+    parts = ", ".join(f"{len(names)} {state}" for state, names in sorted(states.items()))
+    newest = "" if seen == total else f" of the newest {seen}"
+    return f"{total} in {paths.runs_dir()}:{newest} {parts}"
+
+
+def _names(runs: list[str]) -> str:
+    more = len(runs) - NAMED
+    return ", ".join(runs[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_keys() -> Iterator[Finding]:
+    """Whether the key of each endpoint is set; the key itself is neither shown nor sent anywhere."""
+    from vlmagent.agents.api_config import endpoints, find_endpoint, read_key
+
+    for name in endpoints():
+        endpoint = find_endpoint(name)
+        found = partial(Finding, KEYS, name)
+        if endpoint.key_variable is None:
+            yield found(State.OK, f"{endpoint.model} needs no key")
+            continue
+        variable, asks = endpoint.key_variable, f"--baseline {name} asks {endpoint.model}"
+        try:
+            key = read_key(name, endpoint)
+        except UsageError as error:
+            unusable = "no usable key" in str(error)
+            text = f"{variable} {'holds no usable key' if unusable else 'is not set'} ({endpoint.provider}); {asks}."
+            yield found(State.PROBLEM if unusable else State.NOTE, text, f"export {variable}=KEY")
+        else:
+            yield found(State.OK, f"{variable} is {'set' if key else 'not set, and not needed'}; {asks}")
