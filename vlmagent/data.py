@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -47,17 +48,19 @@ def write_samples(
     records = []
     for index, sample in enumerate(samples):
         id_ = f"{name}-{index:06d}"
-        Image.fromarray(sample.image).save(out / "images" / f"{id_}.png", compress_level=1)
-        records.append(
-            {
-                "id": id_,
-                "image": f"images/{id_}.png",
-                "conversations": [
-                    {"from": "human", "value": f"<image>\n{sample.prompt}"},
-                    {"from": "gpt", "value": sample.response},
-                ],
-            }
-        )
+        records.append(_record(id_, sample, out))
         on_sample(index + 1)
     (out / DATA).write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
     return out / DATA
+
+
+def _record(id_: str, sample: SftSample, out: Path) -> dict[str, Any]:
+    """One sample in LLaVA's form; its picture, if it has one, is written."""
+    record: dict[str, Any] = {"id": id_}
+    prompt = sample.prompt
+    if sample.image is not None:
+        record["image"] = f"images/{id_}.png"
+        Image.fromarray(sample.image).save(out / record["image"], compress_level=1)
+        prompt = f"<image>\n{prompt}"
+    turns = [{"from": "human", "value": prompt}, {"from": "gpt", "value": sample.response}]
+    return record | {"conversations": turns}

@@ -173,7 +173,9 @@ def count_tokens(
 ) -> Tokens:
     """Tokens of a typical sample of the task: the expert's own episodes, counted in characters."""
     samples = list(islice(solver_samples(task, config.seed), SAMPLES))
-    height, width = samples[0].image.shape[:2]
+    image = samples[0].image
+    assert image is not None  # the solver's samples always have one
+    height, width = image.shape[:2]
     pictures = (
         dict(architecture.pictures) if config.model.tiles else {**architecture.pictures, "longest_edge": 0}
     )

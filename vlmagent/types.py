@@ -157,9 +157,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class SftSample:
-    """One supervised example: picture, prompt and the solver's whole response."""
+    """One supervised example: picture, prompt and the solver's whole response; without a picture it teaches words."""
 
-    image: ImageArray
+    image: ImageArray | None
     prompt: str
     response: str
 

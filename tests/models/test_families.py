@@ -141,6 +141,16 @@ def test_sft_lowers_the_loss(family: str, checkpoint: Checkpoint) -> None:
     assert losses[-1] < losses[0] - 1.0
 
 
+def test_words_are_learnt_without_a_picture(policy: Policy) -> None:
+    alone = [policy.encode(PROMPTS[0], None), policy.encode(PROMPTS[1], None)]
+    assert not alone[0].picture
+    assert len(alone[0].input_ids) < len(policy.encode(PROMPTS[0], pictures()[0]).input_ids)
+    outputs = [policy.tokenize_output(text) for text in ("one", "one two")]
+    together = policy.score(alone, outputs, temperature=1.0).token_logprobs
+    single = policy.score(alone[:1], outputs[:1], temperature=1.0).token_logprobs
+    assert torch.allclose(together[0, : len(outputs[0])], single[0], atol=1e-4)
+
+
 def transitions(agent: VlmAgent, count: int) -> list[Transition]:
     """NumberLine states with what the agent wrote in them."""
     env = agent.task.make_env()

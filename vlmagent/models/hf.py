@@ -61,7 +61,9 @@ def build_policy(config: ModelConfig, texts: Iterable[str], seed: int) -> Policy
     quiet()
     if config.name != "tiny":
         return load_policy(locate(config.name), config, seed)
-    tokenizer = tiny.build_tokenizer(texts, config.tiny.vocab_size)
+    tokenizer = tiny.build_tokenizer(
+        texts, config.tiny.vocab_size, fold=config.tiny.fold_prompts, words=config.tiny.whole_words
+    )
     backbone = tiny.build_model(config.tiny, tokenizer, seed)
     processor = tiny.build_processor(config.tiny, tokenizer)
     return _policy(backbone, processor, config, config.value_head, seed)

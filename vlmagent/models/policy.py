@@ -131,8 +131,14 @@ class Policy(nn.Module):
         ]
         return [*ids, self.eos_id]
 
-    def encode(self, prompt: str, image: ImageArray) -> EncodedState:
-        """A state as the model reads it, through the processor's own chat template. Recent states are cached."""
+    def encode(self, prompt: str, image: ImageArray | None) -> EncodedState:
+        """A state as the model reads it, through the processor's own chat template. Recent states are cached.
+
+        Args:
+            image: None for a prompt alone; the states of one batch all have a picture or none has.
+        """
+        if image is None:
+            return self.family.encode_text(self.processor, prompt)
         key = (prompt, hashlib.sha256(np.ascontiguousarray(image).data).digest())
         row = self._rows.get(key)
         if row is not None:

@@ -7,11 +7,13 @@ transformers' Auto classes. Knows nothing of the tasks: it is handed their texts
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -26,6 +28,10 @@ from vlmagent.config import TinyModelConfig
 
 IMAGE, PAD, BOS, EOS = "<image>", "<pad>", "<s>", "</s>"
 MAX_POSITIONS = 4096
+USER = "USER: "
+DECISIONS = r"\d|[-+*/=()]"
+WORDS = r" ?[A-Za-z]+| ?\d+|[^A-Za-z\d]+"
+SENTENCE = re.compile(r".+?(?:[.:?] |\n|$)", re.DOTALL)
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -40,15 +46,27 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    texts: Iterable[str], vocab_size: int, *, fold: bool = False, words: bool = False
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE whose merges cross words but never a digit or an operator.
 
     The prompt then costs a handful of tokens, yet each decision (a digit, "+", "=") stays one token of its own.
+
+    Args:
+        words: keep every word and number a token of its own as well, so that one that is copied from the prompt is
+            the same token there.
+        texts: prompts as the chat template writes them, and responses.
+        fold: make each sentence that most prompts repeat one token, whatever it is made of.
     """
+    texts = list(texts)
+    folded = repeated_sentences([text for text in texts if text.startswith(USER)]) if fold else []
+    for sentence in folded:
+        texts = [part for text in texts for part in text.split(sentence) if part]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d|[-+*/=()]"), "isolated"),
+            pre_tokenizers.Split(Regex(WORDS if words else DECISIONS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -62,6 +80,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(sentence, normalized=False) for sentence in folded])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -72,6 +91,13 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         model_max_length=MAX_POSITIONS,
         clean_up_tokenization_spaces=False,
     )
+
+
+def repeated_sentences(prompts: Sequence[str]) -> list[str]:
+    """Sentences and lines of more than one word that stand in most of the ``prompts``, longest first."""
+    counts = Counter(piece for prompt in prompts for piece in set(SENTENCE.findall(prompt)))
+    most = [piece for piece, count in counts.items() if 2 * count > len(prompts) and " " in piece.strip()]
+    return sorted(most, key=lambda piece: (-len(piece), piece))
 
 
 def build_processor(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:

@@ -75,11 +75,18 @@ class Family:
         """The processor in ``folder``."""
         return load_processor(folder, config.model_type)
 
-    def render(self, processor: Any, prompt: str) -> str:
+    def render(self, processor: Any, prompt: str, *, picture: bool = True) -> str:
         """The prompt with the picture's placeholder, in the processor's own chat template."""
-        conversation = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
+        content = [{"type": "image"}] * picture + [{"type": "text", "text": prompt}]
+        conversation = [{"role": "user", "content": content}]
         text: str = processor.apply_chat_template(conversation, add_generation_prompt=True)
         return text
+
+    def encode_text(self, processor: Any, prompt: str) -> EncodedState:
+        """A prompt that comes without a picture."""
+        text = self.render(processor, prompt, picture=False)
+        ids = processor.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        return EncodedState(ids[0], {}, b"")
 
     def encode(self, processor: Any, prompt: str, image: Image.Image, key: bytes) -> EncodedState:
         """A state as the model reads it."""
@@ -118,6 +125,8 @@ class Family:
         batch = collate(states, outputs, pad_id, self.output_type)
         if self.first_position is not None:
             batch["position_ids"] = positions(batch["attention_mask"]) + self.first_position
+        if not states[0].picture:
+            return to_model(model, batch)
         batch |= join_pictures(states)
         # the model only has to see that there are pictures: their features come from ``serving``
         batch["pixel_values"] = states[0].picture["pixel_values"]

@@ -33,6 +33,8 @@ class Llava(Family):
         batch = collate(states, outputs, pad_id, self.output_type)
         ids, mask = batch["input_ids"].to(model.device), batch["attention_mask"].to(model.device)
         embeds = model.get_input_embeddings()(ids)
+        if not states[0].picture:
+            return {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions(mask)}
         placeholder = (ids == model.config.image_token_id).unsqueeze(-1)
         pictures = _kept_features(model, states, features) if features.frozen else _features(model, states)
         embeds = embeds.masked_scatter(placeholder, pictures.to(embeds.dtype))

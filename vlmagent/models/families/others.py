@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
@@ -62,9 +64,14 @@ class PaliGemma(Family):
     output_type: ClassVar[int] = 1
     first_position: ClassVar[int | None] = 1
 
-    def render(self, processor: Any, prompt: str) -> str:
+    def render(self, processor: Any, prompt: str, *, picture: bool = True) -> str:
         """It has no chat template: the processor itself puts the start token and a line break around the prompt."""
-        return f"{processor.image_token}{prompt}"
+        return f"{processor.image_token}{prompt}" if picture else f"{prompt}\n"
+
+    def encode_text(self, processor: Any, prompt: str) -> EncodedState:
+        """A prompt alone is seen both ways too."""
+        state = super().encode_text(processor, prompt)
+        return replace(state, token_types={"token_type_ids": torch.zeros_like(state.input_ids)})
 
 
 class Gemma3(Family):
@@ -80,14 +87,14 @@ class Gemma3(Family):
 class Generic(Family):
     """Any other architecture: everything the processor returns goes to the model as it is."""
 
-    def render(self, processor: Any, prompt: str) -> str:
+    def render(self, processor: Any, prompt: str, *, picture: bool = True) -> str:
         """The processor's own chat template, which a checkpoint of an unknown family must have."""
         if not getattr(processor, "chat_template", None):
             raise UsageError(
                 "The model has no chat template, so that its prompt format is unknown. Give a checkpoint that was "
                 "trained on conversations (often named -it, -chat or -instruct)."
             )
-        return super().render(processor, prompt)
+        return super().render(processor, prompt, picture=picture)
 
     def inputs(
         self,
