@@ -1,5 +1,6 @@
 """The command line as its users meet it: a whole run through a real daemon, and every wrong word answered."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SMALL
-from vlmagent import launch
+from vlmagent import launch, paths
+from vlmagent.config import load_config
 
 
 def flatten(section, prefix=""):
@@ -217,3 +219,25 @@ def test_version_and_help():
     for verb in ("train", "eval", "sft", "data", "runs"):
         assert verb in text
     assert "_daemon" not in text
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="the extra 'deepspeed' is not installed"
+)
+def test_sft_in_two_processes(tmp_path: Path):
+    run = tmp_path / "run"
+    done = vlmagent("sft", "numberline", *SMALL_OPTIONS, "--processes", "2", "--run-dir", str(run))
+    assert done.returncode == 0, done.stderr
+    assert load_config(run / paths.CONFIG).distributed.processes == 2
+    assert sorted(file.name for file in (run / "ranks").glob("*.json")) == ["rank-0.json", "rank-1.json"]
+    assert (run / "checkpoints" / "step-0").is_dir()
+
+
+def test_gpus_that_are_not_here_can_be_planned_for_but_not_used():
+    refused = vlmagent("sft", "numberline", "--gpus", "64")
+    assert refused.returncode == 2
+    assert "--gpus 64, but torch sees" in refused.stderr
+    planned = vlmagent("train", "numberline", "--config", "paper/numberline", "--plan", "--gpus", "64")
+    assert planned.returncode == 0, planned.stderr
+    assert "64, ZeRO stage 1" in planned.stdout
+    assert not planned.stderr

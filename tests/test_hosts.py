@@ -36,6 +36,7 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
     assert "model.device=cuda" in distributed_overrides(1, None, None, None)
     with pytest.raises(UsageError, match=r"torch sees 1 here\. --processes 2"):
         distributed_overrides(2, None, None, None)
+    assert "distributed.processes=2" in distributed_overrides(2, None, None, None, must_exist=False)
 
 
 @pytest.mark.parametrize("text", ["", "node1", "node1 slots=0", "node1 slots=2\nnode1 slots=2", "slots=2"])

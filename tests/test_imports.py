@@ -21,7 +21,7 @@ LAYERS = [
     {"tables", "progress", "formats", "plan_view", "report"},
     {
         *("launch", "train", "sft", "data", "evaluate", "play", "published", "daemon", "follow"),
-        *("results", "statistics", "systems", "learners", "plan", "export"),
+        *("results", "statistics", "systems", "learners", "plan", "plan_share", "export", "pool"),
         *("shared_store", "rank_process", "supervisor", "hosts"),
     },
     {"rollout", "rl"},

@@ -61,6 +61,8 @@ def test_the_estimate_comes_from_earlier_runs():
     expected = 5120 * speed.step + 2 * 10 * 5 * speed.step
     assert seconds_needed(works, Library()) == pytest.approx(expected)
     assert known_speed(expected_config("numberline", CNN, 0, OVERRIDES), Library()) is None
+    together = {**OVERRIDES, "distributed": {"processes": 2}}
+    assert known_speed(expected_config("numberline", RL, 1, together), Library()) is None
     assert sft_samples(expected_config("numberline", CNN, 0, {})) == 0
     assert waited(100.0, works * 4, 2) == 50.0
     assert 1 <= usable_jobs(1000) <= 1000

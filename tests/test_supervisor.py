@@ -114,6 +114,14 @@ def test_the_one_that_began_it_is_named(run, script: dict, said: str):
     assert error == str(caught.value)
 
 
+def test_a_sentence_of_ours_is_not_quoted_again(run):
+    """The log holds nothing else of it."""
+    with pytest.raises(RunFailedError) as caught:
+        run(**{"1": {"ended": "failed", "error": "process 1 of 3", "at": 1}})
+    log = run.folder.resolve() / "ranks" / "rank-1.txt"
+    assert str(caught.value) == f"Process 1 of 3 failed: process 1 of 3 Its log: {log}"
+
+
 def test_a_stop_request_reaches_them(run):
     stop = threading.Event()
     stop.set()

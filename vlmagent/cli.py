@@ -100,10 +100,11 @@ def train(
     from vlmagent import launch
     from vlmagent.hosts import check_distributed, check_resumed, distributed_overrides
 
+    where = distributed_overrides(gpus, processes, hostfile, deepspeed, must_exist=not plan)
+    overrides = [*(set_ or []), *where]
     if plan:
-        _print_plan(build_config(task, config, set_, model, fetch=False))
+        _print_plan(build_config(task, config, overrides, model, fetch=False))
         return
-    overrides = [*(set_ or []), *distributed_overrides(gpus, processes, hostfile, deepspeed)]
     if resume is not None:
         if task or config or model or agent or run_dir:
             raise UsageError(

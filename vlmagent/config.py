@@ -147,6 +147,14 @@ class SftConfig(Section):
     keep_states: float = Field(1.0, gt=0, le=1)
     """Share of the states of each demonstrated episode that become samples. States of one episode are much alike:
     with a tenth of them a batch shows ten times as many episodes."""
+    keep_first: bool = False
+    """Whether an episode's first state is kept whatever ``keep_states`` says: there the whole solution has to be found,
+    later the prompt gives part of it away."""
+    distinct_samples: int = Field(0, ge=0)
+    """If positive, only so many samples are made and then shown again in other orders, in the language stage too: for
+    environments that are slow to play."""
+    corpus_samples: int = Field(2000, ge=1)
+    """Samples whose texts the built-in model's tokenizer is trained on."""
     samples: int = Field(6400, ge=0)
     """Training stops after this many samples; 0 starts RL from the model as it is."""
     batch_size: int = Field(32, ge=1)
@@ -273,8 +281,9 @@ class DistributedConfig(Section):
     processes: int = Field(1, ge=1, le=4096)
     """How many: each on a GPU of its own, or on the CPU if that is the device. They share ``rollout.num_envs``,
     ``ppo.steps_per_update`` and ``ppo.minibatch_size``, which stay numbers of the whole run."""
-    deepspeed: str = "zero2"
-    """DeepSpeed's own configuration: ``zero0`` to ``zero3``, or the path of a JSON file."""
+    deepspeed: str = "zero1"
+    """DeepSpeed's own configuration: ``zero0`` to ``zero3``, or the path of a JSON file. A process that runs out of
+    memory makes its micro-batches smaller, but from ``zero2`` on it ends the run."""
     hostfile: str | None = None
     """Machines in DeepSpeed's form, a line ``HOST slots=N`` each; null trains on this machine alone."""
 

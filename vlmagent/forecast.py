@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,17 +33,22 @@ class Speed:
 
 def seconds_needed(works: Sequence[Work], library: Library) -> float:
     """Seconds of all works one after the other."""
-    speeds: dict[tuple[str, str, bool], Speed] = {}
+    speeds: dict[Hashable, Speed] = {}
     total = 0.0
     for work in works:
         config = work.config
-        kind = (config.task, config.agent, config.cot)
+        kind = _kind(config)
         if work.folder is None:
             continue  # expert and chance: seconds
         if kind not in speeds:
             speeds[kind] = known_speed(config, library) or probe(config)
         total += _seconds(work, speeds[kind])
     return total
+
+
+def _kind(config: Config) -> Hashable:
+    """What decides how long a sample or a step takes."""
+    return config.task, config.agent, config.cot, config.model.name, config.distributed.processes
 
 
 def _seconds(work: Work, speed: Speed) -> float:
@@ -70,7 +75,7 @@ def known_speed(config: Config, library: Library) -> Speed | None:
     for folder in library.folders:
         try:
             other = load_config(folder / paths.CONFIG)
-            if (other.task, other.agent, other.cot) != (config.task, config.agent, config.cot):
+            if _kind(other) != _kind(config):
                 continue
             with StoreReader(folder / paths.DATABASE) as reader:
                 speed = _speed(durations(reader))

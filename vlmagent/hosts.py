@@ -20,9 +20,17 @@ INSTALL = "pip install 'vlmagent[deepspeed]'"
 
 
 def distributed_overrides(
-    gpus: int | None, processes: int | None, hostfile: Path | None, deepspeed: str | None
+    gpus: int | None,
+    processes: int | None,
+    hostfile: Path | None,
+    deepspeed: str | None,
+    *,
+    must_exist: bool = True,
 ) -> list[str]:
     """The options of ``train`` as ``--set`` pairs.
+
+    Args:
+        must_exist: whether this machine has to have the GPUs.
 
     Raises:
         UsageError: they contradict each other, or the machine has fewer GPUs.
@@ -36,7 +44,8 @@ def distributed_overrides(
         raise UsageError(f"{' and '.join(given)} exclude each other: give one of them.")
     pairs = [] if deepspeed is None else [f"distributed.deepspeed={_absolute(deepspeed)}"]
     if gpus is not None:
-        _check_gpus(gpus)
+        if must_exist:
+            _check_gpus(gpus)
         pairs += [f"distributed.processes={gpus}", "distributed.hostfile=null", "model.device=cuda"]
     if processes is not None:
         pairs += [f"distributed.processes={processes}", "distributed.hostfile=null", "model.device=cpu"]

@@ -19,17 +19,16 @@ from vlmagent.agents.cnn import CnnAgent, text_of
 from vlmagent.agents.vlm import VlmAgent
 from vlmagent.checkpoint import Network
 from vlmagent.config import Config, PpoConfig
+from vlmagent.engines import make
 from vlmagent.engines.base import Engine
-from vlmagent.engines.local import LocalEngine
-from vlmagent.engines.zero_config import complete, read_zero_config
 from vlmagent.errors import UsageError
 from vlmagent.models import tiny
 from vlmagent.models.batching import Size
 from vlmagent.models.cnn import CnnPolicy, Pooling, TextFeatures, VisionFeatures
-from vlmagent.models.hf import build_policy, quiet
+from vlmagent.models.hf import quiet
 from vlmagent.models.logprob import Scores
 from vlmagent.models.policy import Policy
-from vlmagent.ranks import Ranks
+from vlmagent.ranks import ALONE, Ranks
 from vlmagent.rl.ppo import Scorer
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.sft import OnProgress, corpus, sft_policy
@@ -89,15 +88,17 @@ def learning_tensors(network: Network) -> list[torch.Tensor]:
 def make_engine(
     config: Config, network: Network, agent: VlmAgent | CnnAgent, ranks: Ranks
 ) -> tuple[Engine, Scorer]:
-    """What steps the optimiser, and what scores for it: of this process alone, or DeepSpeed over several."""
-    groups, clip = parameter_groups(config, network), config.ppo.max_grad_norm
-    if ranks.world == 1:
-        return LocalEngine(groups, clip), agent
-    from vlmagent.engines.deepspeed import DeepSpeedEngine
-
-    settings = complete(read_zero_config(config.distributed.deepspeed), config.ppo.micro_batch_size)
-    engine = DeepSpeedEngine(network, agent.score, groups, settings, clip)
-    return engine, _WatchedScorer(agent, engine.score)
+    """What steps the optimiser in PPO, and what scores for it."""
+    engine, score = make.make_engine(
+        config.distributed,
+        ranks,
+        network,
+        agent.score,
+        parameter_groups(config, network),
+        max_grad_norm=config.ppo.max_grad_norm,
+        micro_batch_size=config.ppo.micro_batch_size,
+    )
+    return engine, _WatchedScorer(agent, score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,29 +150,29 @@ def needs_sft(config: Config) -> bool:
 
 
 def initial_network(
-    config: Config, task: Task, on_progress: OnProgress, should_stop: ShouldStop, run: Path
+    config: Config,
+    task: Task,
+    on_progress: OnProgress,
+    should_stop: ShouldStop,
+    run: Path,
+    ranks: Ranks = ALONE,
 ) -> tuple[Network, bool]:
     """The network that RL starts from, and whether its supervised start came from the cache.
 
     Args:
         run: keeps what an interrupted fine-tuning had reached.
+        ranks: the processes that fine-tune together; the baseline has one.
 
     Raises:
         SftInterruptedError: ``should_stop`` answered True.
         UsageError: an encoder cannot be used.
     """
     if config.agent == "vlm":
-        return sft_policy(config, task, on_progress, should_stop, run)
+        return sft_policy(config, task, on_progress, should_stop, run, ranks)
     tuned, cached = None, False
     if needs_sft(config):
         tuned, cached = sft_policy(config, task, on_progress, should_stop, run)
     return _build_cnn(config, task, tuned), cached
-
-
-def untuned_network(config: Config, task: Task) -> Policy:
-    """The network as it is before its supervised start, to be filled with the weights of another process."""
-    texts = corpus(task, bool(config.sft.caption_samples or config.sft.caption_share))
-    return build_policy(config.model, texts, config.seed)
 
 
 def _build_cnn(config: Config, task: Task, tuned: Policy | None) -> CnnPolicy:
@@ -225,7 +226,12 @@ class _FreshTiny:
         """Network and processor."""
         if self._built is None:
             sizes = self._config.model.tiny
-            tokenizer = tiny.build_tokenizer(corpus(self._task), sizes.vocab_size)
+            tokenizer = tiny.build_tokenizer(
+                corpus(self._task, size=self._config.sft.corpus_samples),
+                sizes.vocab_size,
+                fold=sizes.fold_prompts,
+                words=sizes.whole_words,
+            )
             network = tiny.build_model(sizes, tokenizer, self._config.seed)
             self._built = network, tiny.build_processor(sizes, tokenizer)
         return self._built

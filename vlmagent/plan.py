@@ -22,8 +22,10 @@ from vlmagent.hardware import GIB, REFERENCES, Hardware, find_hardware
 from vlmagent.models import lora
 from vlmagent.models.architectures import Architecture, find_architecture
 from vlmagent.models.families import Family, family_of
+from vlmagent.models.hf import quiet
 from vlmagent.models.lora import Part, count_parts
 from vlmagent.models.value_head import ValueHead
+from vlmagent.plan_share import Memory, Share
 from vlmagent.sft import solver_samples
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
@@ -60,19 +62,20 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A run on one kind of device. Bytes and seconds.
+    """A run on one kind of device. Bytes of one process, and seconds.
 
     Attributes:
-        static: weights, adapters, gradients, the optimiser's moments and the value head.
-        generation: keys and values of all environments, above ``static``.
-        micro_batch: activations of one micro-batch, above ``static``.
+        hardware: what one process has of it.
+        memory: weights, gradients, the optimiser.
+        generation: keys and values of its environments, above that; in ZeRO's stage 3 also the other weights.
+        micro_batch: activations of one micro-batch, above ``memory``.
         rows: samples per micro-batch.
         collect, update: one PPO update's two halves.
     """
 
     hardware: Hardware
     dtype: str
-    static: float
+    memory: Memory
     generation: float
     micro_batch: float
     rows: int
@@ -83,7 +86,7 @@ class Cost:
     @property
     def peak(self) -> float:
         """Memory at the fullest moment."""
-        return (self.static + max(self.generation, self.micro_batch)) * FRAGMENTATION + RESERVE
+        return (self.memory.total + max(self.generation, self.micro_batch)) * FRAGMENTATION + RESERVE
 
     @property
     def fits(self) -> bool:
@@ -96,6 +99,7 @@ class Plan:
     """Everything that ``--plan`` prints."""
 
     config: Config
+    share: Share
     model: str
     family: str
     parts: Sequence[Part]
@@ -132,11 +136,14 @@ def make_plan(config: Config) -> Plan:
         head = ValueHead(network.config.get_text_config().hidden_size, settings.value_head)
     value_head = sum(parameter.numel() for parameter in head.parameters())
     sizes = Sizes.of(network, settings, value_head)
+    share = Share.of(config)
     found = find_hardware()
     others = [] if found.kind == "cuda" else list(REFERENCES)
+    devices = others if settings.device == "cuda" and others else [found, *others]
     per_update = -(-config.ppo.steps_per_update // config.ppo.minibatch_size) * config.ppo.epochs
     return Plan(
         config=config,
+        share=share,
         model=architecture.name,
         family=network.config.model_type,
         parts=parts,
@@ -144,8 +151,8 @@ def make_plan(config: Config) -> Plan:
         tokens=tokens,
         updates=config.num_updates,
         optimizer_steps=config.num_updates * per_update,
-        costs=[estimate(config, sizes, tokens, hardware) for hardware in [found, *others]],
-        notes=_notes(config, family, network),
+        costs=[estimate(config, sizes, tokens, hardware) for hardware in devices],
+        notes=[*_notes(config, family, network), *_notes_on_several(config, share, found)],
     )
 
 
@@ -153,6 +160,7 @@ def build_on_meta(architecture: Architecture, settings: ModelConfig) -> tuple[An
     """The network with its adapters, without memory for its weights, and its family."""
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
+    quiet()
     fields = json.loads(json.dumps(dict(architecture.config)))
     saved = CONFIG_MAPPING[fields.pop("model_type")].from_dict(fields)
     config = family_of(saved.model_type).model_config(saved, settings.tiles)
@@ -235,27 +243,33 @@ class Sizes:
 
 
 def estimate(config: Config, sizes: Sizes, tokens: Tokens, hardware: Hardware) -> Cost:
-    """Memory and time of a run on one device."""
+    """Memory and time of a run whose processes each have one such device, or their part of the CPU."""
+    share = Share.of(config)
+    hardware = share.device(hardware)
     half = weights_are_half(config.model, hardware)
     width = 2 if half else 4
     micro = rows_per_micro_batch(config, tokens)
     flops = Flops.of(config, sizes, tokens)
     speed = hardware.flops * UPDATE_EFFICIENCY
-    ppo, count = config.ppo, config.ppo.steps_per_update
+    ppo, count = config.ppo, config.ppo.steps_per_update / share.processes
     held = _held_bytes(config.model, sizes, width)
+    memory = share.memory(
+        held + 4 * (sizes.trained - sizes.inside), sizes.trained, half=half and sizes.inside > 0
+    )
     decoding = max(held / hardware.bandwidth, DECODE_STEP_SECONDS if hardware.kind == "cuda" else 0.0)
-    batches = -(-count // config.rollout.num_envs)
+    batches = -(-ppo.steps_per_update // config.rollout.num_envs)
     again = flops.forward if half else 0.0
+    cache = _cache_bytes(sizes, tokens, width) * share.part(config.rollout.num_envs)
     return Cost(
         hardware=hardware,
         dtype="bfloat16" if half else "float32",
-        static=held + 12 * sizes.trained + 4 * (sizes.trained - sizes.inside),
-        generation=_cache_bytes(sizes, tokens, width) * config.rollout.num_envs,
+        memory=memory,
+        generation=cache + memory.gathered,
         micro_batch=activation_bytes(config, sizes, tokens, width) * micro,
         rows=micro,
         collect=count * (flops.forward + again) / speed + batches * tokens.output * decoding,
         update=ppo.epochs * count * flops.training / speed,
-        sft=config.sft.samples * flops.training / speed,
+        sft=config.sft.samples / share.processes * flops.training / speed,
     )
 
 
@@ -273,8 +287,9 @@ def _held_bytes(settings: ModelConfig, sizes: Sizes, width: int) -> float:
 
 
 def rows_per_micro_batch(config: Config, tokens: Tokens) -> int:
-    """Samples of average length that go through the network together."""
-    rows = min(config.ppo.micro_batch_size, config.ppo.minibatch_size)
+    """Samples of average length that go through the network together in one process."""
+    share = Share.of(config)
+    rows = min(config.ppo.micro_batch_size, share.part(config.ppo.minibatch_size))
     budget = config.ppo.max_tokens_per_micro_batch
     return max(1, min(rows, budget // tokens.total) if budget else rows)
 
@@ -338,6 +353,18 @@ def _notes(config: Config, family: Family, network: Any) -> list[str]:
             "gradient; the paper's setting counts them. model.lora.skip_unused=true leaves them out: "
             f"{sum(part.trained for part in count_parts(network)) - with_adapters:,}."
         )
+    return notes
+
+
+def _notes_on_several(config: Config, share: Share, found: Hardware) -> list[str]:
+    """What several processes change, and whether this machine has what they need."""
+    if share.processes == 1:
+        return []
+    notes = ["Times leave out what processes wait for each other; ZeRO's stage 3 waits in every layer."]
+    here = found.count if found.kind == "cuda" else 0
+    wanted = -(-share.processes // share.machines)
+    if config.model.device != "cpu" and here < wanted:
+        notes.append(f"The run needs {wanted} GPUs on each machine; torch sees {here} here.")
     return notes
 
 

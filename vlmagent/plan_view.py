@@ -48,16 +48,36 @@ def _work(plan: Plan) -> list[str]:
         f"{-(-config.sft.samples // config.sft.batch_size):,} steps of {config.sft.batch_size:,}",
         f"PPO                    {plan.updates:,} updates of {ppo.steps_per_update:,} env steps, "
         f"{plan.optimizer_steps:,} optimiser steps",
+        *_shares(plan),
+    ]
+
+
+def _shares(plan: Plan) -> list[str]:
+    """What each of several processes does."""
+    share, config = plan.share, plan.config
+    if share.processes == 1:
+        return []
+    machines = f" on {share.machines} machines" if share.machines > 1 else ""
+    return [
+        f"processes              {share.processes:,}{machines}, ZeRO stage {share.stage}",
+        f"each of them           {share.part(config.rollout.num_envs):,} environments, "
+        f"{share.part(config.ppo.minibatch_size):,} samples of a minibatch, "
+        f"{share.part(config.sft.batch_size):,} of a fine-tuning batch",
     ]
 
 
 def _costs(plan: Plan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("estimated, per device", no_wrap=True)
+    table.add_column("estimated, per process" if plan.share.processes > 1 else "estimated", no_wrap=True)
     for cost in plan.costs:
         where = "here" if cost.hardware.here else "to compare"
-        table.add_column(f"{cost.hardware.name}\n({where})", justify="right")
+        name = cost.hardware.name
+        if cost.hardware.kind == "cuda" and plan.share.processes > 1:
+            name = f"{plan.share.processes} x {name}"
+        table.add_column(f"{name}\n({where})", justify="right")
     for label, write in _ROWS:
+        if label == _EXCHANGE and plan.share.processes == 1:
+            continue
         table.add_row(label, *(write(plan, cost) for cost in plan.costs))
     return table
 
@@ -70,9 +90,13 @@ def _time(cost: Cost, seconds: float) -> str:
     return duration(seconds) if cost.fits else "-"
 
 
+_EXCHANGE = "exchange of gradients"
 _ROWS = (
     ("precision of the weights", lambda plan, cost: cost.dtype),
-    ("weights, adapters, optimiser", lambda plan, cost: _memory(cost.static)),
+    ("weights and adapters", lambda plan, cost: _memory(cost.memory.weights)),
+    ("their gradients", lambda plan, cost: _memory(cost.memory.gradients)),
+    ("the optimiser's state", lambda plan, cost: _memory(cost.memory.optimizer)),
+    (_EXCHANGE, lambda plan, cost: _memory(cost.memory.exchange)),
     ("generating, above that", lambda plan, cost: _memory(cost.generation)),
     ("micro-batch, above that", lambda plan, cost: _memory(cost.micro_batch)),
     ("peak with a reserve", lambda plan, cost: _memory(cost.peak)),

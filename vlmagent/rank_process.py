@@ -53,7 +53,10 @@ def run_rank(run: Path) -> None:
     try:
         status = train_rank(run, lambda: asked.is_set() or stop.exists(), lambda: _give_up(end))
     except BaseException as error:
-        traceback.print_exc()
+        if isinstance(error, VlmAgentError):
+            print(f"Error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
         lost = not isinstance(error, VlmAgentError) and any(text in str(error) for text in LOST_PEER)
         _record(end, "lost" if lost else "failed", explain(error))
         sys.stderr.flush()

@@ -10,11 +10,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import count, cycle, islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +26,18 @@ from torch import nn
 from vlmagent import paths
 from vlmagent.checkpoint import SftState, load_sft_state, remove_sft_state, save_sft_state
 from vlmagent.config import Config, SftConfig
-from vlmagent.engines.local import LocalEngine
-from vlmagent.errors import UsageError
-from vlmagent.models.batching import MicroBatcher, Size, free_memory
+from vlmagent.engines.accumulate import accumulate
+from vlmagent.engines.make import make_engine
+from vlmagent.errors import RunFailedError, UsageError
+from vlmagent.models.batching import MicroBatcher, Size
 from vlmagent.models.device import choose_device
 from vlmagent.models.hf import build_policy, load_policy, save_policy
 from vlmagent.models.locate import locate
+from vlmagent.models.logprob import Scores
+from vlmagent.models.lora import vision_parameters
 from vlmagent.models.policy import Policy
+from vlmagent.pool import SamplePool
+from vlmagent.ranks import ALONE, Ranks, anyone
 from vlmagent.rl.ppo import cosine_factor
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.tasks.base import State, Task
@@ -37,7 +45,6 @@ from vlmagent.types import ImageArray, SftSample
 
 VERSION = 2
 """Raise when the procedure changes, so that older cached results are not taken for it."""
-CORPUS_SAMPLES = 2000
 CAPTION_PROMPT = "What does the picture show?"
 CAPTION_TABLES = 16
 """Environments that captions are taken from in turns, so that a batch shows as many deals."""
@@ -65,9 +72,16 @@ class SftInterruptedError(Exception):
     """The caller asked to stop."""
 
 
-def _expert_states(
-    task: Task, seed: int, random_actions: float = 0.0
-) -> Iterator[tuple[ImageArray, State, str]]:
+class _Demonstrated(NamedTuple):
+    """A state of an expert's episode, the action taken there, and whether the episode began with it."""
+
+    image: ImageArray
+    state: State
+    action: str
+    first: bool
+
+
+def _expert_states(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[_Demonstrated]:
     """Endless states of the expert's own episodes, each with the action that it takes there.
 
     Args:
@@ -80,13 +94,14 @@ def _expert_states(
             image, state = env.reset(seed=sft_episode_seed(seed, episode))
             rng = np.random.default_rng(derive(seed, "expert", episode))
             episode += 1
-            done = False
+            first, done = True, False
             while not done:
                 observation = task.observe(image, state)
                 action = task.expert_action(state, rng)
                 if random_actions and rng.random() < random_actions:
                     action = str(rng.choice(observation.legal_actions))
-                yield image, state, action
+                yield _Demonstrated(image, state, action, first)
+                first = False
                 image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
                 done = terminated or truncated
     finally:
@@ -95,9 +110,22 @@ def _expert_states(
 
 def solver_samples(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
     """Endless samples from the expert's own episodes, one per state it meets; see ``SftConfig.random_actions``."""
-    for image, state, action in _expert_states(task, seed, random_actions):
-        prompt = task.prompt(task.observe(image, state))
-        yield SftSample(image, prompt, task.expert_response(state, action))
+    return (_sample(task, met) for met in _expert_states(task, seed, random_actions))
+
+
+def thinned_samples(
+    task: Task, sft: SftConfig, seed: int, random_actions: float = 0.0
+) -> Iterator[SftSample]:
+    """Those of ``solver_samples`` that ``SftConfig.keep_states`` and ``keep_first`` leave."""
+    rng = np.random.default_rng(derive(seed, "thinned"))
+    for met in _expert_states(task, seed, random_actions):
+        if rng.random() < sft.keep_states or (met.first and sft.keep_first):
+            yield _sample(task, met)
+
+
+def _sample(task: Task, met: _Demonstrated) -> SftSample:
+    prompt = task.prompt(task.observe(met.image, met.state))
+    return SftSample(met.image, prompt, task.expert_response(met.state, met.action))
 
 
 def captions(task: Task, seed: int) -> Iterator[SftSample]:
@@ -144,11 +172,15 @@ def mixed(
         yield next(others if rng.random() < share else samples)
 
 
-def corpus(task: Task, with_captions: bool = False) -> list[str]:
-    """The task's texts, for the tiny model's tokenizer: the same for every seed of a run."""
-    samples = list(islice(solver_samples(task, 0), CORPUS_SAMPLES))
+def corpus(task: Task, with_captions: bool = False, size: int = 2000) -> list[str]:
+    """The task's texts, for the tiny model's tokenizer: the same for every seed of a run.
+
+    Args:
+        size: how many samples, and how many captions, they come from.
+    """
+    samples = list(islice(solver_samples(task, 0), size))
     if with_captions:
-        samples += islice(captions(task, 0), CORPUS_SAMPLES)
+        samples += islice(captions(task, 0), size)
     prompts = dict.fromkeys(f"USER: {s.prompt}\nASSISTANT: " for s in samples)
     responses = dict.fromkeys(s.response for s in samples)
     # twice, so that a text that occurs once is merged too (the trainer ignores pairs seen a single time)
@@ -185,44 +217,56 @@ def sft_policy(
     on_progress: OnProgress,
     should_stop: Callable[[], bool] = lambda: False,
     run: Path | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Policy, bool]:
     """The policy that RL starts from: built, fine-tuned, or taken from the cache.
 
     Args:
         run: folder to save progress in, and to continue from; None keeps nothing of an interrupted fine-tuning.
+        ranks: the processes that fine-tune together. Cache and ``run`` are the first one's to write.
 
     Returns:
-        The policy, in eval mode with a fresh value head, and whether it came from the cache.
+        The policy, in eval mode with a fresh value head, and whether it came from the cache; from there only the first
+        process has it, the others the policy as it was built.
     """
-    texts = corpus(task, bool(config.sft.caption_samples or config.sft.caption_share))
+    with_captions = bool(config.sft.caption_samples or config.sft.caption_share)
+    texts = corpus(task, with_captions, config.sft.corpus_samples)
     if config.sft.all_samples == 0:
         return build_policy(config.model, texts, config.seed), False
     folder = paths.cache_dir() / "sft" / cache_key(config, texts)
-    if (folder / CURVE).is_file():
+    if ranks.share((folder / CURVE).is_file()):
+        if ranks.rank:
+            return build_policy(config.model, texts, config.seed), True
         for point in json.loads((folder / CURVE).read_text()):
             on_progress(SftProgress(**point))
         return load_policy(folder, config.model, config.seed), True
     saved = load_sft_state(run, config.model, config.seed) if run else None
     policy, state = saved or (build_policy(config.model, texts, config.seed), None)
     policy.to(choose_device(config.model.device))
-    curve = train_sft(policy, config, task, on_progress, should_stop, run=run, state=state)
-    _store_in_cache(policy, curve, folder)
-    if run:
-        remove_sft_state(run)
+    curve = train_sft(policy, config, task, on_progress, should_stop, run=run, state=state, ranks=ranks)
+    if ranks.rank == 0:
+        _store_in_cache(policy, curve, folder)
+        if run:
+            remove_sft_state(run)
     return policy, False
 
 
 def _store_in_cache(policy: Policy, curve: list[SftProgress], folder: Path) -> None:
-    """Write the result under a temporary name and rename it; a second process that was faster wins."""
+    """Write the result under a temporary name and rename it; a second process that was faster wins.
+
+    A cache that cannot be written costs the next run its time, never this one its result.
+    """
     temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_policy(policy, temporary, value_head=False)
-    (temporary / CURVE).write_text(json.dumps([asdict(point) for point in curve]))
     try:
-        temporary.rename(folder)
-    except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_policy(policy, temporary, value_head=False)
+        (temporary / CURVE).write_text(json.dumps([asdict(point) for point in curve]))
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not folder.exists():
+            warnings.warn(f"The supervised start is not kept for later runs: {error}", stacklevel=2)
 
 
 def train_sft(
@@ -234,21 +278,25 @@ def train_sft(
     *,
     run: Path | None = None,
     state: SftState | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[SftProgress]:
     """Fine-tune on exactly the config's numbers of samples, stage by stage, loss on the response only.
 
     Args:
         run: folder to save progress in when stopped, and every ``checkpoint_every`` steps; None saves nothing.
         state: where to continue.
+        ranks: the processes that share each batch. All draw the same samples, so that their number does not change
+            what is learnt (but for the masks of dropout).
 
     Raises:
-        SftInterruptedError: ``should_stop`` answered True between two steps.
+        SftInterruptedError: ``should_stop`` answered True between two steps in one of the processes.
     """
-    loop = _Loop(policy, config, on_progress, should_stop, run, state)
+    loop = _Loop(policy, config, on_progress, should_stop, run, state, ranks)
     policy.train()
     for index, stage in enumerate(_stages(task, config.sft, config.seed)):
         loop.run_stage(index, stage)
     policy.eval()
+    loop.close()
     return loop.curve
 
 
@@ -263,37 +311,84 @@ class _Loop:
         should_stop: Callable[[], bool],
         run: Path | None,
         state: SftState | None,
+        ranks: Ranks,
     ) -> None:
-        self.policy, self.config, self.sft = policy, config, config.sft
+        self.policy, self.config, self.sft, self.ranks = policy, config, config.sft, ranks
         self.on_progress, self.should_stop = on_progress, should_stop
         self.run, self.state = run, state
         self.curve = [SftProgress(**point) for point in state.curve] if state else []
-        self.batcher = MicroBatcher(config.sft.micro_batch_size or config.sft.batch_size)
+        self.batcher = MicroBatcher(config.sft.micro_batch_size or config.sft.batch_size, section="sft")
         self.before = 0  # samples of the stages that are done
+        self.groups = _parameter_groups(policy, config.sft.lr)
+        self.engine, self.score = make_engine(
+            config.distributed,
+            ranks,
+            policy,
+            lambda batch: response_scores(policy, batch),
+            self.groups,
+            max_grad_norm=config.sft.max_grad_norm,
+            micro_batch_size=self.batcher.max_rows,
+            weight_decay=config.sft.weight_decay,
+        )
 
     def run_stage(self, index: int, stage: Stage) -> None:
         """All steps of one stage, or those that are left of it."""
         sft, size = self.sft, self.sft.batch_size
-        engine = LocalEngine(
-            [{"params": self.policy.trained_parameters(), "lr": stage.lr}],
-            sft.max_grad_norm,
-            sft.weight_decay,
-        )
+        self.engine.restart(stage.lr)
         steps = -(-stage.samples // size)
-        first = self._continued(index, stage, steps, engine)
+        first = self._continued(index, stage, steps)
         for step in range(first, steps):
-            self._pause(index, step, engine, fresh=step == first)
-            engine.set_lr_factor(warmup_cosine(step, steps, sft.warmup, sft.final_lr_ratio))
+            self._pause(index, step, fresh=step == first)
+            self.engine.set_lr_factor(warmup_cosine(step, steps, sft.warmup, sft.final_lr_ratio))
             batch = list(islice(stage.stream, min(size, stage.samples - step * size)))
-            with dropout_seed(self.policy, derive(self.config.seed, "dropout", index, step)):
-                loss = accumulate(self.policy, engine, batch, self.batcher)
-            engine.step()
+            loss = self._accumulate(batch, (index, step))
+            self.engine.step()
             done = self.before + min((step + 1) * size, stage.samples)
-            self.curve.append(SftProgress(len(self.curve) + 1, done, loss, engine.learning_rate))
+            self.curve.append(SftProgress(len(self.curve) + 1, done, loss, self.engine.learning_rate))
             self.on_progress(self.curve[-1])
         self.before += stage.samples
 
-    def _continued(self, index: int, stage: Stage, steps: int, engine: LocalEngine) -> int:
+    def close(self) -> None:
+        """Leave the policy with all that learns able to learn."""
+        self._freeze_vision(False)
+        self.engine.close()
+
+    def _freeze_vision(self, frozen: bool) -> None:
+        if len(self.groups) > 1:
+            self.engine.freeze(0, frozen)
+
+    def _accumulate(self, batch: list[SftSample], when: tuple[int, int]) -> float:
+        """Gradients of the mean over a batch's response tokens, whoever has them; returns that loss.
+
+        Args:
+            batch: of all processes; each takes its share of it.
+            when: stage and step, for the masks of dropout.
+        """
+        rank, world = self.ranks.rank, self.ranks.world
+        lengths = [len(self.policy.tokenize_output(sample.response)) for sample in batch]
+        own, tokens = batch[rank::world], lengths[rank::world]
+        if not own:  # the last batch may be smaller than the number of processes
+            own, tokens = batch[:1], [0]
+
+        def go(group: Sequence[int], counts: bool) -> float:
+            share = sum(tokens[index] for index in group) / sum(lengths) if counts else 0.0
+            loss = mean_loss(self.score([own[index] for index in group])) * (share * world)
+            self.engine.backward(loss)
+            return float(loss.detach())
+
+        self._freeze_vision(batch[0].image is None)
+        seed = derive(self.config.seed, "dropout", *when, *([rank] if world > 1 else []))
+        with dropout_seed(self.policy, seed):
+            parts = accumulate(self.engine, self.ranks, self.batcher, [Size(0, n) for n in tokens], go)
+        table = self.ranks.table([sum(parts), _fingerprint(batch)])
+        if len(set(table[:, 1])) > 1:
+            raise RunFailedError(
+                f"The processes drew different samples, which cannot be shared: those of the task "
+                f"'{self.config.task}' do not follow from the seed alone. Fine-tune in one process."
+            )
+        return float(table[:, 0].mean())
+
+    def _continued(self, index: int, stage: Stage, steps: int) -> int:
         """The step of a stage to go on with; the samples before it are passed over."""
         if self.state is None or index > self.state.stage:
             return 0
@@ -301,48 +396,36 @@ class _Loop:
             return steps
         passed = min(self.state.step * self.sft.batch_size, stage.samples)
         next(islice(stage.stream, passed, passed), None)
-        engine.load_state_dict(self.state.optimizer)
+        self.engine.load_state_dict(self.state.optimizer)
         return self.state.step
 
-    def _pause(self, index: int, step: int, engine: LocalEngine, *, fresh: bool) -> None:
+    def _pause(self, index: int, step: int, *, fresh: bool) -> None:
         """Save when it is time to, or when asked to stop; ``fresh`` says that nothing happened since."""
-        stop, every = self.should_stop(), self.sft.checkpoint_every
+        stop, every = anyone(self.ranks, self.should_stop()), self.sft.checkpoint_every
         due = stop or (every > 0 and len(self.curve) % every == 0)
         if self.run and due and not fresh:
             points = [asdict(point) for point in self.curve]
-            save_sft_state(self.run, self.policy, SftState(index, step, points, engine.state_dict()))
+            state = SftState(index, step, points, self.engine.state_dict())
+            with self.engine.whole():
+                if self.ranks.rank == 0:
+                    save_sft_state(self.run, self.policy, state)
+            self.ranks.share(None)  # nobody goes on before it is there
         if stop:
             raise SftInterruptedError
 
 
-def accumulate(policy: Policy, engine: LocalEngine, batch: list[SftSample], batcher: MicroBatcher) -> float:
-    """Gradients of a batch's loss in as many micro-batches as memory needs; returns the loss."""
-    while True:
-        found = _try_to_accumulate(policy, engine, batch, batcher)
-        if found is not None:
-            return found
-        free_memory()
+def _fingerprint(batch: Sequence[SftSample]) -> int:
+    """A number that tells batches apart."""
+    return zlib.crc32("\0".join(f"{sample.prompt}\0{sample.response}" for sample in batch).encode())
 
 
-def _try_to_accumulate(
-    policy: Policy, engine: LocalEngine, batch: list[SftSample], batcher: MicroBatcher
-) -> float | None:
-    """The same, or None when memory ran out: nothing is accumulated then and micro-batches are smaller."""
-    lengths = [len(policy.tokenize_output(sample.response)) for sample in batch]
-    sizes = [Size(0, length) for length in lengths]
-    total, group = 0.0, list[int]()
-    try:
-        for group in batcher.split(sizes):
-            share = sum(lengths[index] for index in group) / sum(lengths)
-            loss = response_loss(policy, [batch[index] for index in group]) * share
-            engine.backward(loss)
-            total += float(loss.detach())
-    except torch.OutOfMemoryError:
-        engine.discard()
-        if not batcher.shrink([sizes[index] for index in group]):
-            raise
-        return None
-    return total
+def _parameter_groups(policy: Policy, lr: float) -> list[dict[str, Any]]:
+    """What learns from pictures alone, if anything does, and the rest: without pictures weight decay would go on."""
+    seeing = {id(parameter) for parameter in vision_parameters(policy.model)}
+    trained = policy.trained_parameters()
+    vision = [parameter for parameter in trained if id(parameter) in seeing]
+    others = [parameter for parameter in trained if id(parameter) not in seeing]
+    return [{"params": part, "lr": lr} for part in (vision, others) if part]
 
 
 @contextmanager
@@ -358,13 +441,16 @@ def dropout_seed(policy: Policy, seed: int) -> Iterator[None]:
 
 def _stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
     """Language, perception, and the task itself, in this order."""
-    language = blank_pictures(solver_samples(task, derive(seed, "language")))
+    words = thinned_samples(task, sft, derive(seed, "language"))
     perception = captions(task, derive(seed, "captions"))
-    real = solver_samples(task, seed, sft.random_actions)
+    real = thinned_samples(task, sft, seed, sft.random_actions)
+    if sft.distinct_samples:
+        pool = SamplePool(real, sft.distinct_samples)
+        words, real = pool.stream(derive(seed, "language")), pool.stream(seed)
     if sft.caption_share:
         real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
     return [
-        Stage(language, sft.language_samples, sft.language_lr),
+        Stage(without_pictures(words), sft.language_samples, sft.language_lr),
         Stage(perception, sft.caption_samples, sft.caption_lr),
         Stage(real, sft.samples, sft.lr),
     ]
@@ -379,22 +465,28 @@ class Stage:
     lr: float
 
 
-def blank_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
-    """The same texts with nothing to see: all that can be learnt from them is the language."""
-    blank: ImageArray | None = None
+def without_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
+    """The same texts with nothing to see: all that can be learnt from them is the language, and it costs less."""
     for sample in samples:
-        if blank is None:
-            blank = np.full_like(sample.image, 255)
-        yield replace(sample, image=blank)
+        yield replace(sample, image=None)
 
 
 def response_loss(policy: Policy, batch: list[SftSample]) -> torch.Tensor:
     """Mean negative log-prob of the response tokens, the end token included, in nats per token."""
-    scores = policy.score(
+    return mean_loss(response_scores(policy, batch))
+
+
+def response_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
+    """The responses scored in their states, with gradients."""
+    return policy.score(
         [policy.encode(sample.prompt, sample.image) for sample in batch],
         [policy.tokenize_output(sample.response) for sample in batch],
         temperature=1.0,
     )
+
+
+def mean_loss(scores: Scores) -> torch.Tensor:
+    """Mean negative log-prob of the scored tokens, in nats per token."""
     return -scores.token_logprobs.sum() / scores.mask.sum()
 
 

@@ -188,7 +188,12 @@ def _diagnosis(codes: Mapping[int | None, int], said: Sequence[Mapping[str, Any]
     else:
         rank, what = 0, "lost the others."
     log = folder / paths.rank_log(rank)
-    return f"Process {rank} of {len(said)} {what} Its log {log} ends with:\n{_tail(log)}"
+    tail = _tail(log)
+    if said[rank].get("error") and tail.endswith(
+        said[rank]["error"]
+    ):  # a sentence of ours, which is in ``what``
+        return f"Process {rank} of {len(said)} {what} Its log: {log}"
+    return f"Process {rank} of {len(said)} {what} Its log {log} ends with:\n{tail}"
 
 
 def _last_words(folder: Path, rank: int) -> dict[str, Any]:

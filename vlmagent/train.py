@@ -11,7 +11,6 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -38,7 +37,6 @@ from vlmagent.learners import (
     needs_sft,
     network_name,
     ppo_config,
-    untuned_network,
 )
 from vlmagent.models.device import choose_device
 from vlmagent.ranks import ALONE, Ranks, anyone, part
@@ -187,18 +185,12 @@ class Trainer:
         return self._rl(policy, state)
 
     def _start(self) -> Network | None:
-        """The network that RL starts from, or None when asked to stop before it was there.
-
-        The first process tunes it; the others wait and take over its weights.
-        """
-        policy: Network | None = None
-        if self.ranks.rank == 0:
-            with suppress(SftInterruptedError):
-                policy = self._sft()
-        if not self.ranks.share(policy is not None):
+        """The network that RL starts from, or None when asked to stop before it was there."""
+        try:
+            policy = self._sft()
+        except SftInterruptedError:
             return None
-        policy = policy or untuned_network(self.config, self.task)
-        self.ranks.copy(learning_tensors(policy))
+        self.ranks.copy(learning_tensors(policy))  # only the first process finds it in the cache
         return policy
 
     def _sft(self) -> Network:
@@ -206,7 +198,9 @@ class Trainer:
         if needs_sft(self.config):
             self.writer.event("phase", f"phase: sft ({sft.all_samples} samples)")
         started = time.monotonic()
-        policy, cached = initial_network(self.config, self.task, self._log_sft, self.should_stop, self.path)
+        policy, cached = initial_network(
+            self.config, self.task, self._log_sft, self.should_stop, self.path, self.ranks
+        )
         if not needs_sft(self.config):
             return policy
         origin = "taken from the cache" if cached else f"trained in {time.monotonic() - started:.0f} s"
@@ -358,6 +352,7 @@ class Trainer:
         values["time/collect_seconds"] = collected - started
         values["time/update_seconds"] = finished - collected
         self.writer.metrics(update, self.rollout.steps, values)
+        self._warn_of_memory()
         if self.ranks.rank == 0:
             self._warn(update, stats)
         last = update == self.config.num_updates
@@ -366,16 +361,19 @@ class Trainer:
                 TrainerState(update, self.rollout.steps, self.rollout.snapshot(), self.engine.state_dict())
             )
 
+    def _warn_of_memory(self) -> None:
+        """An event when micro-batches of this process had to become smaller."""
+        batcher = self.updater.batcher
+        if batcher.shrunk > self._shrunk:
+            self._shrunk = batcher.shrunk
+            self.writer.event("warning", f"memory ran out: a micro-batch is now {batcher.describe()} at most")
+
     def _warn(self, update: int, stats: UpdateStats) -> None:
         """Events about what went less well in an update."""
         if stats.skipped:
             self.writer.event(
                 "warning", f"update {update}: {stats.skipped} optimiser steps skipped (not finite)"
             )
-        batcher = self.updater.batcher
-        if batcher.shrunk > self._shrunk:
-            self._shrunk = batcher.shrunk
-            self.writer.event("warning", f"memory ran out: a micro-batch is now {batcher.describe()} at most")
         allowed = SAMPLER_TOLERANCE if self.policy.exact else SAMPLER_TOLERANCE_BF16
         if stats.first_ratio_error > allowed:
             self.writer.event(

@@ -2,47 +2,25 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.two_processes import run_two
 from vlmagent.engines.zero_config import complete, read_zero_config, zero_names
 from vlmagent.errors import UsageError
-from vlmagent.supervisor import free_port
 
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="the extra 'deepspeed' is not installed"
 )
-ROOT = Path(__file__).parents[2]
 
 
 @needs_deepspeed
 def test_every_stage_equals_one_process_on_the_whole_batch():
     """Frozen groups, clipping, learning rates, losses that are not finite, saved and loaded states."""
-    port = str(free_port())
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.engines.zero_worker", "0", "1", "2", "3"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "DS_ACCELERATOR": "cpu"},
-                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"},
-            },
-        )
-        for rank in range(2)
-    ]
-    said = [worker.communicate(timeout=400)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
-    assert [line for line in said[0].splitlines() if line.startswith("equal")] == [
-        *("equal 0", "equal 1", "equal 2", "equal 3")
-    ]
+    said = run_two("tests.engines.zero_worker", "0", "1", "2", "3")
+    equal = [line for line in said if line.startswith("equal")]
+    assert equal == ["equal 0", "equal 1", "equal 2", "equal 3"]
 
 
 def test_the_shipped_files_have_their_stage():

@@ -18,7 +18,7 @@ from vlmagent.engines.local import LocalEngine
 from vlmagent.engines.zero_config import complete, read_zero_config
 from vlmagent.models.logprob import Scores
 
-CLIP = 0.5
+CLIP, DECAY = 0.5, 0.1
 ROWS = 4  # per process
 
 
@@ -51,6 +51,10 @@ def loss_of(scores: Scores, target: torch.Tensor) -> torch.Tensor:
     return policy + (scores.values - target[:, 0]).pow(2).mean()
 
 
+def out_of_memory(_gradient: torch.Tensor) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 class Pair:
     """The same network twice: divided among the processes, and whole."""
 
@@ -61,10 +65,10 @@ class Pair:
         self.settings, self.group = complete(settings, 2), group
         self.net, self.whole = Net(), Net()
         self.engine = self.make_engine()
-        self.local = LocalEngine(self.whole.groups(), CLIP)
+        self.local = LocalEngine(self.whole.groups(), CLIP, DECAY)
 
     def make_engine(self) -> DeepSpeedEngine:
-        return DeepSpeedEngine(self.net, self.net.score, self.net.groups(), self.settings, CLIP)
+        return DeepSpeedEngine(self.net, self.net.score, self.net.groups(), self.settings, CLIP, DECAY)
 
     def accumulate(self, seed: int, factor: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Two micro-batches of this process's rows; returns all rows."""
@@ -89,6 +93,33 @@ class Pair:
         self.accumulate(seed, math.inf if self.group.rank == 0 else 1.0)
         assert not math.isfinite(self.engine.step())
 
+    def broken_off_update(self, seed: int) -> None:
+        """One process runs out of memory on its way back, where the others do not need it: it tries again alone."""
+        if self.group.rank == 1:
+            scores = self.engine.score(torch.zeros(2, 8))
+            scores.token_logprobs.register_hook(out_of_memory)
+            try:
+                self.engine.backward((scores.values.sum() + scores.token_logprobs.sum()) * 7)
+            except torch.OutOfMemoryError:
+                self.engine.discard()
+            else:
+                raise AssertionError("nothing was broken off")
+        self.update(seed)
+
+    def reopen(self) -> None:
+        """Another engine on the same network, once the first has left it."""
+        state = copy.deepcopy(self.group.share(self.engine.state_dict()))
+        self.engine.close()
+        assert not any(hasattr(parameter, "ds_tensor") for parameter in self.net.parameters())
+        with torch.no_grad():
+            self.net.score(torch.zeros(self.group.rank + 1, 8))
+        self.engine = self.make_engine()
+        self.engine.load_state_dict(state)
+
+    def restart(self) -> None:
+        for engine in (self.engine, self.local):
+            engine.restart(2e-2)
+
     def discarded_update(self, seed: int) -> None:
         self.accumulate(seed)
         self.engine.discard()
@@ -111,7 +142,7 @@ class Pair:
     def move_to_local(self) -> None:
         """Another local engine takes over the divided one's state: one process continues what several began."""
         state = copy.deepcopy(self.group.share(self.engine.state_dict()))
-        self.local = LocalEngine(self.whole.groups(), CLIP)
+        self.local = LocalEngine(self.whole.groups(), CLIP, DECAY)
         self.local.load_state_dict(state)
 
     def assert_equal(self) -> None:
@@ -146,6 +177,19 @@ def compare(stage: int, group: Group) -> None:
     with pair.engine.whole(), torch.no_grad():
         pair.net.score(torch.zeros(group.rank + 1, 8))  # as often and as much as each likes
     pair.update(6)
+    pair.assert_equal()
+    if stage < 2:
+        assert not pair.engine.averages_each_pass
+        pair.broken_off_update(7)
+        pair.assert_equal()
+    pair.reopen()
+    pair.update(8)
+    pair.assert_equal()
+    pair.restart()
+    pair.freeze(True)
+    pair.update(9)
+    pair.freeze(False)
+    pair.update(10)
     pair.assert_equal()
 
 

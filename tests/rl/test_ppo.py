@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.thread_ranks import ThreadRanks, together
 from vlmagent.config import PpoConfig
 from vlmagent.engines.local import LocalEngine
 from vlmagent.errors import RunFailedError
@@ -184,3 +185,78 @@ def test_one_sample_that_does_not_fit_ends_the_update():
     with pytest.raises(torch.OutOfMemoryError):
         updater(bandit).update(samples(), seed=0)
     assert bandit.logits.grad is None
+
+
+class Averaging(LocalEngine):
+    """An engine of one of several threads: gradients are averaged when it steps."""
+
+    def __init__(self, ranks: ThreadRanks, bandit: Bandit, each_pass: bool) -> None:
+        super().__init__([{"params": list(bandit.parameters()), "lr": 0.05}], 0.5)
+        self.ranks, self.averages_each_pass = ranks, each_pass
+
+    def step(self):
+        for parameter in self._parameters:
+            every = self.ranks.table(parameter.grad.flatten().tolist())
+            parameter.grad = torch.tensor(every.mean(0), dtype=torch.float32).view_as(parameter)
+        return super().step()
+
+
+class Narrow(Bandit):
+    """Has room for five samples, but notices only after a first micro-batch that went well."""
+
+    failed = 0
+
+    def score(self, transitions):
+        if len(transitions) > 5 and self.scored:
+            self.failed += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().score(transitions)
+
+
+def shared_update(bandits, each_pass, **changes):
+    """Two processes update on half of the samples each."""
+    config = PpoConfig(**{"minibatch_size": 32, "micro_batch_size": 8, "epochs": 3, **changes})
+
+    def work(ranks):
+        engine = Averaging(ranks, bandits[ranks.rank], each_pass)
+        half = samples()[ranks.rank * 16 : ranks.rank * 16 + 16]
+        return PpoUpdater(bandits[ranks.rank], engine, config, ranks).update(half, seed=3)
+
+    return together(2, work)
+
+
+@pytest.mark.parametrize("budget", [0, 1000])
+def test_a_process_that_runs_out_of_memory_tries_again_alone(budget):
+    """Nobody else notices, and the update is that of one process with room for everything."""
+    whole = Bandit()
+    expected = updater(whole, minibatch_size=32, micro_batch_size=32).update(samples(), seed=3)
+    bandits = [Bandit(), Narrow()]
+    stats, others = shared_update(bandits, each_pass=False, max_tokens_per_micro_batch=budget)
+    assert bandits[1].failed >= 1
+    assert bandits[1].scored[-1] <= 5
+    assert set(bandits[0].scored) == {8}
+    for bandit in bandits:
+        assert torch.allclose(whole.logits, bandit.logits, atol=1e-5)
+        assert torch.allclose(whole.value, bandit.value, atol=1e-5)
+    assert stats.policy_loss == others.policy_loss == pytest.approx(expected.policy_loss, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "advice"),
+    [
+        (0, r"--set ppo\.micro_batch_size=4 \(it held 8 samples\)"),
+        (110, r"--set ppo\.max_tokens_per_micro_batch=\d\d \(it held \d\d+ tokens\)"),
+    ],
+)
+def test_where_the_others_wait_in_the_middle_it_says_what_to_set(budget, advice):
+    with pytest.raises(RunFailedError, match=rf"^Memory ran out .* \d samples.*{advice}.*--deepspeed zero1"):
+        shared_update([Bandit(), Narrow()], each_pass=True, max_tokens_per_micro_batch=budget)
+
+
+def test_everybody_goes_back_as_often_as_the_others_wait_for():
+    bandits = [Bandit(), Bandit()]
+    bandits[1].sizes = lambda transitions: [Size(60, 40)] * len(transitions)
+    shared_update(bandits, each_pass=True, max_tokens_per_micro_batch=200, epochs=1)
+    assert bandits[1].scored == [2] * 8
+    assert bandits[0].scored == [8, 8, 1, 1, 1, 1, 1, 1]
+    assert torch.allclose(bandits[0].logits, bandits[1].logits, atol=1e-6)

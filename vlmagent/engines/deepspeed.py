@@ -3,6 +3,10 @@
 Gradients are averaged over the processes; from stage 1 on each keeps only its part of the optimiser's state, from stage
 2 on of the gradients, in stage 3 of the weights. States are given and taken whole, in torch's own form, so that a
 checkpoint fits any number of processes and ``LocalEngine``. Knows nothing of rollouts.
+
+In stages 0 and 1 gradients are summed here and averaged by ``step``: a process that runs out of memory before can try
+again alone. From stage 2 on each parameter's gradient leaves for its owner in the middle of going back (in stage 3 the
+weights come and go in every layer): the others wait there for a process that ran out of memory, so that it cannot.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ class DeepSpeedEngine:
         groups: parameter groups, each with its initial ``lr``.
         settings: DeepSpeed's own configuration, complete (see ``zero_config``).
         max_grad_norm: clip to this global norm over all groups.
+        weight_decay: AdamW's; a frozen group has none.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class DeepSpeedEngine:
         groups: Sequence[Mapping[str, Any]],
         settings: Mapping[str, Any],
         max_grad_norm: float,
+        weight_decay: float = 0.0,
     ) -> None:
         import deepspeed
 
@@ -50,7 +56,10 @@ class DeepSpeedEngine:
         self._groups = [list(group["params"]) for group in groups]
         self._initial = [float(group["lr"]) for group in groups]
         self._frozen = [False for _ in groups]
-        adamw = _CheckedAdamW([dict(group) for group in groups], max_grad_norm, active=self.stage == 0)
+        self._weight_decay = weight_decay
+        adamw = _CheckedAdamW(
+            [dict(group) for group in groups], max_grad_norm, weight_decay, active=self.stage == 0
+        )
         self._described = adamw.state_dict()["param_groups"]
         self._engine: Any
         self._engine, *_ = deepspeed.initialize(
@@ -71,12 +80,17 @@ class DeepSpeedEngine:
         """Current learning rate of the first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def averages_each_pass(self) -> bool:
+        """From stage 2 on."""
+        return self.stage >= 2
+
     def score(self, batch: Any) -> Scores:
         """The network's scores with gradients."""
         return Scores(*self._engine(batch))
 
     def backward(self, loss: Tensor) -> None:
-        """Add a loss's gradients; all processes must come here equally often."""
+        """Add a loss's gradients."""
         self._engine.backward(loss)
 
     def step(self) -> float:
@@ -92,10 +106,12 @@ class DeepSpeedEngine:
 
     def discard(self) -> None:
         """Clear the accumulated gradients, as DeepSpeed does itself when they overflow."""
-        self._engine.optimizer.zero_grad(set_to_none=True)
+        optimizer = self._engine.optimizer
+        optimizer.zero_grad(set_to_none=True)
         if self.stage in (1, 2):
-            optimizer = self._engine.optimizer
             optimizer.micro_step_id = -1
+            while optimizer._backward_active_depth:  # a pass that was broken off never left
+                optimizer.exit_backward()
             for group in range(len(self._groups)):
                 optimizer.averaged_gradients[group] = optimizer.all_grad_tensors[group] = None
 
@@ -107,8 +123,15 @@ class DeepSpeedEngine:
     def freeze(self, group: int, frozen: bool) -> None:
         """A frozen group gets no gradients; what its steps count is taken back (see ``step``)."""
         self._frozen[group] = frozen
+        self.optimizer.param_groups[group]["weight_decay"] = 0.0 if frozen else self._weight_decay
         for parameter in self._groups[group]:
             parameter.requires_grad_(not frozen)
+
+    def restart(self, lr: float) -> None:
+        """Begin anew at ``lr``."""
+        self._initial = [lr for _ in self._initial]
+        groups = [{**group, "lr": lr} for group in self._described]
+        self.load_state_dict({"state": {}, "param_groups": groups})
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -129,6 +152,24 @@ class DeepSpeedEngine:
                 yield
             finally:
                 offload._register_deepspeed_module(offload.module)
+
+    def close(self) -> None:
+        """Take every hook off the network; in stage 3 its weights are put together again."""
+        plain = self._gathered_parameters() if self.stage == 3 else {}
+        self._engine.destroy()
+        for module in self._engine.module.modules() if plain else ():
+            own = module._parameters.items()
+            module._parameters = {name: plain.get(parameter, parameter) for name, parameter in own}
+
+    def _gathered_parameters(self) -> dict[nn.Parameter | None, nn.Parameter]:
+        """Whole copies of the divided parameters, one at a time: two of them all would need twice the memory."""
+        import deepspeed
+
+        copies: dict[nn.Parameter | None, nn.Parameter] = {}
+        for parameter in self._engine.module.parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                copies[parameter] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        return copies
 
     def state_dict(self) -> Mapping[str, Any]:
         """The optimiser's whole state in torch's form; other processes than the first get its description alone."""
@@ -268,8 +309,10 @@ class _CheckedAdamW(torch.optim.AdamW):
         norm: of the last step's gradients, before clipping.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], max_grad_norm: float, *, active: bool) -> None:
-        super().__init__(groups, weight_decay=0.0)
+    def __init__(
+        self, groups: list[dict[str, Any]], max_grad_norm: float, weight_decay: float, *, active: bool
+    ) -> None:
+        super().__init__(groups, weight_decay=weight_decay)
         self.max_grad_norm = max_grad_norm
         self.active = active
         self.norm = math.nan

@@ -21,6 +21,8 @@ class LocalEngine:
         weight_decay: AdamW's.
     """
 
+    averages_each_pass = False
+
     def __init__(self, groups: list[dict[str, Any]], max_grad_norm: float, weight_decay: float = 0.0) -> None:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
         self.max_grad_norm = max_grad_norm
@@ -58,6 +60,12 @@ class LocalEngine:
         for parameter in self.optimizer.param_groups[group]["params"]:
             parameter.requires_grad_(not frozen)
 
+    def restart(self, lr: float) -> None:
+        """Begin anew at ``lr``."""
+        self.optimizer.state.clear()
+        self._initial = [lr for _ in self._initial]
+        self.set_lr_factor(1.0)
+
     def whole(self) -> AbstractContextManager[None]:
         """Nothing to do: the weights are all here."""
         return nullcontext()
@@ -69,3 +77,6 @@ class LocalEngine:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the torch optimiser's state."""
         self.optimizer.load_state_dict(dict(state))
+
+    def close(self) -> None:
+        """Nothing to do: the network was never changed."""

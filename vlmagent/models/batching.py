@@ -25,11 +25,13 @@ class MicroBatcher:
         max_rows: samples per micro-batch at most.
         max_tokens: if positive, tokens per micro-batch at most, padding included; samples of like length then go
             together. If 0, samples stay in order.
+        section: of the config, where both are set.
     """
 
-    def __init__(self, max_rows: int, max_tokens: int = 0) -> None:
+    def __init__(self, max_rows: int, max_tokens: int = 0, section: str = "ppo") -> None:
         self.max_rows = max_rows
         self.max_tokens = max_tokens
+        self.section = section
         self.shrunk = 0
         """How often memory ran out."""
 
@@ -65,6 +67,15 @@ class MicroBatcher:
             self.max_rows = min(self.max_rows, len(sizes)) // 2
         self.shrunk += 1
         return True
+
+    def advice(self, sizes: Sequence[Size]) -> str:
+        """What to set when a micro-batch of these ``sizes`` ran out of memory and cannot be tried again."""
+        if len(sizes) < 2:
+            return "model.activation_checkpointing=true, since it held a single sample"
+        if self.max_tokens:
+            tokens = padded(sizes)
+            return f"{self.section}.max_tokens_per_micro_batch={tokens // 2} (it held {tokens:,} tokens)"
+        return f"{self.section}.micro_batch_size={len(sizes) // 2} (it held {len(sizes):,} samples)"
 
     def describe(self) -> str:
         """What a micro-batch holds at most."""

@@ -77,6 +77,12 @@ def vision_modules(model: Any) -> list[str]:
     return [name for name, _ in core.named_children() if name not in LANGUAGE]
 
 
+def vision_parameters(model: Any) -> list[nn.Parameter]:
+    """Parameters that only a picture's tokens go through, adapters among them."""
+    core = getattr(model, "model", model)
+    return [p for name, p in core.named_parameters() if name.partition(".")[0] not in LANGUAGE]
+
+
 def freeze_vision(model: Any) -> None:
     """Keep vision encoder and projector as they are."""
     core = getattr(model, "model", model)

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from vlmagent.config import PpoConfig
+from vlmagent.engines.accumulate import accumulate
 from vlmagent.engines.base import Engine
 from vlmagent.errors import RunFailedError
-from vlmagent.models.batching import MicroBatcher, Size, free_memory
+from vlmagent.models.batching import MicroBatcher, Size
 from vlmagent.models.logprob import Scores, split_logprob
 from vlmagent.ranks import ALONE, Ranks
 from vlmagent.rl.advantages import normalize
@@ -62,11 +63,15 @@ class _Meter:
             self.counts[name] = self.counts.get(name, 0) + weight
 
     def merge(self, other: _Meter) -> None:
-        """Take over what another meter summed, numbers that are not finite left out."""
+        """Take over what another meter summed."""
         for name, total in other.totals.items():
-            if math.isfinite(total):
-                self.totals[name] = self.totals.get(name, 0.0) + total
-                self.counts[name] = self.counts.get(name, 0) + other.counts[name]
+            self.totals[name] = self.totals.get(name, 0.0) + total
+            self.counts[name] = self.counts.get(name, 0) + other.counts[name]
+
+    def finite(self) -> _Meter:
+        """Its numbers that are finite."""
+        totals = {name: total for name, total in self.totals.items() if math.isfinite(total)}
+        return _Meter(totals, {name: self.counts[name] for name in totals})
 
     def over(self, ranks: Ranks) -> _Meter:
         """What all processes measured together."""
@@ -136,7 +141,7 @@ class PpoUpdater:
                 self.engine.discard()
                 break
             skipped += not self._step(part)
-            meter.merge(part)
+            meter.merge(part.finite())
         per_epoch = -(-len(samples) // self.minibatch_size)
         values = self._everywhere([_number(sample.transition.value) for sample in samples])
         returns = self._everywhere([sample.return_ for sample in samples])
@@ -173,39 +178,19 @@ class PpoUpdater:
 
     def _accumulate(self, batch: _Batch) -> tuple[_Meter, float]:
         """Gradients of one minibatch; what it measured, and the largest |new - old| token log-prob."""
-        while True:
-            found = self._try_to_accumulate(batch)
-            if found is not None:
-                return found
-            free_memory()  # only now: the failed attempt has let go of its tensors
+        size = len(batch.samples)
 
-    def _try_to_accumulate(self, batch: _Batch) -> tuple[_Meter, float] | None:
-        """The same, or None when memory ran out: nothing is accumulated then and micro-batches are smaller."""
-        meter, worst, size = _Meter(), 0.0, len(batch.samples)
-        sizes = self._sizes(batch)
-        group: list[int] = []
-        try:
-            groups = self.batcher.split(sizes)
-            for group in groups:
-                part = batch.take(group)
-                loss, error = self._loss(part, meter)
-                worst = max(worst, error)
-                self.engine.backward(loss * (len(group) / size))
-            self._wait_for_others(len(groups), batch)
-        except torch.OutOfMemoryError:
-            if self.ranks.world > 1:  # the others are inside a backward pass that needs this process
-                raise
-            self.engine.discard()
-            if not self.batcher.shrink([sizes[i] for i in group]):
-                raise
-            return None
-        return meter, worst
+        def go(group: Sequence[int], counts: bool) -> tuple[_Meter, float]:
+            measured = _Meter()
+            loss, error = self._loss(batch.take(group), measured)
+            self.engine.backward(loss * (len(group) / size if counts else 0.0))
+            return measured, error
 
-    def _wait_for_others(self, done: int, batch: _Batch) -> None:
-        """Go back as often as the process with the most micro-batches: gradients are averaged in each pass."""
-        for _ in range(done, int(self.ranks.table([done]).max())):
-            loss, _ = self._loss(batch.take([0]), _Meter())
-            self.engine.backward(loss * 0.0)
+        parts = accumulate(self.engine, self.ranks, self.batcher, self._sizes(batch), go)
+        meter = _Meter()
+        for measured, _ in parts:
+            meter.merge(measured)
+        return meter, max(error for _, error in parts)
 
     def _sizes(self, batch: _Batch) -> Sequence[Size]:
         """Tokens by sample; not asked for when only the number of samples counts."""

@@ -1,0 +1,72 @@
+"""From the command line's words to one checked config: recipe, overrides, model. Imports nothing heavy at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from vlmagent.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlmagent.config import Config
+
+
+def _default_recipe(task: str | None, model: str | None, recipes: list[str]) -> str | None:
+    """The recipe when none is named: the task's own, or the paper's for a pretrained model; None without any."""
+    from vlmagent.models.locate import is_pretrained
+
+    paper = f"paper/{task}"
+    if model is not None and is_pretrained(model) and paper in recipes:
+        typer.echo(
+            f"Recipe: {paper}, since --model names a pretrained model. --config takes another.", err=True
+        )
+        return paper
+    return task if task in recipes else None
+
+
+def build_config(
+    task: str | None,
+    config: str | None,
+    overrides: list[str] | None,
+    model: str | None,
+    *,
+    fetch: bool = True,
+) -> Config:
+    """Recipe, overrides and --model as one validated config; the task and the model are checked too.
+
+    Args:
+        fetch: whether the hub may be asked for the model.
+    """
+    from vlmagent.config import (
+        Config,
+        available_configs,
+        find_config,
+        load_config,
+        merge,
+        parse_overrides,
+    )
+    from vlmagent.models.encoders import check_encoders
+    from vlmagent.models.locate import check_model
+    from vlmagent.tasks.registry import task_from_config, task_names
+    from vlmagent.validation import validate
+
+    if task is None and config is None:
+        raise UsageError(
+            f"Which task? Valid choices: {', '.join(task_names())}. Example: vlmagent train numberline"
+        )
+    over: dict[str, Any] = parse_overrides(overrides or [])
+    if model is not None:
+        over = merge(over, {"model": {"name": model}})
+    if task is not None:
+        over = merge({"task": task}, over)
+    special = f"{task}-cnn" if over.get("agent") == "cnn" else None
+    recipe = config or (special if special in available_configs() else None)
+    recipe = recipe or _default_recipe(task, model, available_configs())
+    resolved = load_config(find_config(recipe), over) if recipe else validate(Config, over)
+    task_from_config(resolved)
+    if resolved.model.name != "tiny" and fetch:
+        check_model(resolved.model.name)
+    if resolved.agent == "cnn":
+        check_encoders(resolved.cnn)
+    return resolved
