@@ -250,7 +250,8 @@ class Trainer:
         else:
             self.rollout.restore(state.rollout)
         self.reference = self._reference()
-        self.writer.event("phase", f"phase: rl ({self.config.num_updates} updates)")
+        if self.config.num_updates:  # none: the supervised start was all that was asked for
+            self.writer.event("phase", f"phase: rl ({self.config.num_updates} updates)")
         for update in range(state.update_index + 1, self.config.num_updates + 1):
             boundary = self.rollout.snapshot()
             started = time.monotonic()
