@@ -1,7 +1,6 @@
 """Solver samples, the cache's key, the number of samples."""
 
 import json
-import re
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -119,8 +118,7 @@ def test_captions_are_words_of_the_experts_thoughts():
         assert np.array_equal(sample.image, image)
         assert sample.response == task.caption(state)
         said = task.expert_response(state, task.expert_action(state, rng))
-        seen = re.fullmatch(r"I have [\d +]+ = (\d+ points and the dealer has \d+ points\.)", sample.response)
-        assert (f"I have {seen[1]}" if seen else sample.response) in said
+        assert sample.response in said
 
 
 def test_captions_show_any_deal_and_many_at_once():

@@ -78,7 +78,13 @@ def prompt(task, state):
 
 EZPOINTS_5 = points_state([7, 5], "5", 12, 4)
 POINTS24_2 = points_state([1, 2, 10, 1], "( 2", 24)
-BLACKJACK_13 = {"player_total": 13, "usable_ace": False, "dealer_shows": 8, "goal": False}
+BLACKJACK_13 = {
+    "player": ["8H", "5S"],
+    "player_total": 13,
+    "usable_ace": False,
+    "dealer_shows": 8,
+    "goal": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -123,11 +129,20 @@ def test_points24_response_is_figure_28():
     )
 
 
-def test_blackjack_response_is_figure_24():
+def test_blackjack_response_is_figure_24_with_the_cards_read_out():
     assert build_task("blackjack").expert_response(BLACKJACK_13, "hit") == (
-        '{\n"thoughts": "I have 13 points and the dealer has 8 points. I think I should hit.",\n'
+        '{\n"thoughts": "I have 8 + 5 = 13 points and the dealer has 8 points. I think I should hit.",\n'
         '"action": "hit"\n}'
     )
+
+
+@pytest.mark.parametrize(
+    ("player", "said"),
+    [(["AH", "KD"], "A + 10 = 21"), (["AS", "9C", "JH"], "A + 9 + 10 = 20"), (["2D", "2C"], "2 + 2 = 4")],
+)
+def test_blackjack_captions_read_every_card_out(player: list[str], said: str):
+    state = {**BLACKJACK_13, "player": player, "player_total": int(said.split()[-1])}
+    assert build_task("blackjack").caption(state) == f"I have {said} points and the dealer has 8 points."
 
 
 @pytest.mark.parametrize(

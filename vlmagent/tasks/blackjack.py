@@ -78,19 +78,16 @@ class BlackjackTask:
         return ACTIONS[should_hit(state["player_total"], state["usable_ace"], state["dealer_shows"])]
 
     def expert_response(self, state: State, action: str) -> str:
-        """Figures 24 and 25, to the letter; the dealer's points are those of the open card."""
+        """Figures 24 and 25, the cards read out; the dealer's points are those of the open card."""
         if not self.cot:
             return f'{{\n"action": "{action}"\n}}'
-        thoughts = (
-            f"I have {state['player_total']} points and the dealer has {state['dealer_shows']} points. "
-            f"I think I should {action}."
-        )
+        thoughts = f"{self.caption(state)} I think I should {action}."
         return f'{{\n"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
 
     def caption(self, state: State) -> str:
-        """Every card's points (an ace: 11) and what they make, in the words of the expert's thoughts."""
+        """Every card's points (A: an ace, 1 or 11) and what they make, as the expert's thoughts begin."""
         points = [min(parse_card(name).rank, 10) for name in state["player"]]
-        cards = " + ".join("11" if value == 1 else str(value) for value in points)
+        cards = " + ".join("A" if value == 1 else str(value) for value in points)
         return f"I have {cards} = {state['player_total']} points and the dealer has {state['dealer_shows']} points."
 
     def caption_options(self, rng: np.random.Generator) -> None:
