@@ -138,11 +138,30 @@ def test_blackjack_response_is_figure_24_with_the_cards_read_out():
 
 @pytest.mark.parametrize(
     ("player", "said"),
-    [(["AH", "KD"], "A + 10 = 21"), (["AS", "9C", "JH"], "A + 9 + 10 = 20"), (["2D", "2C"], "2 + 2 = 4")],
+    [
+        (["AH", "KD"], "A + 10 = soft 21"),
+        (["AS", "9C", "5H"], "A + 9 = soft 20, + 5 = 15"),
+        (["2D", "2C", "AH", "AC", "JS"], "2 + 2 = 4, + A = soft 15, + A = soft 16, + 10 = 16"),
+        (["AD", "AC"], "A + A = soft 12"),
+        (["KH", "QD", "5C"], "10 + 10 = 20, + 5 = 25"),
+    ],
 )
-def test_blackjack_captions_read_every_card_out(player: list[str], said: str):
-    state = {**BLACKJACK_13, "player": player, "player_total": int(said.split()[-1])}
+def test_blackjack_captions_count_card_by_card(player: list[str], said: str):
+    state = {**BLACKJACK_13, "player": player}
     assert build_task("blackjack").caption(state) == f"I have {said} points and the dealer has 8 points."
+
+
+def test_blackjack_captions_end_in_the_environments_own_total():
+    task = build_task("blackjack")
+    env = task.make_env()
+    for seed in range(200):
+        _, state = env.reset(seed=seed)
+        done = False
+        while not done:
+            soft = "soft " if state["usable_ace"] else ""
+            assert f"= {soft}{state['player_total']} points and the dealer" in task.caption(state)
+            _, _, terminated, truncated, state = env.step(1)
+            done = terminated or truncated
 
 
 @pytest.mark.parametrize(

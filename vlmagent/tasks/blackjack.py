@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -85,10 +85,16 @@ class BlackjackTask:
         return f'{{\n"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
 
     def caption(self, state: State) -> str:
-        """Every card's points (A: an ace, 1 or 11) and what they make, as the expert's thoughts begin."""
+        """Card by card what the hand makes, as the expert's thoughts begin: ``A + 9 = soft 20, + 5 = 15``.
+
+        A: an ace; soft: it counts 11 there.
+        """
         points = [min(parse_card(name).rank, 10) for name in state["player"]]
-        cards = " + ".join("A" if value == 1 else str(value) for value in points)
-        return f"I have {cards} = {state['player_total']} points and the dealer has {state['dealer_shows']} points."
+        names = ["A" if value == 1 else str(value) for value in points]
+        totals = [_total(points[:count]) for count in range(2, len(points) + 1)]
+        more = "".join(f", + {name} = {total}" for name, total in zip(names[2:], totals[1:], strict=True))
+        hand = f"{names[0]} + {names[1]} = {totals[0]}{more}"
+        return f"I have {hand} points and the dealer has {state['dealer_shows']} points."
 
     def caption_options(self, rng: np.random.Generator) -> None:
         """The environment's own deals."""
@@ -101,3 +107,9 @@ class BlackjackTask:
     def goal(self, state: State) -> bool:
         """Whether the hand was won."""
         return bool(state["goal"])
+
+
+def _total(points: Sequence[int]) -> str:
+    """What cards make, aces being 1 in ``points``."""
+    hard = sum(points)
+    return f"soft {hard + 10}" if 1 in points and hard + 10 <= 21 else str(hard)
