@@ -20,14 +20,14 @@ import torch.distributed as dist
 from tests.conftest import SMALL
 from vlmagent import sft
 from vlmagent.checkpoint import load_sft_state
-from vlmagent.config import Config
+from vlmagent.config import Config, SftConfig
 from vlmagent.engines.group import join
 from vlmagent.engines.zero_config import read_zero_config
 from vlmagent.errors import RunFailedError
 from vlmagent.models.hf import build_policy
 from vlmagent.models.policy import Policy
 from vlmagent.ranks import ALONE, Ranks
-from vlmagent.sft import SftInterruptedError, SftProgress, corpus, response_scores, solver_samples, train_sft
+from vlmagent.sft import SftInterruptedError, SftProgress, corpus, response_scores, thinned_samples, train_sft
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.types import SftSample
@@ -99,11 +99,11 @@ class Case:
     def draw_differently(self) -> None:
         """Samples that do not follow from the seed are noticed by all."""
 
-        def samples(task: Task, seed: int, errs: float = 0.0) -> Iterator[SftSample]:
-            return solver_samples(task, seed + self.ranks.rank, errs)
+        def samples(task: Task, config: SftConfig, seed: int, errs: float = 0.0) -> Iterator[SftSample]:
+            return thinned_samples(task, config, seed + self.ranks.rank, errs)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sft, "solver_samples", samples)
+            patch.setattr(sft, "thinned_samples", samples)
             with pytest.raises(RunFailedError, match=r"drew different samples.*'numberline'"):
                 self.tune()
 
