@@ -241,3 +241,10 @@ def test_gpus_that_are_not_here_can_be_planned_for_but_not_used():
     assert planned.returncode == 0, planned.stderr
     assert "64, ZeRO stage 2" in planned.stdout
     assert not planned.stderr
+
+
+def test_a_recipe_of_another_task_is_refused():
+    refused = vlmagent("train", "numberline", "--config", "paper/ezpoints", "--plan")
+    assert refused.returncode == 2
+    assert "'ezpoints', not for 'numberline'" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -25,6 +25,17 @@ def _default_recipe(task: str | None, model: str | None, recipes: list[str]) -> 
     return task if task in recipes else None
 
 
+def _check_same_task(config: str, task: str) -> None:
+    """One task's recipe would train another badly, or not at all, without a word."""
+    from vlmagent.config import find_config, read_yaml
+
+    own = read_yaml(find_config(config)).get("task", task)
+    if own != task:
+        raise UsageError(
+            f"--config {config} is a recipe for the task '{own}', not for '{task}'. Name that task, or another recipe."
+        )
+
+
 def build_config(
     task: str | None,
     config: str | None,
@@ -60,6 +71,8 @@ def build_config(
         over = merge(over, {"model": {"name": model}})
     if task is not None:
         over = merge({"task": task}, over)
+    if config is not None and task is not None:
+        _check_same_task(config, task)
     special = f"{task}-cnn" if over.get("agent") == "cnn" else None
     recipe = config or (special if special in available_configs() else None)
     recipe = recipe or _default_recipe(task, model, available_configs())
