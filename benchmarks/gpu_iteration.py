@@ -39,7 +39,7 @@ from vlmagent.rl.buffer import RolloutBuffer, Sample
 from vlmagent.rl.ppo import PpoUpdater
 from vlmagent.rollout import Rollout, observation_of
 from vlmagent.seeding import train_episode_seed
-from vlmagent.sft import solver_samples
+from vlmagent.sft_samples import solver_samples
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 

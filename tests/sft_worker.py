@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from tests.conftest import SMALL
-from vlmagent import sft
+from vlmagent import sft, sft_samples
 from vlmagent.checkpoint import load_sft_state
 from vlmagent.config import Config, SftConfig
 from vlmagent.engines.group import join
@@ -27,7 +27,8 @@ from vlmagent.errors import RunFailedError
 from vlmagent.models.hf import build_policy
 from vlmagent.models.policy import Policy
 from vlmagent.ranks import ALONE, Ranks
-from vlmagent.sft import SftInterruptedError, SftProgress, corpus, response_scores, thinned_samples, train_sft
+from vlmagent.sft import SftInterruptedError, SftProgress, response_scores, train_sft
+from vlmagent.sft_samples import corpus, thinned_samples
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.types import SftSample
@@ -103,7 +104,7 @@ class Case:
             return thinned_samples(task, config, seed + self.ranks.rank, errs)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sft, "thinned_samples", samples)
+            patch.setattr(sft_samples, "thinned_samples", samples)
             with pytest.raises(RunFailedError, match=r"drew different samples.*'numberline'"):
                 self.tune()
 

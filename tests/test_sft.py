@@ -16,20 +16,15 @@ from vlmagent.errors import UsageError
 from vlmagent.models.hf import build_policy
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.sft import (
-    CAPTION_PROMPT,
     SftInterruptedError,
     SftProgress,
     cache_key,
-    captions,
-    corpus,
-    mixed,
     response_scores,
     sft_policy,
-    solver_samples,
-    thinned_samples,
     train_sft,
     warmup_cosine,
 )
+from vlmagent.sft_samples import CAPTION_PROMPT, captions, corpus, mixed, solver_samples, thinned_samples
 from vlmagent.tasks.registry import build_task, task_from_config
 from vlmagent.types import SftSample
 
@@ -258,8 +253,8 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(
     assert not policy.training
 
 
-@pytest.mark.parametrize(("first", "episodes"), [(False, 12), (True, 60)])
-def test_thinning_keeps_a_share_of_the_states_and_the_first_one_if_wanted(first: bool, episodes: int):
+@pytest.mark.parametrize(("first", "episodes"), [(0, 12), (1, 60), (2, 40)])
+def test_thinning_keeps_a_share_of_the_states_and_the_first_ones_if_wanted(first: int, episodes: int):
     config = Config.model_validate(
         {"task": "points24", "sft": {"keep_states": 0.2, "keep_first": first, "random_actions": 0.1}}
     )

@@ -147,9 +147,9 @@ class SftConfig(Section):
     keep_states: float = Field(1.0, gt=0, le=1)
     """Share of the states of each demonstrated episode that become samples. States of one episode are much alike:
     with a tenth of them a batch shows ten times as many episodes."""
-    keep_first: bool = False
-    """Whether an episode's first state is kept whatever ``keep_states`` says: there the whole solution has to be found,
-    later the prompt gives part of it away."""
+    keep_first: int = Field(0, ge=0)
+    """How many states at the beginning of an episode are kept whatever ``keep_states`` says: there the whole solution
+    has to be found, later the prompt gives much of it away."""
     distinct_samples: int = Field(0, ge=0)
     """If positive, only so many samples are made and then shown again in other orders, in the language stage too: for
     environments that are slow to play."""

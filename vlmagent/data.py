@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from vlmagent.errors import UsageError
+from vlmagent.sft_samples import solver_samples
 from vlmagent.tasks.base import Task
 from vlmagent.types import SftSample
 
@@ -21,8 +22,6 @@ def write_dataset(
     task: Task, samples: int, out: Path, seed: int, on_sample: Callable[[int], None] = lambda _: None
 ) -> Path:
     """Write ``samples`` solver samples; see ``write_samples``."""
-    from vlmagent.sft import solver_samples  # imports torch, which other data sets do not need
-
     return write_samples(islice(solver_samples(task, seed), samples), task.name, out, on_sample)
 
 

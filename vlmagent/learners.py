@@ -31,7 +31,8 @@ from vlmagent.models.policy import Policy
 from vlmagent.ranks import ALONE, Ranks
 from vlmagent.rl.ppo import Scorer
 from vlmagent.seeding import derive, sft_episode_seed
-from vlmagent.sft import OnProgress, corpus, sft_policy
+from vlmagent.sft import OnProgress, sft_policy
+from vlmagent.sft_samples import corpus
 from vlmagent.tasks.base import Task
 from vlmagent.types import Observation, Transition
 

@@ -26,7 +26,7 @@ from vlmagent.models.hf import quiet
 from vlmagent.models.lora import Part, count_parts
 from vlmagent.models.value_head import ValueHead
 from vlmagent.plan_share import Memory, Share
-from vlmagent.sft import solver_samples
+from vlmagent.sft_samples import solver_samples
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 

@@ -14,21 +14,20 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from itertools import count, cycle, islice
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from vlmagent import paths
 from vlmagent.checkpoint import SftState, load_sft_state, remove_sft_state, save_sft_state
-from vlmagent.config import Config, SftConfig
+from vlmagent.config import Config
 from vlmagent.engines.accumulate import accumulate
 from vlmagent.engines.make import make_engine
-from vlmagent.errors import RunFailedError, UsageError
+from vlmagent.errors import RunFailedError
 from vlmagent.models.batching import MicroBatcher, Size
 from vlmagent.models.device import choose_device
 from vlmagent.models.hf import build_policy, load_policy, save_policy
@@ -36,18 +35,15 @@ from vlmagent.models.locate import locate
 from vlmagent.models.logprob import Scores
 from vlmagent.models.lora import vision_parameters
 from vlmagent.models.policy import Policy
-from vlmagent.pool import SamplePool
 from vlmagent.ranks import ALONE, Ranks, anyone
 from vlmagent.rl.ppo import cosine_factor
-from vlmagent.seeding import derive, sft_episode_seed
-from vlmagent.tasks.base import State, Task
-from vlmagent.types import ImageArray, SftSample
+from vlmagent.seeding import derive
+from vlmagent.sft_samples import Stage, corpus, stages
+from vlmagent.tasks.base import Task
+from vlmagent.types import SftSample
 
 VERSION = 2
 """Raise when the procedure changes, so that older cached results are not taken for it."""
-CAPTION_PROMPT = "What does the picture show?"
-CAPTION_TABLES = 16
-"""Environments that captions are taken from in turns, so that a batch shows as many deals."""
 CURVE = "sft_curve.json"
 NO_EFFECT = {"micro_batch_size", "checkpoint_every"}
 """Fields of the config that do not change the result."""
@@ -70,121 +66,6 @@ OnProgress = Callable[[SftProgress], None]
 
 class SftInterruptedError(Exception):
     """The caller asked to stop."""
-
-
-class _Demonstrated(NamedTuple):
-    """A state of an expert's episode, the action taken there, and whether the episode began with it."""
-
-    image: ImageArray
-    state: State
-    action: str
-    first: bool
-
-
-def _expert_states(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[_Demonstrated]:
-    """Endless states of the expert's own episodes, each with the action that it takes there.
-
-    Args:
-        random_actions: share of the actions that are drawn from the legal ones instead.
-    """
-    env = task.make_sft_env()
-    episode = 0
-    try:
-        while True:
-            image, state = env.reset(seed=sft_episode_seed(seed, episode))
-            rng = np.random.default_rng(derive(seed, "expert", episode))
-            episode += 1
-            first, done = True, False
-            while not done:
-                observation = task.observe(image, state)
-                action = task.expert_action(state, rng)
-                if random_actions and rng.random() < random_actions:
-                    action = str(rng.choice(observation.legal_actions))
-                yield _Demonstrated(image, state, action, first)
-                first = False
-                image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
-                done = terminated or truncated
-    finally:
-        env.close()
-
-
-def solver_samples(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
-    """Endless samples from the expert's own episodes, one per state it meets; see ``SftConfig.random_actions``."""
-    return (_sample(task, met) for met in _expert_states(task, seed, random_actions))
-
-
-def thinned_samples(
-    task: Task, sft: SftConfig, seed: int, random_actions: float = 0.0
-) -> Iterator[SftSample]:
-    """Those of ``solver_samples`` that ``SftConfig.keep_states`` and ``keep_first`` leave."""
-    rng = np.random.default_rng(derive(seed, "thinned"))
-    for met in _expert_states(task, seed, random_actions):
-        if rng.random() < sft.keep_states or (met.first and sft.keep_first):
-            yield _sample(task, met)
-
-
-def _sample(task: Task, met: _Demonstrated) -> SftSample:
-    prompt = task.prompt(task.observe(met.image, met.state))
-    return SftSample(met.image, prompt, task.expert_response(met.state, met.action))
-
-
-def captions(task: Task, seed: int) -> Iterator[SftSample]:
-    """Endless captions of states that ``task.caption_options`` and random actions lead to, many deals by turns.
-
-    Raises:
-        UsageError: the task has no captions.
-    """
-    tables = [_random_states(task, derive(seed, "captions", index)) for index in range(CAPTION_TABLES)]
-    for table in cycle(tables):
-        image, state = next(table)
-        caption = task.caption(state)
-        if caption is None:
-            raise UsageError(
-                f"The task '{task.name}' has no captions. Use sft.caption_samples=0 and sft.caption_share=0."
-            )
-        yield SftSample(image, CAPTION_PROMPT, caption)
-
-
-def _random_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State]]:
-    """Endless states of episodes in which every action is random."""
-    env = task.make_sft_env()
-    try:
-        for episode in count():
-            rng = np.random.default_rng(derive(seed, "deal", episode))
-            image, state = env.reset(seed=sft_episode_seed(seed, episode), options=task.caption_options(rng))
-            done = False
-            while not done:
-                yield image, state
-                observation = task.observe(image, state)
-                action = str(rng.choice(observation.legal_actions))
-                image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
-                done = terminated or truncated
-    finally:
-        env.close()
-
-
-def mixed(
-    samples: Iterator[SftSample], others: Iterator[SftSample], share: float, seed: int
-) -> Iterator[SftSample]:
-    """``samples`` with a random ``share`` of ``others`` among them."""
-    rng = np.random.default_rng(derive(seed, "mixture"))
-    while True:
-        yield next(others if rng.random() < share else samples)
-
-
-def corpus(task: Task, with_captions: bool = False, size: int = 2000) -> list[str]:
-    """The task's texts, for the tiny model's tokenizer: the same for every seed of a run.
-
-    Args:
-        size: how many samples, and how many captions, they come from.
-    """
-    samples = list(islice(solver_samples(task, 0), size))
-    if with_captions:
-        samples += islice(captions(task, 0), size)
-    prompts = dict.fromkeys(f"USER: {s.prompt}\nASSISTANT: " for s in samples)
-    responses = dict.fromkeys(s.response for s in samples)
-    # twice, so that a text that occurs once is merged too (the trainer ignores pairs seen a single time)
-    return [*prompts, *responses] * 2
 
 
 def cache_key(config: Config, texts: list[str]) -> str:
@@ -293,7 +174,7 @@ def train_sft(
     """
     loop = _Loop(policy, config, on_progress, should_stop, run, state, ranks)
     policy.train()
-    for index, stage in enumerate(_stages(task, config.sft, config.seed)):
+    for index, stage in enumerate(stages(task, config.sft, config.seed)):
         loop.run_stage(index, stage)
     policy.eval()
     loop.close()
@@ -437,38 +318,6 @@ def dropout_seed(policy: Policy, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
-    """Language, perception, and the task itself, in this order."""
-    words = thinned_samples(task, sft, derive(seed, "language"))
-    perception = captions(task, derive(seed, "captions"))
-    real = thinned_samples(task, sft, seed, sft.random_actions)
-    if sft.distinct_samples:
-        pool = SamplePool(real, sft.distinct_samples)
-        words, real = pool.stream(derive(seed, "language")), pool.stream(seed)
-    if sft.caption_share:
-        real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
-    return [
-        Stage(without_pictures(words), sft.language_samples, sft.language_lr),
-        Stage(perception, sft.caption_samples, sft.caption_lr),
-        Stage(real, sft.samples, sft.lr),
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Part of the fine-tuning: where its samples come from, how many, and the peak learning rate."""
-
-    stream: Iterator[SftSample]
-    samples: int
-    lr: float
-
-
-def without_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
-    """The same texts with nothing to see: all that can be learnt from them is the language, and it costs less."""
-    for sample in samples:
-        yield replace(sample, image=None)
 
 
 def response_loss(policy: Policy, batch: list[SftSample]) -> torch.Tensor:

@@ -11,7 +11,8 @@ from vlmagent.config import Config, ModelConfig
 from vlmagent.errors import UsageError
 from vlmagent.models.hf import build_policy, load_policy, save_policy
 from vlmagent.models.policy import Policy, output_lengths
-from vlmagent.sft import corpus, response_loss, solver_samples
+from vlmagent.sft import response_loss
+from vlmagent.sft_samples import corpus, solver_samples
 from vlmagent.tasks.registry import build_task, task_from_config
 
 PROMPTS = ["Which way?", "You are playing a game called number line. Which way? " * 3]

@@ -31,7 +31,7 @@ def add_checkpoint(run: Path, task: str = "numberline", env_steps: int = 0, seed
     """Write a checkpoint of a fresh policy into a run."""
     from vlmagent.checkpoint import TrainerState, save_checkpoint
     from vlmagent.models.hf import build_policy
-    from vlmagent.sft import corpus
+    from vlmagent.sft_samples import corpus
 
     policy = build_policy(config(task).model, corpus(build_task(task)), seed)
     return save_checkpoint(run, policy, TrainerState(0, env_steps, None, None))

@@ -16,7 +16,7 @@ from vlmagent.errors import UsageError
 from vlmagent.evaluate import Tally
 from vlmagent.rollout import Rollout, illegal_reward
 from vlmagent.seeding import evaluation_episode_seed, train_episode_seed
-from vlmagent.sft import captions, solver_samples
+from vlmagent.sft_samples import captions, solver_samples
 from vlmagent.tasks.parsing import parse_action
 from vlmagent.tasks.registry import build_task, task_names
 from vlmagent.train import EpisodeLog
