@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vlmagent.agents.simple import ExpertAgent
-from vlmagent.errors import UsageError
+from vlmagent.errors import RunFailedError, UsageError
 from vlmagent.evaluate import Tally
 from vlmagent.rollout import Rollout, illegal_reward
 from vlmagent.seeding import evaluation_episode_seed, train_episode_seed
@@ -357,6 +357,24 @@ def test_mistakes_in_options(options, parts):
         build_task("alfworld", env=options)
     for part in parts:
         assert part in str(caught.value)
+
+
+@needs_alfworld
+def test_a_game_that_fails_is_no_mistake_of_the_user(tmp_path):
+    folder = tmp_path / "train" / "broken" / "trial_1"
+    folder.mkdir(parents=True)
+    about = {"object_target": "Pen", "parent_target": "", "toggle_target": "DeskLamp"}
+    (folder / "traj_data.json").write_text(
+        json.dumps({"task_type": "look_at_obj_in_light", "pddl_params": about})
+    )
+    broken = {"pddl_domain": "(", "grammar": "", "pddl_problem": "", "solvable": True}
+    (folder / "game.tw-pddl").write_text(json.dumps(broken))
+    env = build_task("alfworld", env={"world": "tw", "data": str(tmp_path)}).make_env()
+    try:
+        with pytest.raises(RunFailedError, match="ALFWorld failed"):
+            env.reset(seed=0)
+    finally:
+        env.close()
 
 
 @needs_alfworld

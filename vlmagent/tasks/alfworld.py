@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 import vlmagent_envs
 from vlmagent import paths
 from vlmagent.config import Section
-from vlmagent.errors import UsageError
+from vlmagent.errors import RunFailedError, UsageError
 from vlmagent.tasks.alfworld_thoughts import seen, thoughts
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
@@ -88,6 +88,8 @@ class AlfworldTask:
 
         Raises:
             UsageError: the games, or what real frames need, are missing.
+
+        The environment raises ``RunFailedError`` when a game fails.
         """
         vlmagent_envs.register_envs()
         arguments = self.env_options.model_dump(exclude={"train_games", "eval_games"})
@@ -99,6 +101,7 @@ class AlfworldTask:
             cache=paths.cache_dir(),
             games_per_type=counts,
             error=UsageError,
+            failure=RunFailedError,
             disable_env_checker=True,
             **arguments,
         )

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from vlmagent_envs.alfworld.backends import Reply
-from vlmagent_envs.alfworld.games import AlfworldError
+from vlmagent_envs.alfworld.games import GameFailedError
 
 START_SECONDS = 300.0
 """Importing ALFWorld and starting a simulator may take long on a busy machine."""
@@ -73,7 +73,7 @@ class Worker:
 
         Raises:
             WorkerLostError: the process has died.
-            AlfworldError: it could not start.
+            GameFailedError: it could not start.
         """
         self.start()
         if not self._ready:
@@ -91,7 +91,7 @@ class Worker:
 
         Raises:
             WorkerLostError: the process died, or has said nothing for long.
-            AlfworldError: the game failed; the message has its last words.
+            GameFailedError: the game failed.
         """
         kind, content = self._receive(REPLY_SECONDS)
         self._raise_error(kind, content)
@@ -125,7 +125,7 @@ class Worker:
     def _raise_error(self, kind: str, content: Any) -> None:
         if kind == "error":
             self.stop()
-            raise AlfworldError(f"ALFWorld failed:\n{str(content)[-_TAIL:]}")
+            raise GameFailedError(f"ALFWorld failed:\n{str(content)[-_TAIL:]}")
 
     def _lost(self) -> WorkerLostError:
         """Clear up after a dead process; what it wrote last goes into the error."""

@@ -20,7 +20,15 @@ from vlmagent_envs.alfworld.backends import Reply
 from vlmagent_envs.alfworld.card import scene_picture
 from vlmagent_envs.alfworld.client import Worker, WorkerLostError
 from vlmagent_envs.alfworld.explorer import Explorer
-from vlmagent_envs.alfworld.games import AlfworldError, Game, data_root, find_games, has_data, household
+from vlmagent_envs.alfworld.games import (
+    AlfworldError,
+    Game,
+    GameFailedError,
+    data_root,
+    find_games,
+    has_data,
+    household,
+)
 from vlmagent_envs.alfworld.household import TASK_TYPES
 from vlmagent_envs.alfworld.problems import SPLITS, Split
 from vlmagent_envs.base import PAPER, RELEASED, SIZE, Picture, check_choice, check_integer
@@ -70,7 +78,8 @@ class AlfworldEnv(gym.Env[Picture, str]):
     card. `expert`: "explorer", or "planner", which knows everything and is slow. `max_steps`. `data`: folder of the
     real games; None takes $ALFWORLD_DATA. `cache`: folder for generated games. `household_seed`: another one gives
     another household. `games_per_type`: generated games of each type by split. `error`: raised, with a sentence, when
-    games or packages are missing or a game fails. `render_mode`: None or "rgb_array".
+    games or packages are missing. `failure`: raised, with its last words, when a game fails. `render_mode`: None or
+    "rgb_array".
 
     Each environment owns a process, in which the game runs; it is started when the environment is made.
 
@@ -95,6 +104,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
         household_seed: int = 0,
         games_per_type: Mapping[Split, int] | None = None,
         error: type[Exception] = AlfworldError,
+        failure: type[Exception] = GameFailedError,
         render_mode: str | None = None,
     ) -> None:
         for name, value, choices in (
@@ -110,7 +120,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
         self.max_steps = check_integer("max_steps", max_steps, 1, 100_000)
         self.world, self.rules, self.labels, self.expert = world, rules, labels, expert
         self.split, self.eval_split, self.task_types = split, eval_split, tuple(task_types)
-        self.render_mode, self._error = render_mode, error
+        self.render_mode, self._error, self._failure = render_mode, error, failure
         with self._translated():
             self.root = _root(world, data, cache, household_seed, games_per_type)
         self.action_space = spaces.Text(200, charset=string.ascii_letters + string.digits + " /-_'.,")
@@ -198,9 +208,11 @@ class AlfworldEnv(gym.Env[Picture, str]):
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raise the caller's kind of error in place of ours."""
+        """Raise the caller's kinds of errors in place of ours."""
         try:
             yield
+        except GameFailedError as error:
+            raise self._failure(str(error)) from error
         except AlfworldError as error:
             raise self._error(str(error)) from error
 
@@ -241,7 +253,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
                 return self.worker.receive()
             except WorkerLostError as error:
                 lost = error
-        raise AlfworldError(f"The game {self._game.folder} could not be started {_STARTS} times. {lost}")
+        raise GameFailedError(f"The game {self._game.folder} could not be started {_STARTS} times. {lost}")
 
     def _take_in(self, command: str | None, reply: Reply) -> None:
         admissible = tuple(command for command in reply.admissible if command != "help")  # as in Figure 17

@@ -32,6 +32,10 @@ class AlfworldError(RuntimeError):
     """Something that ALFWorld needs is missing; the message says what, and how to get it."""
 
 
+class GameFailedError(AlfworldError):
+    """A game or the simulator failed at its work; the message has its last words."""
+
+
 @dataclass(frozen=True, slots=True)
 class Game:
     """One game on disk.

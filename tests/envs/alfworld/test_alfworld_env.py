@@ -13,7 +13,7 @@ import vlmagent_envs
 from tests.envs.alfworld.conftest import COUNTS
 from vlmagent_envs.alfworld import env as env_module
 from vlmagent_envs.alfworld.env import AlfworldEnv
-from vlmagent_envs.alfworld.games import AlfworldError, find_games
+from vlmagent_envs.alfworld.games import AlfworldError, GameFailedError, find_games
 from vlmagent_envs.alfworld.household import TASK_TYPES
 from vlmagent_envs.alfworld.problems import SPLITS
 
@@ -237,7 +237,7 @@ def test_a_game_that_cannot_be_read_is_an_error_and_not_a_hang(cache, tmp_path):
     )
     env = AlfworldEnv(world="tw", data=str(tmp_path), split="valid_unseen")
     try:
-        with pytest.raises(AlfworldError, match="ALFWorld failed"):
+        with pytest.raises(GameFailedError, match="ALFWorld failed"):
             env.reset(seed=0)
     finally:
         env.close()
