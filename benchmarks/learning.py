@@ -3,7 +3,7 @@
     python benchmarks/learning.py numberline --seeds 0 1 2 3
 
 Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval` of its start and its end; runs that
-are already there and done are taken as they are, so that an interrupted benchmark continues.
+are already there and done are taken as they are, so that an interrupted benchmark continues. They lie where `vlmagent reproduce` looks for them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-FOLDER = Path(os.environ.get("VLMAGENT_RUNS", "runs")) / "benchmark"
+from vlmagent import paths
+from vlmagent.report.catalogue import RL, folder_name
+from vlmagent.report.runs import REPRODUCED
 
 
 def vlmagent(*arguments: str) -> str:
@@ -30,7 +32,7 @@ def vlmagent(*arguments: str) -> str:
 
 def train(task: str, seed: int) -> tuple[Path, float | None]:
     """The finished run of one seed and the seconds its training took, None if it was there already."""
-    run = FOLDER / f"{task}-seed{seed}"
+    run = paths.runs_dir() / REPRODUCED / folder_name(task, RL, seed, {})
     if run.exists():
         if json.loads(vlmagent("runs", "show", str(run), "--json"))["status"] != "done":
             vlmagent("train", "--resume", str(run))

@@ -202,6 +202,10 @@ def test_recipes_of_variants():
     assert expected_config("nothing", RL, 0, {}) is None
     elsewhere = base.model_copy(update={"eval": base.eval.model_copy(update={"num_envs": 3})})
     assert same_study(base, elsewhere)
+    spread = base.model_copy(
+        update={"distributed": base.distributed.model_copy(update={"deepspeed": "zero2"})}
+    )
+    assert same_study(base, spread)
 
 
 def test_means():

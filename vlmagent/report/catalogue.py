@@ -135,7 +135,7 @@ def same_study(first: Config, second: Config) -> bool:
 
 def _essence(config: Config) -> dict[str, Any]:
     data = config.model_dump(mode="json")
-    for section in ("store", "checkpoint", "eval"):
+    for section in ("store", "checkpoint", "eval", "distributed"):
         data.pop(section)
     for key in ("device", "threads"):
         data["model"].pop(key)
