@@ -3,7 +3,8 @@
     python benchmarks/learning.py numberline --seeds 0 1 2 3
 
 Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval` of its start and its end; runs that
-are already there and done are taken as they are, so that an interrupted benchmark continues. They lie where `vlmagent reproduce` looks for them.
+are already there and done are taken as they are, so that an interrupted benchmark continues. They lie where
+`vlmagent reproduce` looks for them.
 """
 
 from __future__ import annotations
