@@ -14,10 +14,21 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: flo
     """Let the application work until ``condition`` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert time.monotonic() < deadline, f"it did not happen; on the screen:\n{seen(pilot)}"
         await pilot.pause(0.02)
 
 
 def shown(widget: Widget) -> str:
     """The text a widget shows, line by line."""
     return "\n".join(widget.render_line(y).text for y in range(widget.size.height))
+
+
+def said(widget: Widget) -> str:
+    """The text a widget shows as one line, wherever its width breaks it."""
+    return " ".join(shown(widget).split())
+
+
+def seen(pilot: Pilot[Any]) -> str:
+    """The text of the whole screen, line by line."""
+    lines = pilot.app.screen._compositor.render_strips()
+    return "\n".join(line.text.rstrip() for line in lines)

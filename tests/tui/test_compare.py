@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.tui.driving import shown, until
+from tests.tui.driving import said, shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, make_two_evaluations
 from tests.tui.made_runs import NASTY
 from vlmagent.store.codec import clean_text
@@ -264,9 +264,9 @@ async def test_evaluations_that_are_missing(tmp_path: Path, checkpoints: Sequenc
     for checkpoint in checkpoints:
         make_evaluation(run, checkpoint, [True])
     async with host(run).run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: "--checkpoint start" in shown(screen(pilot).query_one("#compare-empty")))
+        await until(pilot, lambda: "--checkpoint start" in said(screen(pilot).query_one("#compare-empty")))
         words = "no second evaluation" if checkpoints else "has no evaluation yet"
-        assert words in shown(screen(pilot).query_one("#compare-empty"))
+        assert words in said(screen(pilot).query_one("#compare-empty"))
         for key in (
             "space",
             "right",

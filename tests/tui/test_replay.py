@@ -9,7 +9,7 @@ from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from tests.tui.driving import shown, until
+from tests.tui.driving import said, shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, write_episode
 from tests.tui.made_runs import NASTY, make_run
 from vlmagent import paths
@@ -242,7 +242,7 @@ async def test_exporting_where_that_is_impossible(run: Path) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await pilot.press("g")
-        await until(pilot, lambda: "could not be written" in words(pilot, "#replay-note"))
+        await until(pilot, lambda: "could not be written" in said(screen(pilot).query_one("#replay-note")))
 
 
 async def test_the_mouse_seeks(run: Path) -> None:
@@ -368,7 +368,9 @@ async def test_a_run_deleted_meanwhile(run: Path) -> None:
 async def test_a_damaged_database(run: Path) -> None:
     (run / paths.DATABASE).write_bytes((run / paths.DATABASE).read_bytes()[:9000])
     async with host(run).run_test(size=SIZE) as pilot:
-        await until(pilot, lambda: "damaged or cut short" in words(pilot, "#replay-problem"))
+        await until(
+            pilot, lambda: "damaged or cut short" in said(pilot.app.screen.query_one("#replay-problem"))
+        )
 
 
 async def test_a_missing_picture(run: Path) -> None:

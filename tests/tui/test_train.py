@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.tui.driving import shown, until
+from tests.tui.driving import said, shown, until
 from tests.tui.made_runs import NASTY, STEPS, change, freeze, make_run, write_update
 from vlmagent import launch, paths
 from vlmagent.store.writer import StoreWriter
@@ -413,7 +413,7 @@ async def test_a_database_we_cannot_read(run: Path, damage: str, words: str) -> 
     change(run, damage)
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot, 0)
-        await until(pilot, lambda: words in shown(screen(pilot).query_one("#problem")))
+        await until(pilot, lambda: words in said(screen(pilot).query_one("#problem")))
         await pilot.press("x", "left", "escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
 
