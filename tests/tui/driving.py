@@ -30,5 +30,4 @@ def said(widget: Widget) -> str:
 
 def seen(pilot: Pilot[Any]) -> str:
     """The text of the whole screen, line by line."""
-    lines = pilot.app.screen._compositor.render_strips()
-    return "\n".join(line.text.rstrip() for line in lines)
+    return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())

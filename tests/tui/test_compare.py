@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.tui.driving import said, shown, until
+from tests.tui.driving import said, seen, shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, make_two_evaluations
 from tests.tui.made_runs import NASTY
 from vlmagent.store.codec import clean_text
@@ -333,13 +333,13 @@ async def test_nasty_text(tmp_path: Path, size: tuple[int, int]) -> None:
                 "[red]x[/]" in shown(screen(pilot).query_one("#compare-left TokenText")).replace("\n", "")
             ),
         )
-        everything = "".join(strip.text for strip in screen(pilot)._compositor.render_strips())
+        everything = seen(pilot)
         assert "\x1b" not in everything
         assert "\u202e" not in everything
         assert "[red]run[b]" in shown(screen(pilot).query_one("#compare-title"))
         await pilot.press("l")
         await until(pilot, lambda: isinstance(pilot.app.screen, ChooseScreen))
-        assert "[b]" in "".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+        assert "[b]" in seen(pilot)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.driving import shown, until
+from tests.tui.driving import seen, shown, until
 from tests.tui.episodes_pilot import COUNT, SIZE, bar, begin, episodes, names, press, screen, settled
 from tests.tui.made_episodes import Host, make_episodes, write_episode
 from tests.tui.made_runs import NASTY, make_run
@@ -224,7 +224,7 @@ async def test_nasty_text(tmp_path: Path, size: tuple[int, int]) -> None:
         await until(pilot, lambda: "[red]x[/]" in shown(screen(pilot).query_one(TokenText)).replace("\n", ""))
         await pilot.press("slash", *"abc", "enter")
         await settled(pilot)
-        everything = "".join(strip.text for strip in screen(pilot)._compositor.render_strips())
+        everything = seen(pilot)
         assert "\x1b" not in everything
         assert "\u202e" not in everything
         assert "[red]run[b]" in shown(screen(pilot).query_one("#episodes-title"))

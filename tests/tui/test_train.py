@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.tui.driving import said, shown, until
+from tests.tui.driving import said, seen, shown, until
 from tests.tui.made_runs import NASTY, STEPS, change, freeze, make_run, write_update
 from vlmagent import launch, paths
 from vlmagent.store.writer import StoreWriter
@@ -383,7 +383,7 @@ async def test_model_output_is_only_text(size: tuple[int, int]) -> None:
     change(run, "UPDATE run SET status = 'failed', finished_at = 1.0")
     async with VlmAgentApp(run).run_test(size=size) as pilot:
         await begin(pilot)
-        everything = "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+        everything = seen(pilot)
         assert "[red]x[/] ·[31mANSI·[0m" in everything
         assert not any(character in everything for character in "\x1b\x07\u202e\ud800\r")
         assert "[bold" in shown(screen(pilot).query_one("#newest Static"))
