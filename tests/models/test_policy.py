@@ -182,3 +182,40 @@ def test_sft_lowers_the_loss(small_config: Config):
     with torch.no_grad():
         after = float(response_loss(fresh, batch))
     assert after < before - 1.0
+
+
+def test_rows_that_are_alike_are_scored_once(policy, monkeypatch):
+    """The same numbers and gradients as when every row goes through the network, also in training mode."""
+    encoded = states(policy)
+    outputs = [[5, 6, policy.eos_id], [7], [8, 9], [7, 7]]
+    rows, said = [encoded[i] for i in (0, 1, 0, 0, 1)], [outputs[i] for i in (0, 1, 0, 3, 1)]
+    sizes = []
+    original = policy._scored
+
+    def spy(some, *rest):
+        sizes.append(len(some))
+        return original(some, *rest)
+
+    monkeypatch.setattr(policy, "_scored", spy)
+    once = policy.score(rows, said, temperature=0.7, detach_value=False)
+    gradient = _gradient(policy, once)
+    policy.train()
+    try:
+        all_rows = policy.score(rows, said, temperature=0.7, detach_value=False)
+        expected = _gradient(policy, all_rows)
+    finally:
+        policy.eval()
+    assert sizes == [3, 5]
+    assert torch.equal(once.mask, all_rows.mask)
+    for name in ("token_logprobs", "entropies", "values"):
+        assert torch.allclose(getattr(once, name), getattr(all_rows, name), atol=1e-5)
+    assert torch.allclose(gradient, expected, atol=1e-4)
+
+
+def _gradient(policy: Policy, scores) -> torch.Tensor:
+    """Of a loss in which every row has a weight of its own, over all weights."""
+    weights = torch.arange(1.0, len(scores.values) + 1)
+    loss = (weights * (scores.token_logprobs.sum(1) + scores.values)).sum()
+    used = [p for p in policy.parameters() if p.requires_grad]
+    grads = torch.autograd.grad(loss, used, allow_unused=True)
+    return torch.cat([g.flatten() for g in grads if g is not None])

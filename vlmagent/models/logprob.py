@@ -40,6 +40,13 @@ class Scores:
     mask: Tensor
     values: Tensor
 
+    def take(self, rows: Sequence[int]) -> Scores:
+        """Those of some rows, in the order given, each as often as it is named."""
+        index = torch.tensor(rows, device=self.values.device)
+        return Scores(
+            *(tensor[index] for tensor in (self.token_logprobs, self.entropies, self.mask, self.values))
+        )
+
 
 def first_action_token(
     token_ids: Sequence[int], key_offset: int | None, decode: Callable[[Sequence[int]], str]

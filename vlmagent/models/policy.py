@@ -254,12 +254,35 @@ class Policy(nn.Module):
     ) -> Scores:
         """Log-probs of given outputs, with gradients.
 
+        Rows that are alike go through the network once: small tasks at low temperatures say the same again and again.
+
         Args:
             outputs: ids per state; each at least one token long.
             temperature: as used when sampling; 0 scores at temperature 1.
             detach_value: stop the value's gradient at the hidden state.
         """
         rows = [[int(i) for i in output] for output in outputs]
+        if self.training:  # dropout draws masks for each row
+            return self._scored(states, rows, temperature, detach_value)
+        found: dict[tuple[Any, ...], int] = {}
+        places = [
+            found.setdefault((state.image_key, *state.input_ids.tolist(), None, *row), len(found))
+            for state, row in zip(states, rows, strict=True)
+        ]
+        firsts = [places.index(place) for place in range(len(found))]
+        scores = self._scored(
+            [states[i] for i in firsts], [rows[i] for i in firsts], temperature, detach_value
+        )
+        return scores if len(firsts) == len(rows) else scores.take(places)
+
+    def _scored(
+        self,
+        states: Sequence[EncodedState],
+        rows: Sequence[list[int]],
+        temperature: float,
+        detach_value: bool,
+    ) -> Scores:
+        """Every row through the network."""
         width = max(len(row) for row in rows)
         with self._forward(states, rows) as (inputs, hidden), recomputing(self.model, self.recompute):
             # L + 1 positions: the last prompt token predicts the first output token
