@@ -1,13 +1,16 @@
 """Reproducing: what is planned, that it goes on where it stopped, and a whole small one from nothing."""
 
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import SMALL
 from tests.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import launch, paths
+from vlmagent.cli import app
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.forecast import known_speed, seconds_needed, sft_samples
@@ -122,3 +125,25 @@ def test_a_run_that_fails_is_told_and_stops_no_other(small: Options, monkeypatch
     (problem,) = run_all(works, 2, lambda *_: None, threading.Event())
     assert problem.startswith("numberline: RL without CoT, seed 0: ")
     assert "nothing" in problem
+
+
+def test_the_command_keeps_records_and_counts_them(tmp_path: Path):
+    """What is there already is recorded; afterwards the records alone are enough."""
+    finished_run("numberline", RL, 0, (2, 9))
+    finished_run("numberline", NO_COT, 0, (3, 5))
+    records = tmp_path / "records"
+    arguments = ["table3", "--task", "numberline", "--seeds", "1", "--episodes", "10", "--out", str(tmp_path)]
+    arguments += ["--set", "ppo.env_steps=5120", "--records", str(records)]
+    with_runs = CliRunner().invoke(app, ["reproduce", *arguments])
+    assert with_runs.exit_code == 0
+    assert "Records of 2 runs and evaluations" in with_runs.stderr
+    assert len(list(records.glob("*.json"))) == 2
+    shutil.rmtree(paths.runs_dir())
+    without = CliRunner().invoke(app, ["report", *arguments])
+    assert without.stdout.strip() == with_runs.stdout.strip()
+    again = CliRunner().invoke(app, ["reproduce", *arguments])
+    assert "Everything is there already." in again.stderr
+    (records / "notes.json").write_text("{}")
+    wrong = CliRunner().invoke(app, ["report", *arguments])
+    assert wrong.exit_code != 0
+    assert "notes.json is no record" in str(wrong.exception)

@@ -31,6 +31,14 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for Markdown and pictures. Default: runs/reports.", metavar="DIR"),
 ]
+RecordsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--records",
+        help="Folder of records, small files that stand for finished runs: they count, and `reproduce` adds its own.",
+        metavar="DIR",
+    ),
+]
 EpisodesOption = Annotated[
     int | None, typer.Option("--episodes", min=1, help="Per evaluation. Default: as in the paper.")
 ]
@@ -47,12 +55,13 @@ def report(
     eval_seed: EvalSeedOption = 0,
     set_: SetOption = None,
     out: OutOption = None,
+    records: RecordsOption = None,
 ) -> None:
     """Build a table or figure of the paper from finished runs: Markdown on standard output, files in a folder."""
     from vlmagent.report.build import build, command
     from vlmagent.report.catalogue import find_item
 
-    item, options = find_item(name), _report_options(seeds, task, episodes, eval_seed, set_)
+    item, options = find_item(name), _report_options(seeds, task, episodes, eval_seed, set_, records)
     built = build(item, options, _report_folder(out))
     typer.echo(built.markdown)
     for file in built.files:
@@ -75,6 +84,7 @@ def reproduce(
     eval_seed: EvalSeedOption = 0,
     set_: SetOption = None,
     out: OutOption = None,
+    records: RecordsOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what is missing and how long it takes.")
     ] = False,
@@ -82,7 +92,7 @@ def reproduce(
     """Train and evaluate what a table or figure of the paper lacks, then build it. Resumable; ctrl-c stops it."""
     from vlmagent.commands import reproduce_command
 
-    options = _report_options(seeds, task, episodes, eval_seed, set_)
+    options = _report_options(seeds, task, episodes, eval_seed, set_, records)
     done = reproduce_command(name, options, jobs, _report_folder(out), dry_run, stderr_console())
     if done.markdown:
         typer.echo(done.markdown)
@@ -94,12 +104,17 @@ def reproduce(
 
 
 def _report_options(
-    seeds: int, tasks: list[str] | None, episodes: int | None, eval_seed: int, overrides: list[str] | None
+    seeds: int,
+    tasks: list[str] | None,
+    episodes: int | None,
+    eval_seed: int,
+    overrides: list[str] | None,
+    records: Path | None,
 ) -> Options:
     from vlmagent.config import parse_overrides
     from vlmagent.report.collect import Options
 
-    return Options(seeds, tuple(tasks or ()), episodes, eval_seed, parse_overrides(overrides or []))
+    return Options(seeds, tuple(tasks or ()), episodes, eval_seed, parse_overrides(overrides or []), records)
 
 
 def _report_folder(out: Path | None) -> Path:

@@ -347,11 +347,13 @@ def reproduce_command(
     """
     from vlmagent import reproduce
     from vlmagent.forecast import seconds_needed
+    from vlmagent.report.archive import write_records
     from vlmagent.report.build import build
     from vlmagent.report.catalogue import find_item
+    from vlmagent.report.collect import collect
     from vlmagent.report.runs import Library
 
-    item, library = find_item(name), Library()
+    item, library = find_item(name), Library(options.records)
     works, jobs = reproduce.plan(item, options, library), reproduce.usable_jobs(jobs)
     console.print(_workload(works, jobs), highlight=False)
     if works:
@@ -366,7 +368,11 @@ def reproduce_command(
         if works:
             problems = _show_works(works, jobs, console, cancelled)
         interrupted = cancelled.is_set()
-    report = build(item, options, out)
+    library = Library(options.records)
+    if options.records:
+        kept = write_records(collect(item, options, library), options.records)
+        console.print(f"Records of {len(kept)} runs and evaluations: {options.records}", highlight=False)
+    report = build(item, options, out, library)
     for problem in problems:
         console.print(f"Error: {problem}", style="red", highlight=False, markup=False)
     for file in report.files:

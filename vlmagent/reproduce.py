@@ -20,7 +20,8 @@ from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
 from vlmagent.report.catalogue import RL, Item, chosen_tasks, expected_config, folder_name, same_study
 from vlmagent.report.collect import Options, conditions
-from vlmagent.report.runs import REPRODUCED, Conditions, Library, evaluated, temperature_of
+from vlmagent.report.runs import REPRODUCED, Library, complete
+from vlmagent.report.sources import Conditions, RunSource, evaluated, temperature_of
 
 POLL_SECONDS = 0.5
 QUOTED_LINES = 5
@@ -56,7 +57,7 @@ def plan(item: Item, options: Options, library: Library | None = None) -> list[W
     Raises:
         UsageError: a folder that would be used holds a run of another recipe.
     """
-    library = library or Library()
+    library = library or Library(options.records)
     works: dict[Path, Work] = {}
     baselines: list[Work] = []
     tasks = chosen_tasks(item, options.tasks)
@@ -75,14 +76,14 @@ def plan(item: Item, options: Options, library: Library | None = None) -> list[W
                 config = expected_config(task, variant, seed, options.overrides)
                 if config is None:
                     continue
+                wanted = conditions(config, options)
+                source = library.source(config, wanted, start=item.start)
+                if source is not None and complete(source, wanted, start=item.start):
+                    continue
                 run = library.find(config)
                 folder = run or _folder(folder_name(task, variant, seed, options.overrides), config)
                 title = f"{task}: {variant.label}, seed {seed}"
-                work = _work(
-                    item, title, config, conditions(config, options), folder, trained=run is not None
-                )
-                if work.train or work.checkpoints:
-                    works.setdefault(folder, work)
+                works.setdefault(folder, _work(item, title, config, wanted, folder, trained=run is not None))
     return [*works.values(), *baselines]
 
 
@@ -105,7 +106,8 @@ def _work(item: Item, title: str, config: Config, wanted: Conditions, folder: Pa
     """What one run still needs."""
     needed: tuple[str, ...] = ("start", "latest") if item.start else ("latest",)
     if trained:
-        needed = tuple(n for n in needed if evaluated(folder, config, wanted, start=n == "start") is None)
+        source = RunSource(folder, config)
+        needed = tuple(n for n in needed if evaluated(source, wanted, start=n == "start") is None)
     return Work(title, config, wanted, folder, train=not trained, checkpoints=needed)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import paths
+from vlmagent.config import load_config
 from vlmagent.errors import UsageError
 from vlmagent.report.build import build, command
 from vlmagent.report.catalogue import (
@@ -24,7 +25,8 @@ from vlmagent.report.catalogue import (
 )
 from vlmagent.report.collect import Options, collect
 from vlmagent.report.figures import band
-from vlmagent.report.runs import Curve, Library, training_curve
+from vlmagent.report.runs import Library
+from vlmagent.report.sources import Curve, RunSource
 from vlmagent.report.tables import mean_and_spread
 
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
@@ -163,13 +165,14 @@ def test_a_place_that_cannot_be_written(trained, tmp_path: Path):
 def test_curves():
     """A hundred episodes, the first half lost: the average of all so far ends at one half."""
     run = finished_run("numberline", RL, 3, (1, 2))
-    curve = training_curve(run, "success")
+    source = RunSource(run, load_config(run / paths.CONFIG))
+    curve = source.curve("success")
     assert curve is not None
     assert curve.steps[0] == 20
     assert curve.steps[-1] == 100
     assert curve.values[0] == 0.0
     assert curve.values[-1] == curve.peak == pytest.approx(0.5)
-    returns = training_curve(run, "return")
+    returns = source.curve("return")
     assert returns is not None
     assert returns.values[0] == -1.0
 

@@ -74,6 +74,8 @@ def command(item: Item, options: Options, verb: str) -> str:
         parts += ["--eval-seed", str(options.eval_seed)]
     for key, value in _flat(options.overrides):
         parts += ["--set", f"{key}={value}"]
+    if options.records:
+        parts += ["--records", options.records.as_posix()]
     return " ".join(parts)
 
 

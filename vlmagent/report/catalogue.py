@@ -130,10 +130,11 @@ def folder_name(task: str, variant: Variant, seed: int, overrides: Mapping[str, 
 
 def same_study(first: Config, second: Config) -> bool:
     """Whether two configs train the same thing: what only stores, evaluates or places it does not count."""
-    return _essence(first) == _essence(second)
+    return essence(first) == essence(second)
 
 
-def _essence(config: Config) -> dict[str, Any]:
+def essence(config: Config) -> dict[str, Any]:
+    """The part of a config that decides what is trained."""
     data = config.model_dump(mode="json")
     for section in ("store", "checkpoint", "eval", "distributed"):
         data.pop(section)

@@ -10,7 +10,8 @@ from typing import Any
 from vlmagent.config import Config
 from vlmagent.evaluate import default_episodes
 from vlmagent.report.catalogue import RL, Item, Variant, chosen_tasks, expected_config
-from vlmagent.report.runs import Conditions, Curve, Library, evaluated, training_curve
+from vlmagent.report.runs import Library
+from vlmagent.report.sources import Conditions, Curve, Source, evaluated
 from vlmagent.results import EvalResult
 from vlmagent.tasks.registry import task_from_config
 
@@ -25,6 +26,7 @@ class Options:
         episodes: per evaluation; None takes the paper's number.
         eval_seed: chooses the evaluation episodes.
         overrides: applied to every recipe.
+        records: folder of records that count like the runs they stand for.
     """
 
     seeds: int
@@ -32,6 +34,7 @@ class Options:
     episodes: int | None = None
     eval_seed: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    records: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Trained:
     """One finished run with its evaluations, None where they are missing."""
 
     seed: int
-    run: Path
+    source: Source
     start: EvalResult | None
     end: EvalResult | None
     curve: Curve | None
@@ -85,7 +88,7 @@ def conditions(config: Config, options: Options) -> Conditions:
 
 def collect(item: Item, options: Options, library: Library | None = None) -> Collection:
     """Look up every run and evaluation of a table or figure."""
-    library = library or Library()
+    library = library or Library(options.records)
     tasks = chosen_tasks(item, options.tasks)
     missing: list[str] = []
     studies: list[Study] = []
@@ -115,14 +118,14 @@ def _trained(
 ) -> Trained | None:
     config = expected_config(task, variant, seed, options.overrides)
     assert config is not None
-    run = library.find(config)
+    wanted = conditions(config, options)
+    source = library.source(config, wanted, start=item.start)
     what = f"{task}: {variant.label}, seed {seed}"
-    if run is None:
+    if source is None:
         missing.append(f"{what}, not trained")
         return None
-    wanted = conditions(config, options)
-    end = evaluated(run, config, wanted, start=False)
-    start = evaluated(run, config, wanted, start=True) if item.start else None
+    end = evaluated(source, wanted, start=False)
+    start = evaluated(source, wanted, start=True) if item.start else None
     if end is None or (start is None and item.start):
         missing.append(f"{what}, not evaluated")
-    return Trained(seed, run, start, end, training_curve(run, item.measure))
+    return Trained(seed, source, start, end, source.curve(item.measure))

@@ -14,7 +14,7 @@ from vlmagent.errors import UsageError
 from vlmagent.formats import table
 from vlmagent.report.catalogue import LABELS, RL, Variant
 from vlmagent.report.collect import Collection
-from vlmagent.report.runs import WINDOW, Curve
+from vlmagent.report.sources import WINDOW, Curve
 from vlmagent.report.tables import NOTHING, mean_and_spread
 
 POINTS = 120

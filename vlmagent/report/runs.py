@@ -1,58 +1,41 @@
-"""Finds the runs and evaluations that a table or figure is made of. Only finished ones of exactly the recipe count."""
+"""Finds the runs, records and evaluations that a table or figure is made of.
+
+Only finished runs of exactly the recipe count.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vlmagent import launch, paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import StoreError, UsageError
-from vlmagent.report.catalogue import Measure, same_study
+from vlmagent.report.catalogue import same_study
+from vlmagent.report.records import Record, RecordSource, config_of, read_records
+from vlmagent.report.sources import Conditions, RunSource, Source, evaluated
 from vlmagent.results import EvalResult, result_of
 from vlmagent.store.reader import StoreReader
-from vlmagent.store.study import LogprobSums, ended_episodes, logprob_sums
 
 REPRODUCED = "reproduce"
 """The folder under the runs folder that ``vlmagent reproduce`` fills."""
-WINDOW = 200
-"""A training curve averages over this many episodes that ended last (paper, C.3)."""
-FEWEST = 20
-"""A curve begins when so many episodes have ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How a checkpoint must have been evaluated to count."""
-
-    episodes: int
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A training curve: env steps (K,) and the moving average at them (K,)."""
-
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-    @property
-    def peak(self) -> float:
-        """The paper's way to sum up a curve."""
-        return float(self.values.max())
 
 
 class Library:
-    """All runs under the runs folder, and under the folder that ``reproduce`` fills."""
+    """All runs under the runs folder, and under the folder that ``reproduce`` fills.
 
-    def __init__(self) -> None:
+    Args:
+        records: folder of records that stand for runs which are not here; None for none.
+
+    Raises:
+        UsageError: a file among the records is none.
+    """
+
+    def __init__(self, records: Path | None = None) -> None:
+        self.records = read_records(records) if records else []
         self.folders = [*_folders(paths.runs_dir()), *_folders(paths.runs_dir() / REPRODUCED)]
 
     @cached_property
@@ -72,6 +55,27 @@ class Library:
                 return folder
         return None
 
+    def source(self, expected: Config, conditions: Conditions, *, start: bool) -> Source | None:
+        """What a finished run of a config says: its folder or, if that was not evaluated like this, a record.
+
+        Args:
+            start: whether its supervised start has to be evaluated too.
+        """
+        run = self.find(expected)
+        own: list[Source] = [RunSource(run, expected)] if run else []
+        known = [
+            RecordSource(record, expected)
+            for record, config in self._recorded
+            if record.curves and same_study(config, expected)
+        ]
+        whole = (source for source in [*own, *known] if complete(source, conditions, start=start))
+        return next(whole, own[0] if own else None)
+
+    @cached_property
+    def _recorded(self) -> list[tuple[Record, Config]]:
+        pairs = [(record, config_of(record)) for record in self.records]
+        return [(record, config) for record, config in pairs if config is not None]
+
     def baselines(self, expected: Config, conditions: Conditions) -> dict[str, EvalResult]:
         """Newest results of systems that were not trained, by name, on this config's task, rules and options."""
         found: dict[str, EvalResult] = {}
@@ -82,7 +86,7 @@ class Library:
                 expected.env,
             )
             prompted = result.requests is None or config.get("cot") == expected.cot
-            if same and prompted and result.checkpoint is None and _meets(result, conditions):
+            if same and prompted and result.checkpoint is None and conditions.met_by(result):
                 found.setdefault(result.system, result)
         return found
 
@@ -91,7 +95,15 @@ class Library:
         """Configs and results of all finished evaluations, newest first."""
         places = [paths.runs_dir(), *self.folders]
         files = [file for place in places for file in (place / paths.EVALUATIONS).glob("*.db")]
-        return list(_read_all(sorted(files, key=lambda file: file.name, reverse=True)))
+        found = list(_read_all(sorted(files, key=lambda file: file.name, reverse=True)))
+        recorded = [(r.settings, e.result) for r in self.records if not r.curves for e in r.evaluations]
+        return [*found, *recorded]
+
+
+def complete(source: Source, conditions: Conditions, *, start: bool) -> bool:
+    """Whether a run's end, and its start if that is wanted, were evaluated under these conditions."""
+    wanted = (False, True) if start else (False,)
+    return all(evaluated(source, conditions, start=which) is not None for which in wanted)
 
 
 def _folders(root: Path) -> list[Path]:
@@ -112,50 +124,3 @@ def _read_all(files: list[Path]) -> Iterator[tuple[dict[str, Any], EvalResult]]:
                 yield json.loads(run.config_json), result_of(row.more)
         except (StoreError, ValueError, TypeError):
             continue  # an evaluation that was only begun, or of an old version
-
-
-def _meets(result: EvalResult, conditions: Conditions) -> bool:
-    return (result.episodes + result.errors, result.seed) == (conditions.episodes, conditions.seed)
-
-
-def temperature_of(config: Config) -> float:
-    """At which a run's checkpoints are evaluated."""
-    if config.agent == "cnn":
-        return 1.0
-    return config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
-
-
-def evaluated(run: Path, config: Config, conditions: Conditions, *, start: bool) -> EvalResult | None:
-    """The newest evaluation of a run's start or end that meets the conditions; None without one."""
-    end = config.num_updates * config.ppo.steps_per_update
-    with StoreReader(run / paths.DATABASE) as reader:
-        rows = reader.evaluations()
-    for row in reversed(rows):
-        result = result_of(row.more)
-        at_right_step = result.checkpoint is not None and result.env_steps == (0 if start else end)
-        if at_right_step and _meets(result, conditions) and result.temperature == temperature_of(config):
-            return replace(result, database=str(run / result.database) if result.database else None)
-    return None
-
-
-def training_curve(run: Path, measure: Measure) -> Curve | None:
-    """Moving average over the last episodes at the end of each one; None before there are enough."""
-    with StoreReader(run / paths.DATABASE) as reader:
-        episodes = ended_episodes(reader)
-    if len(episodes) < FEWEST:
-        return None
-    values = [float(e.success) if measure == "success" else e.episode_return for e in episodes]
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    counts = np.arange(FEWEST, len(values) + 1)
-    window = np.minimum(counts, WINDOW)
-    averages = (sums[counts] - sums[counts - window]) / window
-    steps = np.array([episodes[count - 1].env_steps for count in counts], dtype=float)
-    return Curve(steps, averages)
-
-
-def logprobs(result: EvalResult, samples: int) -> LogprobSums | None:
-    """Mean log-prob sums of an evaluation's outputs; None when its transitions are gone."""
-    if result.database is None or not Path(result.database).is_file():
-        return None
-    with StoreReader(Path(result.database)) as reader:
-        return logprob_sums(reader, samples)

@@ -10,12 +10,10 @@ from vlmagent.formats import table
 from vlmagent.published import LOGPROBS, TYPES, WITH_COT, WITHOUT_COT, published_row, published_rows
 from vlmagent.report.catalogue import LABELS, NO_COT, RL, Variant
 from vlmagent.report.collect import Collection, Trained
-from vlmagent.report.runs import logprobs, training_curve
+from vlmagent.report.sources import LOGPROB_SAMPLES
 from vlmagent.results import EvalResult
 from vlmagent.statistics import spread
 
-LOGPROB_SAMPLES = 1000
-"""Samples behind each number of Table 1 (paper)."""
 NOTHING = "—"
 Number = Callable[[EvalResult], float]
 
@@ -65,8 +63,8 @@ def table1(found: Collection) -> str:
 
 def _logprob_cells(found: Collection, task: str, start: bool) -> tuple[str, str]:
     study = found.study(task, RL)
-    results = [run.start if start else run.end for run in study.runs] if study else []
-    sums = [logprobs(result, LOGPROB_SAMPLES) for result in results if result is not None]
+    results = [(run.source, run.start if start else run.end) for run in study.runs] if study else []
+    sums = [source.logprobs(result) for source, result in results if result is not None]
     known = [one for one in sums if one is not None]
     return mean_and_spread([s.thought for s in known], 2), mean_and_spread([s.action for s in known], 2)
 
@@ -172,7 +170,7 @@ def _peaks(found: Collection) -> str:
 
 
 def _peak(run: Trained) -> float | None:
-    curve = training_curve(run.run, "success")
+    curve = run.source.curve("success")
     return curve.peak if curve else None
 
 

@@ -1,0 +1,139 @@
+"""What tables and figures ask of one finished run, answered by its databases or by a record of it.
+
+Knows nothing of tables and figures, and nothing of where runs and records lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmagent import paths
+from vlmagent.config import Config
+from vlmagent.report.catalogue import Measure
+from vlmagent.results import EvalResult, result_of
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.study import LogprobSums, ended_episodes, logprob_sums
+
+WINDOW = 200
+"""A training curve averages over this many episodes that ended last (paper, C.3)."""
+FEWEST = 20
+"""A curve begins when so many episodes have ended."""
+LOGPROB_SAMPLES = 1000
+"""Outputs behind each sum of log-probs (paper, Table 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How a checkpoint must have been evaluated to count."""
+
+    episodes: int
+    seed: int
+
+    def met_by(self, result: EvalResult) -> bool:
+        """Whether a result came about like this; episodes that were lost count as played."""
+        return (result.episodes + result.errors, result.seed) == (self.episodes, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A training curve: env steps (K,) and the moving average at them (K,)."""
+
+    steps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    @property
+    def peak(self) -> float:
+        """The paper's way to sum up a curve."""
+        return float(self.values.max())
+
+
+class Source(Protocol):
+    """A finished run, as far as tables and figures look at it."""
+
+    @property
+    def config(self) -> Config:
+        """What it was trained with."""
+
+    def results(self) -> Iterable[EvalResult]:
+        """Every evaluation of its checkpoints, oldest first."""
+
+    def curve(self, measure: Measure) -> Curve | None:
+        """Moving average over the last episodes of training at the end of each one; None before there are enough."""
+
+    def logprobs(self, result: EvalResult) -> LogprobSums | None:
+        """Mean log-prob sums of an evaluation's first outputs; None when they are gone."""
+
+
+def temperature_of(config: Config) -> float:
+    """At which a run's checkpoints are evaluated."""
+    if config.agent == "cnn":
+        return 1.0
+    return config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
+
+
+def counts(result: EvalResult, config: Config) -> bool:
+    """Whether a result is of the start or the end of a run, at the temperature of its config."""
+    ends = (0, config.num_updates * config.ppo.steps_per_update)
+    at_end = result.checkpoint is not None and result.env_steps in ends
+    return at_end and result.temperature == temperature_of(config)
+
+
+def evaluated(source: Source, conditions: Conditions, *, start: bool) -> EvalResult | None:
+    """The newest evaluation of a run's start or end that meets the conditions; None without one."""
+    config = source.config
+    found = [r for r in source.results() if counts(r, config) and (r.env_steps == 0) == start]
+    return next((r for r in reversed(found) if conditions.met_by(r)), None)
+
+
+class RunSource:
+    """A run folder.
+
+    Args:
+        folder: the run's.
+        config: what it was trained with.
+    """
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder
+        self._config = config
+
+    @property
+    def config(self) -> Config:
+        """What it was trained with."""
+        return self._config
+
+    def results(self) -> list[EvalResult]:
+        """Every evaluation of its checkpoints, oldest first; with absolute paths."""
+        with StoreReader(self.folder / paths.DATABASE) as reader:
+            found = [result_of(row.more) for row in reader.evaluations()]
+        return [replace(r, database=str(self.folder / r.database) if r.database else None) for r in found]
+
+    @cached_property
+    def _episodes(self) -> list[tuple[int, float, float]]:
+        """Env steps when it ended, success and return of every finished episode."""
+        with StoreReader(self.folder / paths.DATABASE) as reader:
+            return [(e.env_steps, float(e.success), e.episode_return) for e in ended_episodes(reader)]
+
+    def curve(self, measure: Measure) -> Curve | None:
+        """Moving average over the last episodes of training at the end of each one; None before there are enough."""
+        if len(self._episodes) < FEWEST:
+            return None
+        table = np.array(self._episodes, dtype=float)  # (E, 3)
+        sums = np.concatenate([[0.0], np.cumsum(table[:, 1 if measure == "success" else 2])])
+        counts = np.arange(FEWEST, len(table) + 1)
+        window = np.minimum(counts, WINDOW)
+        return Curve(table[FEWEST - 1 :, 0], (sums[counts] - sums[counts - window]) / window)
+
+    def logprobs(self, result: EvalResult) -> LogprobSums | None:
+        """Mean log-prob sums of an evaluation's first outputs; None when its transitions are gone."""
+        if result.database is None or not Path(result.database).is_file():
+            return None
+        with StoreReader(Path(result.database)) as reader:
+            return logprob_sums(reader, LOGPROB_SAMPLES)
