@@ -16,9 +16,14 @@ from vlmagent.report.runs import Library
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A built table or figure: its text, the files it was written to, and what it lacks."""
+    """A built table or figure: its text, the files it was written to, and what it lacks.
+
+    Attributes:
+        body: the text without its heading and without what it says of conditions.
+    """
 
     markdown: str
+    body: str
     files: tuple[Path, ...]
     missing: tuple[str, ...]
 
@@ -39,7 +44,7 @@ def build(item: Item, options: Options, out: Path, library: Library | None = Non
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"The report could not be written to {out}: {error.strerror or error}.") from None
-    return Report(text, (file, *pictures), found.missing)
+    return Report(text, body, (file, *pictures), found.missing)
 
 
 def _heading(item: Item) -> str:
