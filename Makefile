@@ -6,6 +6,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # ALFWorld builds a planner from source (cmake, make and g++; some minutes, once). Without it: make test ALFWORLD=
 ALFWORLD ?= alfworld
+# Tests at the same time; 0 runs them one after the other in one process.
+JOBS ?= 2
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -47,7 +49,7 @@ demo: install
 	@echo "  $(BIN)/vlmagent --help"
 
 test: install-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: install-test
 	$(BIN)/python -m pytest -m slow

@@ -24,6 +24,8 @@ class Terminal:
     def __init__(self, socket: Path, columns: int, rows: int, command: list[str]) -> None:
         self._base = ["tmux", "-S", str(socket), "-f", "/dev/null"]
         environment = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        for size_of_another in ("COLUMNS", "LINES"):  # a test runner may export its own
+            environment.pop(size_of_another, None)
         size = ["-x", str(columns), "-y", str(rows)]
         subprocess.run([*self._base, "-u", "new-session", "-d", *size, *command], check=True, env=environment)
 
