@@ -1,10 +1,12 @@
 """Trains a shipped recipe from nothing on several seeds and prints the table that the README shows.
 
     python benchmarks/learning.py numberline --seeds 0 1 2 3
+    python benchmarks/learning.py alfworld --seeds 0 1 --episodes 300 --set env.eval_split=valid_unseen
 
 Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval` of its start and its end; runs that
 are already there and done are taken as they are, so that an interrupted benchmark continues. They lie where
-`vlmagent reproduce` looks for them.
+`vlmagent reproduce` looks for them. `--set` changes the evaluation only. Where episodes have kinds, a second table has
+each kind's success over all seeds.
 """
 
 from __future__ import annotations
@@ -21,8 +23,14 @@ from statistics import median
 from typing import Any
 
 from vlmagent import paths
+from vlmagent.formats import table
 from vlmagent.report.catalogue import RL, folder_name
 from vlmagent.report.runs import REPRODUCED
+from vlmagent.statistics import wilson
+
+MEASURED = ("SFT start: success (95 %)", "RL end: success (95 %)")
+Row = tuple[int, dict[str, Any], dict[str, Any]]
+"""Training seed, evaluation of the start, evaluation of the end."""
 
 
 def vlmagent(*arguments: str) -> str:
@@ -43,7 +51,7 @@ def train(task: str, seed: int) -> tuple[Path, float | None]:
     return run, time.monotonic() - started
 
 
-def evaluate(task: str, run: Path, episodes: int) -> list[dict[str, Any]]:
+def evaluate(task: str, run: Path, episodes: int, overrides: list[str]) -> list[dict[str, Any]]:
     """SFT start and RL end on the same episodes."""
     arguments = [
         "--run",
@@ -55,6 +63,7 @@ def evaluate(task: str, run: Path, episodes: int) -> list[dict[str, Any]]:
         "--episodes",
         str(episodes),
     ]
+    arguments += [word for pair in overrides for word in ("--set", pair)]
     results: list[dict[str, Any]] = json.loads(vlmagent("eval", task, *arguments, "--json"))["results"]
     return results
 
@@ -66,33 +75,59 @@ def main() -> None:
     parser.add_argument("task")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for the evaluation")
     options = parser.parse_args()
     rows, times = [], []
     for seed in options.seeds:
         run, seconds = train(options.task, seed)
-        start, end = evaluate(options.task, run, options.episodes)
+        start, end = evaluate(options.task, run, options.episodes, options.set)
         rows.append((seed, start, end))
         if seconds is not None:
             times.append(seconds)
     print(
         f"\n{options.task}: {options.episodes} evaluation episodes a seed, {os.cpu_count()} cores, {platform.machine()}"
     )
-    print(
-        "| seed | SFT start: success (95 %) | RL end: success (95 %) | mean return | reached | legal | env steps |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for seed, start, end in rows:
-        cells = [percent(start), percent(end), f"{start['mean_return']:.2f} -> {end['mean_return']:.2f}"]
-        cells += [
-            f"{100 * end['goal_rate']:.1f} %",
-            f"{100 * end['legal_rate']:.1f} %",
-            str(end["env_steps"]),
-        ]
-        print(f"| {seed} | {' | '.join(cells)} |")
+    print(by_seed(rows))
+    if rows[0][1]["by_type"]:
+        print(f"\n{by_type(rows)}")
     if times:
         print(
             f"\nTraining took {median(times):.0f} s (median of {len(times)}; {min(times):.0f} to {max(times):.0f} s)."
         )
+
+
+def by_seed(rows: list[Row]) -> str:
+    """A line for each training seed."""
+    titles = [
+        "seed",
+        "SFT start: success (95 %)",
+        "RL end: success (95 %)",
+        "mean return",
+        "reached",
+        "legal",
+        "env steps",
+    ]
+    lines = []
+    for seed, start, end in rows:
+        cells = [percent(start), percent(end), f"{start['mean_return']:.2f} -> {end['mean_return']:.2f}"]
+        cells += [f"{100 * end['goal_rate']:.1f} %", f"{100 * end['legal_rate']:.1f} %"]
+        lines.append([str(seed), *cells, str(end["env_steps"])])
+    return table(titles, lines)
+
+
+def by_type(rows: list[Row]) -> str:
+    """A line for each kind of episode, all training seeds together."""
+    lines = []
+    for kind in rows[0][1]["by_type"]:
+        starts, ends = zip(*((start["by_type"], end["by_type"]) for _, start, end in rows), strict=True)
+        cells, episodes = [], 0
+        for results in (starts, ends):
+            found = [result[kind] for result in results if kind in result]
+            episodes = sum(one["episodes"] for one in found)
+            won = round(sum(one["success"] * one["episodes"] for one in found))
+            cells.append(percent({"success": won / episodes, "success_ci": wilson(won, episodes)}))
+        lines.append([kind, str(episodes), *cells])
+    return table(["kind", "episodes", *MEASURED], lines)
 
 
 def percent(row: dict[str, Any]) -> str:

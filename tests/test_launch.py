@@ -231,6 +231,14 @@ def test_two_runs_side_by_side(start: Callable[..., int]) -> None:
     assert [row["state"] for row in launch.list_runs()] == ["running", "running"]
 
 
+def test_ended_daemons_leave_no_zombies(start: Callable[..., int]) -> None:
+    first = launch.create_run(CONFIG)
+    pid = start(first)
+    launch.stop_run(first)
+    start(launch.create_run(CONFIG))
+    assert not psutil.pid_exists(pid)
+
+
 def test_killed_is_lost_and_can_start_again(start: Callable[..., int]) -> None:
     run = launch.create_run(CONFIG)
     os.kill(start(run), signal.SIGKILL)

@@ -254,6 +254,8 @@ def start_daemon(
             # waiting threads must not spin: two runs on the same cores would each slow down tenfold
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"},
         )
+    for earlier in _children:
+        earlier.poll()  # takes leave of one that ended: a long reproduction would gather zombies
     _children.append(process)
     _await_start(run, process, offset)
     return process.pid
