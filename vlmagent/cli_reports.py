@@ -25,7 +25,10 @@ SeedsOption = Annotated[
     int, typer.Option("--seeds", min=1, max=64, help="Training seeds 0, 1, ... (paper: 4).")
 ]
 OnlyTasksOption = Annotated[
-    list[str] | None, typer.Option("--task", help="Only these of its tasks. Repeatable.", metavar="TASK")
+    list[str] | None,
+    typer.Option(
+        "--task", help="Only these of its tasks; alfworld only if named. Repeatable.", metavar="TASK"
+    ),
 ]
 OutOption = Annotated[
     Path | None,

@@ -46,9 +46,20 @@ def result(config: Config, system: str, wins: int, of: int, **changes) -> EvalRe
 
 
 def finished_run(
-    task: str, variant: Variant, seed: int, wins: tuple[int, int], *, of: int = 10, rising: bool = True
+    task: str,
+    variant: Variant,
+    seed: int,
+    wins: tuple[int, int],
+    *,
+    of: int = 10,
+    rising: bool = True,
+    by_type: tuple[dict, dict] | None = None,
 ):
-    """A run that is done, with 100 training episodes and an evaluation of its start and its end."""
+    """A run that is done, with 100 training episodes and an evaluation of its start and its end.
+
+    Args:
+        by_type: of the two evaluations.
+    """
     config = expected_config(task, variant, seed, OVERRIDES)
     assert config is not None
     run = launch.create_run(config, paths.runs_dir() / f"{task}-{variant.name}-{seed}")
@@ -61,11 +72,12 @@ def finished_run(
         writer.commit()
         seconds = {"time/collect_seconds": 3.0, "time/update_seconds": 1.0}
         writer.metrics(1, end, seconds)
-        for name, steps, count in (("sft", 0, wins[0]), ("rl", end, wins[1])):
+        kinds = by_type or (None, None)
+        for name, steps, count, types in (("sft", 0, wins[0], kinds[0]), ("rl", end, wins[1], kinds[1])):
             database = write_evaluation(run, config, name, steps)
             row = result(
                 config, name, count, of, checkpoint=f"step-{steps}", env_steps=steps, temperature=temperature,
-                run=str(run), database=str(database.relative_to(run)), training_seed=seed,
+                run=str(run), database=str(database.relative_to(run)), training_seed=seed, by_type=types,
             )  # fmt: skip
             writer.evaluation(evaluation_row(row))
         writer.set_status("done")

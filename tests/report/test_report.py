@@ -28,6 +28,7 @@ from vlmagent.report.figures import band
 from vlmagent.report.runs import Library
 from vlmagent.report.sources import Curve, RunSource
 from vlmagent.report.tables import mean_and_spread
+from vlmagent_envs.alfworld.available import missing_packages
 
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
 
@@ -96,6 +97,29 @@ def test_table3_and_table4(trained, tmp_path: Path):
     text = build(find_item("table4"), OPTIONS, tmp_path).markdown
     assert "| episode return | NumberLine |" in text
     assert "0.90 ± 0.14" in text
+
+
+@pytest.mark.skipif(missing_packages() is not None, reason="needs the extra alfworld")
+def test_alfworld_has_a_column_for_each_kind_when_it_is_asked_for(trained, tmp_path: Path):
+    for seed, won in ((0, 0.5), (1, 0.7)):
+        kinds = [{"pick": {"success": share, "episodes": 5}} for share in (0.1, won)]
+        finished_run("alfworld", RL, seed, (2, 6), by_type=(kinds[0], kinds[1]))
+    without = build(find_item("table2"), OPTIONS, tmp_path).markdown
+    assert "(ours, world" not in without
+    both = Options(seeds=2, tasks=("numberline", "alfworld"), episodes=10, overrides=OVERRIDES)
+    text = build(find_item("table2"), both, tmp_path).markdown
+    assert row(text, "RL with CoT") == ["95.0 ± 7.1", ""]
+    assert row(text, "RL with CoT (ours, world: mini)") == ["60.0 ± 14.1", *["—"] * 5, "60.0 ± 0.0"]
+    assert row(text, "SFT start (ours, world: mini)")[0] == "10.0 ± 0.0"
+    assert row(text, "CNN+RL (ours, world: mini)") == ["—"] * 7
+    alone = Options(seeds=2, tasks=("alfworld",), episodes=10, overrides=OVERRIDES)
+    for name in ("table2", "table3"):
+        text = build(find_item(name), alone, tmp_path).markdown
+        assert "| *RL with CoT (published)* | *47.4* |" in text
+        assert "NumberLine" not in text
+    assert row(build(find_item("table1"), alone, tmp_path).markdown, "*action (published)*") == ["*-0.4*"]
+    with pytest.raises(UsageError, match="table4"):
+        build(find_item("table4"), alone, tmp_path)
 
 
 def test_what_was_trained_or_evaluated_otherwise_does_not_count(trained):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from vlmagent.formats import table
 from vlmagent.published import LOGPROBS, TYPES, WITH_COT, WITHOUT_COT, published_row, published_rows
-from vlmagent.report.catalogue import LABELS, NO_COT, RL, Variant
+from vlmagent.report.catalogue import HOUSEHOLD, LABELS, NO_COT, RL, Variant
 from vlmagent.report.collect import Collection, Trained
 from vlmagent.report.sources import LOGPROB_SAMPLES
 from vlmagent.results import EvalResult
@@ -71,12 +72,24 @@ def _logprob_cells(found: Collection, task: str, start: bool) -> tuple[str, str]
 
 def table2(found: Collection) -> str:
     """Success of every method on every task; then the peak of the training curves, as the paper counts RL methods."""
-    parts = [_methods(found, success, 1), _peaks(found)]
-    return "\n\n".join([*parts, _alfworld(("BUTLER_g", "BUTLER", *_METHODS, WITH_COT))])
+    cards = _without_household(found)
+    parts = [_methods(cards, success, 1), _peaks(cards)] if cards.tasks else []
+    return "\n\n".join([*parts, _alfworld(found, ("BUTLER_g", "BUTLER", *_METHODS, WITH_COT))])
 
 
 def table3(found: Collection) -> str:
     """Success with and without chain of thought."""
+    cards = _without_household(found)
+    parts = [_with_and_without(cards), _peaks(cards)] if cards.tasks else []
+    return "\n\n".join([*parts, _alfworld(found, (WITH_COT, WITHOUT_COT))])
+
+
+def _without_household(found: Collection) -> Collection:
+    """The tasks that have one column each."""
+    return replace(found, tasks=tuple(task for task in found.tasks if task != HOUSEHOLD))
+
+
+def _with_and_without(found: Collection) -> str:
     rows = [_variant_row(found, variant, success, 1) for variant in (RL, NO_COT)]
     rows.append(["difference of the means", *_differences(found)])
     printed = {name: [published_row(task, name) for task in found.tasks] for name in (WITH_COT, WITHOUT_COT)}
@@ -87,8 +100,7 @@ def table3(found: Collection) -> str:
         for a, b in zip(printed[WITH_COT], printed[WITHOUT_COT], strict=True)
     ]
     rows.append(["*difference (published)*", *gaps, ""])
-    main = table(["success %", *_titles(found), "average"], rows)
-    return f"{main}\n\n{_peaks(found)}\n\n{_alfworld((WITH_COT, WITHOUT_COT))}"
+    return table(["success %", *_titles(found), "average"], rows)
 
 
 def _differences(found: Collection) -> list[str]:
@@ -174,16 +186,39 @@ def _peak(run: Trained) -> float | None:
     return curve.peak if curve else None
 
 
-def _alfworld(systems: Sequence[str]) -> str:
-    """The paper's columns for ALFWorld; ours are evaluated by kind with ``vlmagent eval alfworld``."""
-    rows = []
+def _alfworld(found: Collection, systems: Sequence[str]) -> str:
+    """ALFWorld by kind of episode: ours if it was asked for, and the paper's."""
+    rows = _our_household(found) if HOUSEHOLD in found.tasks else []
     for name in systems:
-        entry = published_row("alfworld", name)
+        entry = published_row(HOUSEHOLD, name)
         if entry is not None and entry.by_type is not None:
             mark = " (expert data)" if entry.expert_data else ""
             cells = [f"*{value:.1f}*" for value in (*entry.by_type, entry.success)]
             rows.append([f"*{name}{mark} (published)*", *cells])
     return "ALFWorld:\n\n" + table(["success %", *TYPES, "weighted average"], rows)
+
+
+def _our_household(found: Collection) -> list[list[str]]:
+    """Our rows: a kind's success, and that of all episodes, which weights the kinds by how often they came."""
+    lines: list[tuple[str, list[EvalResult]]] = []
+    world = "mini"
+    for variant in found.item.variants:
+        study = found.study(HOUSEHOLD, variant)
+        runs = study.runs if study else ()
+        world = next((str(run.source.config.env.get("world", world)) for run in runs), world)
+        if variant is RL and found.item.start:
+            lines.append(("SFT start", [run.start for run in runs if run.start]))
+        lines.append((variant.label, [run.end for run in runs if run.end]))
+    lines += [(name, [result]) for name, result in found.baselines.get(HOUSEHOLD, {}).items()]
+    rows = []
+    for label, results in lines:
+        kinds = [
+            [100 * r.by_type[kind]["success"] for r in results if r.by_type and kind in r.by_type]
+            for kind in TYPES
+        ]
+        cells = [mean_and_spread(values, 1) for values in [*kinds, [success(r) for r in results]]]
+        rows.append([f"{label} (ours, world: {world})", *cells])
+    return rows
 
 
 TABLES = {"table1": table1, "table2": table2, "table3": table3, "table4": table4}
