@@ -340,3 +340,13 @@ def test_rollout_metrics_without_finished_episodes():
 def test_config_of_the_run_is_complete(left_alone: Path):
     document = json.loads(rows(left_alone, "SELECT config_json FROM run")[0][0])
     assert Config.model_validate(document) == Config.model_validate(SMALL)
+
+
+def test_the_critic_has_the_unit_of_the_config(tmp_path: Path):
+    """Set once at the start of RL, kept in every checkpoint."""
+    ppo = {**SMALL["ppo"], "env_steps": 32, "value_scale": 5.0}  # type: ignore[dict-item]
+    run = new_run(tmp_path, "scaled", ppo=ppo)
+    assert train(run, lambda: False) == "done"
+    for name in ("start", "latest"):
+        network, _ = load_checkpoint(find_checkpoint(run, name))
+        assert float(network.value_head.scale) == 5.0

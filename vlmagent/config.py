@@ -225,8 +225,11 @@ class PpoConfig(Section):
     """The ratio is clipped to [1 - clip, 1 + clip]."""
     value_coef: float = Field(0.5, ge=0)
     """Weight of the value loss."""
+    value_scale: float = Field(1.0, gt=0)
+    """About how large returns are. The critic predicts in this unit, V(s) = value_scale * output, and its loss is
+    counted in it: an optimiser's step changes each weight by about its learning rate, whatever the returns are."""
     value_clip: float = Field(0.0, ge=0)
-    """If positive, the value may move by at most this much per update (0: no clipping)."""
+    """If positive, the value may move by at most this much per update, in units of ``value_scale`` (0: no clipping)."""
     detach_value: bool = True
     """Whether the value loss leaves the backbone alone (gradients stop at the hidden state)."""
     kl_coef: float = Field(0.0, ge=0, le=10)

@@ -265,7 +265,8 @@ class Trainer:
         return "done"
 
     def _calibrate(self) -> None:
-        """Standardise the critic's input over all environments' first states."""
+        """Set the critic's unit and standardise its input over all environments' first states."""
+        self.policy.value_head.scale.fill_(self.config.ppo.value_scale)
         observations = self.ranks.gather([observation_of(slot) for slot in self.rollout.slots])
         with self.engine.whole():
             if observations:

@@ -82,6 +82,19 @@ def test_thought_weight_zero_leaves_the_thoughts_alone():
     assert not torch.equal(bandit.logits[1], torch.zeros(3))
 
 
+def test_the_critics_loss_is_counted_in_its_unit():
+    """Returns of 15 in units of 10 are what returns of 1.5 are in units of 1."""
+    results = []
+    for unit in (1.0, 10.0):
+        bandit = Bandit()
+        large = [sample._replace(return_=sample.return_ * unit) for sample in samples()]
+        config = PpoConfig(minibatch_size=32, epochs=1, value_scale=unit)
+        engine = LocalEngine([{"params": [bandit.logits, bandit.value], "lr": 0.0}], 1e9)
+        results.append(PpoUpdater(bandit, engine, config).update(large, seed=0))
+    assert results[0].value_loss == pytest.approx(0.5 * 1.5**2)
+    assert results[1].value_loss == pytest.approx(results[0].value_loss)
+
+
 @pytest.mark.parametrize("micro", [1, 5, 16])
 def test_micro_batches_give_the_same_update(micro):
     whole, parts = Bandit(), Bandit()

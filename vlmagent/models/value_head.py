@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,15 @@ class ValueHead(nn.Module):
     Args:
         width: size of the hidden state it reads.
         hidden: widths of the hidden layers (released code: 1024, 512).
+
+    Attributes:
+        mean, std: of the features, (width,) each; see ``calibrate``.
+        scale: unit of the output, (); V(s) = scale * MLP(standardised features).
     """
 
     mean: Tensor
     std: Tensor
+    scale: Tensor
 
     def __init__(self, width: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -34,6 +40,7 @@ class ValueHead(nn.Module):
         self.layers = nn.Sequential(*layers, last)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
+        self.register_buffer("scale", torch.ones(()))
 
     @torch.no_grad()
     def calibrate(self, hidden: Tensor) -> None:
@@ -49,4 +56,9 @@ class ValueHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """V(s), float32 (B,), from hidden states (B, width)."""
         values: Tensor = self.layers((hidden.to(torch.float32) - self.mean) / self.std)
-        return values.squeeze(-1)
+        return values.squeeze(-1) * self.scale
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Also of earlier versions, whose unit was 1."""
+        state_dict.setdefault(f"{prefix}scale", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -1,6 +1,6 @@
 """One PPO update: epochs of shuffled minibatches through an engine, everything measured.
 
-    L = L_policy + value_coef * L_value - entropy_coef * H        (paper, section 4.4 and C.3)
+    L = L_policy + value_coef * L_value / value_scale^2 - entropy_coef * H        (paper, section 4.4 and C.3)
 
 Knows nothing of environments, prompts or files: it is handed samples, something that scores them, and an engine.
 """
@@ -222,12 +222,12 @@ class PpoUpdater:
         new = split_logprob(scores.token_logprobs, scores.mask, action_start, weight)
         old = split_logprob(old_tokens, scores.mask, action_start, weight)
         policy = policy_loss(new.weighted, old.weighted, batch.advantages.to(device), self.config.clip)
+        unit = self.config.value_scale
+        old_values = [_number(sample.transition.value) / unit for sample in batch.samples]
         critic = value_loss(
-            scores.values,
-            torch.tensor([sample.return_ for sample in batch.samples], dtype=torch.float32, device=device),
-            torch.tensor(
-                [_number(s.transition.value) for s in batch.samples], dtype=torch.float32, device=device
-            ),
+            scores.values / unit,
+            torch.tensor([s.return_ / unit for s in batch.samples], dtype=torch.float32, device=device),
+            torch.tensor(old_values, dtype=torch.float32, device=device),
             self.config.value_clip,
         )
         entropy = masked_mean(scores.entropies, scores.mask)
