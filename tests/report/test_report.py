@@ -239,3 +239,4 @@ def test_means():
     assert mean_and_spread([], 1) == "—"
     assert mean_and_spread([2.0], 1) == "2.0"
     assert mean_and_spread([1.0, 3.0], 2) == "2.00 ± 1.41"
+    assert mean_and_spread([-0.001], 2) == "0.00"

@@ -33,7 +33,7 @@ def mean_and_spread(values: Sequence[float], digits: int) -> str:
     """``97.5 ± 1.2``; a single value stands alone, none is a dash."""
     if not values:
         return NOTHING
-    mean = f"{float(np.mean(values)):.{digits}f}"
+    mean = f"{round(float(np.mean(values)), digits) + 0.0:.{digits}f}"  # never -0.0
     return mean if len(values) == 1 else f"{mean} ± {spread(values):.{digits}f}"
 
 
