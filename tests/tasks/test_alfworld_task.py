@@ -78,7 +78,13 @@ def shown(**changes):
     places = [] if place is None else [{"name": place, "open": opened, "things": things or []}]
     held = None if hand is None else {"name": hand[0], "marks": hand[1:]}
     scene = {"places": places, "hand": held, "room": []}
-    return {**STATE, "scene": scene, "holding": hand and hand[0], **changes}
+    return {
+        **STATE,
+        "description": "Nothing happens.",
+        "scene": scene,
+        "holding": hand and hand[0],
+        **changes,
+    }
 
 
 def thing(name, *marks):
@@ -103,8 +109,8 @@ def test_prompt_is_the_papers(cot, expected):
         (
             STATE,
             "go to cabinet 2",
-            "I am at the open cabinet. I see a pan and an egg. My hand is empty. I need a mug. I look for it at "
-            "cabinet 2.",
+            "I am at cabinet 1, which is open. I see a pan 1, and a egg 2. My hand is empty. I need a mug. I look for "
+            "it at cabinet 2.",
         ),
         (
             shown(),
@@ -114,48 +120,49 @@ def test_prompt_is_the_papers(cot, expected):
         (
             shown(place="drawer 3", opened=False),
             "open drawer 3",
-            "I am at the closed drawer. My hand is empty. I need a mug. The drawer is closed, so I open it to look "
-            "inside.",
+            "I am at drawer 3, which is closed. My hand is empty. I need a mug. The drawer is closed, so I open it to "
+            "look inside.",
         ),
         (
             shown(place="shelf 1", things=[thing("mug 1"), thing("mug 2", "hot"), thing("mug 3")]),
             "take mug 1 from shelf 1",
-            "I am at the shelf. I see 2 mug and a hot mug. My hand is empty. I need a mug. It is here, so I take it.",
+            "I am at shelf 1. I see 2 mug and a hot mug. My hand is empty. I need a mug. The mug 1 is here, so I take "
+            "it.",
         ),
         (
             shown(place="shelf 1", hand=("mug 1",)),
             "go to fridge 1",
-            "I am at the shelf. I see nothing. I hold a mug. I need to cool the mug with the fridge. I go to the "
-            "fridge to cool it.",
+            "I am at shelf 1. I see nothing. I hold a mug. I need to cool the mug with the fridge. I go to the fridge "
+            "to cool it.",
         ),
         (
             shown(place="fridge 1", opened=False, hand=("mug 1",)),
             "cool mug 1 with fridge 1",
-            "I am at the closed fridge. I hold a mug. I need to cool the mug with the fridge. The fridge is here, so "
-            "I cool it.",
+            "I am at fridge 1, which is closed. I hold a mug. I need to cool the mug with the fridge. The fridge is "
+            "here, so I cool it.",
         ),
         (
             shown(place="fridge 1", opened=False, hand=("mug 1", "cold"), treated=True),
             "go to cabinet 1",
-            "I am at the closed fridge. I hold a cold mug. I need to put the mug in the cabinet. I go to the cabinet "
-            "to put it there.",
+            "I am at fridge 1, which is closed. I hold a cold mug. I need to put the mug in the cabinet. I go to the "
+            "cabinet to put it there.",
         ),
         (
             shown(place="cabinet 1", opened=False, hand=("mug 1", "cold"), treated=True),
             "open cabinet 1",
-            "I am at the closed cabinet. I hold a cold mug. I need to put the mug in the cabinet. The cabinet is "
-            "closed, so I open it to put it in.",
+            "I am at cabinet 1, which is closed. I hold a cold mug. I need to put the mug in the cabinet. The cabinet "
+            "is closed, so I open it to put it in.",
         ),
         (
             shown(place="cabinet 1", opened=True, hand=("mug 1", "cold"), treated=True),
             "move mug 1 to cabinet 1",
-            "I am at the open cabinet. I see nothing. I hold a cold mug. I need to put the mug in the cabinet. It "
-            "belongs here, so I put it down.",
+            "I am at cabinet 1, which is open. I see nothing. I hold a cold mug. I need to put the mug in the cabinet. "
+            "It belongs here, so I put it down.",
         ),
         (
             shown(place="safe 1", things=[thing("mug 1")], task_type="pick2", target="safe"),
             "go to shelf 1",
-            "I am at the safe. I see a mug. My hand is empty. I need a mug. The one here is where it belongs, so I "
+            "I am at safe 1. I see a mug. My hand is empty. I need a mug. The one here is where it belongs, so I "
             "look for another at shelf 1.",
         ),
         (
@@ -167,23 +174,23 @@ def test_prompt_is_the_papers(cot, expected):
                 lamp="desklamp",
             ),
             "use desklamp 1",
-            "I am at the desk. I see a desklamp. I hold a mug. I need the desklamp for the mug. The desklamp is here, "
+            "I am at desk 1. I see a desklamp. I hold a mug. I need the desklamp for the mug. The desklamp is here, "
             "so I use it.",
         ),
         (
             shown(place="desk 1", hand=("mug 1",), task_type="look", lamp="desklamp"),
             "go to shelf 1",
-            "I am at the desk. I see nothing. I hold a mug. I need the desklamp for the mug. I look for it at shelf 1.",
+            "I am at desk 1. I see nothing. I hold a mug. I need the desklamp for the mug. I look for it at shelf 1.",
         ),
         (
             shown(place="desk 1", hand=("pen 1",)),
             "move pen 1 to desk 1",
-            "I am at the desk. I see nothing. I hold a pen. I need a mug. I put it away.",
+            "I am at desk 1. I see nothing. I hold a pen. I need a mug. I put it away.",
         ),
         (
             shown(place="shelf 1", things=[thing("mug 1")]),
             "go to desk 1",
-            "I am at the shelf. I see a mug. My hand is empty. I need a mug. I choose to go to desk 1.",
+            "I am at shelf 1. I see a mug. My hand is empty. I need a mug. I choose to go to desk 1.",
         ),
         (
             {**STATE, "scene": None, "description": 'The "mug" is gone.'},

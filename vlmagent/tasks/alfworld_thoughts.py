@@ -1,11 +1,13 @@
 """What an expert of ALFWorld would think: what it sees, what it is after, and why it does what it does.
 
 Every sentence is true to what the agent can know there: the picture, the text, the goal and the commands. The expert's
-memory of other places is not in it.
+memory of other places is not in it. What the text lists is quoted as it stands there: to copy it is learnt much sooner
+than to say it in other words.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +16,26 @@ from vlmagent.tasks.base import State
 from vlmagent_envs.alfworld.household import APPLIANCES, LOOK
 from vlmagent_envs.alfworld.scene import kind_of
 
+_LIST = re.compile(r"you see ([^.]*)\.")
+
 
 def thoughts(state: State, action: str) -> str:
-    """Two to four sentences that lead to ``action``."""
-    return " ".join([seen(state) or str(state["description"]), _sought(state), _reason(state, action)])
+    """Two to five sentences that lead to ``action``."""
+    return " ".join([_described(state), _sought(state), _reason(state, action)])
+
+
+def _described(state: State) -> str:
+    """Where the agent is, what it sees and holds: the places by their names, the things as the text lists them."""
+    scene, text = state["scene"], str(state["description"])
+    if scene is None:
+        return text
+    if not scene["places"]:
+        return f"I am in the middle of a room. {_held(scene)}"
+    place = scene["places"][0]
+    door = {True: ", which is open", False: ", which is closed", None: ""}[place["open"]]
+    listed = _LIST.search(text)
+    things = f"I see {listed[1]}." if listed else _things(scene)
+    return " ".join(part for part in (f"I am at {place['name']}{door}.", things, _held(scene)) if part)
 
 
 def seen(state: State) -> str | None:
@@ -25,17 +43,24 @@ def seen(state: State) -> str | None:
     scene = state["scene"]
     if scene is None:
         return None
-    hand = scene["hand"]
-    held = f"I hold {_listed([hand])}." if hand else "My hand is empty."
     if not scene["places"]:
-        return f"I am in the middle of a room. {held}"
+        return f"I am in the middle of a room. {_held(scene)}"
     place = scene["places"][0]
     door = {True: "open ", False: "closed ", None: ""}[place["open"]]
     there = f"I am at the {door}{kind_of(place['name'])}."
+    return " ".join(part for part in (there, _things(scene), _held(scene)) if part)
+
+
+def _things(scene: Mapping[str, Any]) -> str:
+    """What lies in sight; nothing is said of what a closed place hides."""
     things = [thing for spot in scene["places"] for thing in spot["things"]]
     if things:
-        return f"{there} I see {_listed(things)}. {held}"
-    return f"{there} {held}" if place["open"] is False else f"{there} I see nothing. {held}"
+        return f"I see {_listed(things)}."
+    return "" if scene["places"][0]["open"] is False else "I see nothing."
+
+
+def _held(scene: Mapping[str, Any]) -> str:
+    return f"I hold {_listed([scene['hand']])}." if scene["hand"] else "My hand is empty."
 
 
 def _listed(things: Sequence[Mapping[str, Any]]) -> str:
@@ -81,7 +106,7 @@ def _reason(state: State, action: str) -> str:
         after = "to put it in" if _delivers(state) else "to look inside"
         return f"The {kind_of(rest)} is closed, so I open it {after}."
     if verb == "take" and kind_of(rest.partition(" from ")[0]) == state["thing"] and not state["holding"]:
-        return "It is here, so I take it."
+        return f"The {rest.partition(' from ')[0]} is here, so I take it."
     if verb in ("move", "put"):
         right = _delivers(state) and kind_of(rest.partition(" to ")[2]) == state["target"]
         return "It belongs here, so I put it down." if right else "I put it away."

@@ -108,7 +108,7 @@ class Explorer:
         """With something in the hand: treat it, bring it where it belongs, or put it away."""
         assert self._holding is not None
         if not self._wanted(self._holding):
-            return self._put_into(self._taken_from)
+            return self._put_here() or self._put_into(self._taken_from)
         if self._game.task_type == LOOK:
             return self._use_lamp()
         if self._verb and self._holding not in self._treated:
@@ -150,12 +150,14 @@ class Explorer:
         likely = [name for name in left if kind in _LIKELY.get(kind_of(name), ())]
         return (likely or left or [self._here])[0]
 
+    def _put_here(self, place: str | None = None) -> str | None:
+        """Put what it holds into a place, or into any that can be reached from here; None if that is not possible."""
+        puts = [(command, _PUT.fullmatch(command)) for command in self._admissible]
+        here = (c for c, put in puts if put and put[1] == self._holding and place in (None, put[2]))
+        return next(here, None)
+
     def _put_into(self, place: str) -> str:
-        for command in self._admissible:
-            put = _PUT.fullmatch(command)
-            if put and put[1] == self._holding and put[2] == place:
-                return command
-        return self._go_to(place)
+        return self._put_here(place) or self._go_to(place)
 
     def _go_to(self, place: str) -> str:
         """Go there. Within reach, open it, or else look at it: several places may be reached from one spot."""

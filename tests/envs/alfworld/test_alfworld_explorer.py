@@ -66,13 +66,17 @@ def test_two_things_come_to_the_same_place_and_are_not_taken_back():
     assert told(expert, second, "You pick up the mug 2 from the cabinet 1.") == "go to shelf 1"
 
 
-def test_something_else_in_the_hand_goes_back():
+def test_something_else_in_the_hand_is_put_down_at_once_or_goes_back():
     expert = explorer("pick")
     told(expert, None, START)
     take = "take egg 1 from fridge 1"
     told(expert, "go to fridge 1", "You arrive at fridge 1.", take)
     put = "move egg 1 to fridge 1"
-    assert told(expert, take, "You pick up the egg 1 from the fridge 1.", put) == put
+    picked = "You pick up the egg 1 from the fridge 1."
+    assert told(expert, take, picked) == "go to fridge 1"
+    assert told(expert, take, picked, put) == put
+    elsewhere = "move egg 1 to shelf 1"
+    assert told(expert, "go to shelf 1", "On the shelf 1, you see nothing.", elsewhere) == elsewhere
 
 
 def test_a_place_at_the_same_spot_is_examined_for_one_cannot_go_there():
