@@ -54,8 +54,9 @@ def finished_run(
     of: int = 10,
     rising: bool = True,
     by_type: tuple[dict, dict] | None = None,
+    episodes: int = 100,
 ):
-    """A run that is done, with 100 training episodes and an evaluation of its start and its end.
+    """A run that is done, with training episodes (the first half lost) and an evaluation of its start and its end.
 
     Args:
         by_type: of the two evaluations.
@@ -67,8 +68,8 @@ def finished_run(
     temperature = temperature_of(config)
     with StoreWriter(run / paths.DATABASE) as writer:
         writer.start_run(run.name, task, "tiny", json.dumps(config.model_dump(mode="json")), seed)
-        for number in range(1, 101):
-            episode(writer, number, won=number > 50 if rising else number % 4 == 0)
+        for number in range(1, episodes + 1):
+            episode(writer, number, won=number > episodes / 2 if rising else number % 4 == 0)
         writer.commit()
         seconds = {"time/collect_seconds": 3.0, "time/update_seconds": 1.0}
         writer.metrics(1, end, seconds)

@@ -26,7 +26,7 @@ from vlmagent.report.catalogue import (
 from vlmagent.report.collect import Options, collect
 from vlmagent.report.figures import band
 from vlmagent.report.runs import Library
-from vlmagent.report.sources import Curve, RunSource
+from vlmagent.report.sources import WINDOW, Curve, RunSource
 from vlmagent.report.tables import mean_and_spread
 from vlmagent_envs.alfworld.available import missing_packages
 
@@ -199,6 +199,17 @@ def test_curves():
     returns = source.curve("return")
     assert returns is not None
     assert returns.values[0] == -1.0
+
+
+def test_a_curve_begins_with_a_whole_window():
+    """The first episodes to end are the short ones: an average of a few of them says nothing."""
+    run = finished_run("numberline", RL, 4, (1, 2), episodes=600)
+    curve = RunSource(run, load_config(run / paths.CONFIG)).curve("success")
+    assert curve is not None
+    assert (curve.steps[0], curve.steps[-1]) == (WINDOW, 600)
+    assert (curve.values[0], curve.values[-1]) == (0.0, 1.0)
+    assert curve.values[300] == pytest.approx(1.0)  # at episode 500, the last 200 of which were won
+    assert curve.values[200] == pytest.approx(0.5)
 
 
 def test_a_band_covers_what_all_seeds_cover():

@@ -24,7 +24,7 @@ from vlmagent.store.study import LogprobSums, ended_episodes, logprob_sums
 WINDOW = 200
 """A training curve averages over this many episodes that ended last (paper, C.3)."""
 FEWEST = 20
-"""A curve begins when so many episodes have ended."""
+"""Where a run has fewer than two windows of episodes, its curve begins when so many have ended."""
 LOGPROB_SAMPLES = 1000
 """Outputs behind each sum of log-probs (paper, Table 1)."""
 
@@ -122,14 +122,18 @@ class RunSource:
             return [(e.env_steps, float(e.success), e.episode_return) for e in ended_episodes(reader)]
 
     def curve(self, measure: Measure) -> Curve | None:
-        """Moving average over the last episodes of training at the end of each one; None before there are enough."""
+        """Moving average over the last episodes of training at the end of each one; None before there are enough.
+
+        It begins with a whole window: the first episodes to end are the short ones, and most of these are won.
+        """
         if len(self._episodes) < FEWEST:
             return None
         table = np.array(self._episodes, dtype=float)  # (E, 3)
+        first = WINDOW if len(table) >= 2 * WINDOW else FEWEST
         sums = np.concatenate([[0.0], np.cumsum(table[:, 1 if measure == "success" else 2])])
-        counts = np.arange(FEWEST, len(table) + 1)
+        counts = np.arange(first, len(table) + 1)
         window = np.minimum(counts, WINDOW)
-        return Curve(table[FEWEST - 1 :, 0], (sums[counts] - sums[counts - window]) / window)
+        return Curve(table[first - 1 :, 0], (sums[counts] - sums[counts - window]) / window)
 
     def logprobs(self, result: EvalResult) -> LogprobSums | None:
         """Mean log-prob sums of an evaluation's first outputs; None when its transitions are gone."""
