@@ -11,11 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 KEPT_BYTES = 2 * 2**30
 
@@ -60,6 +60,13 @@ class Form:
 
     tokens_listed: bool
     levels_listed: bool
+
+
+@dataclass
+class PictureOutput(BaseModelOutputWithPooling):  # type: ignore[misc]
+    """What models expect of ``get_image_features``; some hand it on with their own output."""
+
+    deepstack_features: Any = None
 
 
 class PictureFeatures:
@@ -155,10 +162,11 @@ def split_output(output: Any, tiles: Sequence[int]) -> tuple[Form, list[Piece]]:
 
 
 def join_pieces(pieces: Sequence[Piece], form: Form) -> Any:
-    """The inverse of ``split_output``: an object with the attributes that models read."""
+    """The inverse of ``split_output``."""
     tokens = [piece.tokens for piece in pieces]
     levels = [[piece.levels[index] for piece in pieces] for index in range(len(pieces[0].levels))]
-    return SimpleNamespace(
+    return PictureOutput(
         pooler_output=tuple(tokens) if form.tokens_listed else torch.cat(tokens),
-        deepstack_features=[tuple(level) if form.levels_listed else torch.cat(level) for level in levels],
+        deepstack_features=[tuple(level) if form.levels_listed else torch.cat(level) for level in levels]
+        or None,
     )
