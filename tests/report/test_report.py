@@ -17,6 +17,7 @@ from vlmagent.report.catalogue import (
     ITEMS,
     NO_COT,
     RL,
+    essence,
     expected_config,
     find_item,
     folder_name,
@@ -244,6 +245,9 @@ def test_recipes_of_variants():
         update={"distributed": base.distributed.model_copy(update={"deepspeed": "zero2"})}
     )
     assert same_study(base, spread)
+    assert "value_scale" in essence(base)["ppo"]
+    assert "value_scale" not in essence(base, defaults=False)["ppo"]  # a field that is new changes no name
+    assert essence(base, defaults=False)["ppo"]["kl_coef"] == base.ppo.kl_coef
 
 
 def test_means():

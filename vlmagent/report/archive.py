@@ -30,7 +30,8 @@ def write_records(found: Collection, folder: Path) -> list[Path]:
         for run in study.runs:
             if _worth_keeping(run):
                 name = folder_name(study.task, study.variant, run.seed, overrides)
-                files.append(write_record(folder, name, record_run(run.source), essence(run.source.config)))
+                what = essence(run.source.config, defaults=False)
+                files.append(write_record(folder, name, record_run(run.source), what))
     for task, results in found.baselines.items():
         files += [_keep_baseline(found, task, result, folder) for result in results.values()]
     return files

@@ -152,16 +152,20 @@ def same_study(first: Config, second: Config) -> bool:
     return essence(first) == essence(second)
 
 
-def essence(config: Config) -> dict[str, Any]:
-    """The part of a config that decides what is trained."""
-    data = config.model_dump(mode="json")
+def essence(config: Config, *, defaults: bool = True) -> dict[str, Any]:
+    """The part of a config that decides what is trained.
+
+    Args:
+        defaults: whether fields that have their default value are in it; without them a version with more fields has
+            the same essence.
+    """
+    data = config.model_dump(mode="json", exclude_defaults=not defaults)
     for section in ("store", "checkpoint", "eval", "distributed"):
-        data.pop(section)
-    for key in ("device", "threads"):
-        data["model"].pop(key)
-    data["sft"] = {key: value for key, value in data["sft"].items() if key not in ("checkpoint_every",)}
+        data.pop(section, None)
+    for section, keys in (("model", ("device", "threads")), ("sft", ("checkpoint_every",))):
+        data[section] = {key: value for key, value in data.get(section, {}).items() if key not in keys}
     if config.agent == "vlm":
-        data.pop("cnn")
+        data.pop("cnn", None)
     return data
 
 
