@@ -46,7 +46,7 @@ def make_config(folder: Path, stage: int) -> Config:
     file = folder / f"zero{stage}-{dist.get_rank()}.json"
     file.write_text(json.dumps(settings))
     samples = {"language_samples": 12, "samples": 25, "batch_size": 8, "micro_batch_size": 3}
-    tuning = {**samples, "language_lr": RATE, "lr": RATE}
+    tuning = {**samples, "language_lr": RATE, "language_prompts": 0.2, "lr": RATE}
     return Config.model_validate({**SMALL, "sft": tuning, "distributed": {"deepspeed": str(file)}})
 
 

@@ -21,6 +21,8 @@ from vlmagent.sft import (
     cache_key,
     response_scores,
     sft_policy,
+    split_loss,
+    text_scores,
     train_sft,
     warmup_cosine,
 )
@@ -79,6 +81,46 @@ def test_the_language_stage_sees_no_picture(small_config: Config, monkeypatch: p
     language, real = batches
     assert all(sample.image is None for sample in language)
     assert all(sample.image is not None for sample in real)
+
+
+def test_prompts_are_scored_like_responses_where_they_teach_language(small_config: Config):
+    task = task_from_config(small_config)
+    policy = build_policy(small_config.model, corpus(task), 0)
+    batch = [
+        SftSample(None, prompt, answer) for prompt, answer in (("Go on.", "12 + 3"), ("Go there now.", "7"))
+    ]
+    lengths = [len(policy.tokenize_output(sample.response)) for sample in batch]
+    alone, whole = response_scores(policy, batch), text_scores(policy, batch)
+    responses, none = split_loss(alone, lengths)
+    again, prompts = split_loss(whole, lengths)
+    assert responses.item() == pytest.approx(-alone.token_logprobs.sum().item() / sum(lengths))
+    assert none.item() == 0
+    assert again.item() == pytest.approx(responses.item(), abs=1e-5)
+    for row, (sample, length) in enumerate(zip(batch, lengths, strict=True)):
+        assert torch.allclose(
+            whole.token_logprobs[row][whole.mask[row]][-length:],
+            alone.token_logprobs[row, :length],
+            atol=1e-5,
+        )
+        ids = policy.encode(sample.prompt, None).input_ids.tolist()[1:]
+        assert int(whole.mask[row].sum()) == sum(token not in policy.banned for token in ids) + length
+    assert prompts.item() > 0
+    prompts.backward()
+    assert all(p.grad.isfinite().all() for p in policy.trained_parameters() if p.grad is not None)
+
+
+def test_prompts_are_learnt_in_the_language_stage_alone(small_config: Config):
+    def prompt_loss(**changes: float) -> float:
+        config = with_sft(small_config, language_samples=320, samples=0, batch_size=8, **changes)
+        task = task_from_config(config)
+        policy = build_policy(config.model, corpus(task), 0)
+        train_sft(policy, config, task, lambda _: None)
+        held = [SftSample(None, s.prompt, s.response) for s in islice(solver_samples(task, 99), 4)]
+        lengths = [len(policy.tokenize_output(sample.response)) for sample in held]
+        with torch.no_grad():
+            return float(split_loss(text_scores(policy, held), lengths)[1])
+
+    assert prompt_loss(language_prompts=1.0) < 0.9 * prompt_loss()
 
 
 def test_stages_come_in_order_and_captions_are_mixed_in(

@@ -133,6 +133,9 @@ class SftConfig(Section):
     For models built from nothing; a pretrained checkpoint has had its own. 0 leaves the stage out."""
     language_lr: float = Field(1e-3, gt=0, le=1)
     """Peak learning rate of that stage."""
+    language_prompts: float = Field(0.0, ge=0, le=1)
+    """Weight of a prompt's token in that stage's loss, beside 1 of a response's: a list of commands that repeats what a
+    text names teaches to copy names. 0 learns the responses alone."""
     caption_samples: int = Field(0, ge=0)
     """Samples of a captioning task after that: say what the picture shows, nothing else (the analogue of LLaVA's
     alignment stage). For models built from nothing. 0 leaves the stage out."""

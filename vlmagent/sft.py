@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -205,7 +205,7 @@ class _Loop:
             config.distributed,
             ranks,
             policy,
-            lambda batch: response_scores(policy, batch),
+            lambda batch: self._scores(batch),
             self.groups,
             max_grad_norm=config.sft.max_grad_norm,
             micro_batch_size=self.batcher.max_rows,
@@ -234,6 +234,13 @@ class _Loop:
         self._freeze_vision(False)
         self.engine.close()
 
+    def _prompt_weight(self, batch: Sequence[SftSample]) -> float:
+        return self.sft.language_prompts if batch[0].image is None else 0.0
+
+    def _scores(self, batch: Sequence[SftSample]) -> Scores:
+        """Responses in their states, or the prompts before them too where they teach language."""
+        return (text_scores if self._prompt_weight(batch) else response_scores)(self.policy, batch)
+
     def _freeze_vision(self, frozen: bool) -> None:
         if len(self.groups) > 1:
             self.engine.freeze(0, frozen)
@@ -253,9 +260,11 @@ class _Loop:
 
         def go(group: Sequence[int], counts: bool) -> float:
             share = sum(tokens[index] for index in group) / sum(lengths) if counts else 0.0
-            loss = mean_loss(self.score([own[index] for index in group])) * (share * world)
-            self.engine.backward(loss)
-            return float(loss.detach())
+            responses, prompts = split_loss(
+                self.score([own[index] for index in group]), [tokens[index] for index in group]
+            )
+            self.engine.backward((responses + self._prompt_weight(batch) * prompts) * (share * world))
+            return float(responses.detach()) * share * world
 
         self._freeze_vision(batch[0].image is None)
         seed = derive(self.config.seed, "dropout", *when, *([rank] if world > 1 else []))
@@ -322,7 +331,8 @@ def dropout_seed(policy: Policy, seed: int) -> Iterator[None]:
 
 def response_loss(policy: Policy, batch: list[SftSample]) -> torch.Tensor:
     """Mean negative log-prob of the response tokens, the end token included, in nats per token."""
-    return mean_loss(response_scores(policy, batch))
+    scores = response_scores(policy, batch)
+    return -scores.token_logprobs.sum() / scores.mask.sum()
 
 
 def response_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
@@ -334,9 +344,39 @@ def response_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
     )
 
 
-def mean_loss(scores: Scores) -> torch.Tensor:
-    """Mean negative log-prob of the scored tokens, in nats per token."""
-    return -scores.token_logprobs.sum() / scores.mask.sum()
+def text_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
+    """Prompts without pictures and the responses to them, scored from the second token on, with gradients.
+
+    Tokens that the policy never writes (those that open a turn) are masked.
+    """
+    states = [policy.encode(sample.prompt, None) for sample in batch]
+    begins = [
+        replace(
+            state, input_ids=state.input_ids[:1], token_types={k: v[:1] for k, v in state.token_types.items()}
+        )
+        for state in states
+    ]
+    texts = [
+        [*state.input_ids[1:].tolist(), *policy.tokenize_output(sample.response)]
+        for state, sample in zip(states, batch, strict=True)
+    ]
+    scores = policy.score(begins, texts, temperature=1.0)
+    written = scores.mask & scores.token_logprobs.isfinite()
+    return replace(scores, token_logprobs=scores.token_logprobs.where(written, 0.0), mask=written)
+
+
+def split_loss(scores: Scores, lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-probs in nats of the responses' tokens and of the prompts' scored before them, both divided by the
+    number of the responses' tokens, so that the parts of a batch add up.
+
+    Args:
+        lengths: tokens of each response, the last of its row.
+    """
+    columns = torch.arange(scores.mask.shape[1], device=scores.mask.device)
+    ends = torch.where(scores.mask, columns + 1, 0).amax(1, keepdim=True)  # (B, 1)
+    response = columns >= ends - torch.tensor(lengths, device=columns.device).unsqueeze(1)
+    losses = -scores.token_logprobs / max(sum(lengths), 1)  # zero outside of the mask
+    return losses[response].sum(), losses[~response].sum()
 
 
 def warmup_cosine(step: int, total: int, warmup: float, final_ratio: float) -> float:

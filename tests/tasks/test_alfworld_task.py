@@ -109,8 +109,8 @@ def test_prompt_is_the_papers(cot, expected):
         (
             STATE,
             "go to cabinet 2",
-            "I am at cabinet 1, which is open. I see a pan 1, and a egg 2. My hand is empty. I need a mug. I look for "
-            "it at cabinet 2.",
+            "I am at cabinet 1, which is open. I see a pan 1 and more, but no mug. My hand is empty. I need a mug. I "
+            "look for it at cabinet 2.",
         ),
         (
             shown(),
@@ -126,8 +126,7 @@ def test_prompt_is_the_papers(cot, expected):
         (
             shown(place="shelf 1", things=[thing("mug 1"), thing("mug 2", "hot"), thing("mug 3")]),
             "take mug 1 from shelf 1",
-            "I am at shelf 1. I see 2 mug and a hot mug. My hand is empty. I need a mug. The mug 1 is here, so I take "
-            "it.",
+            "I am at shelf 1. I see a mug 1 and more. My hand is empty. I need a mug. The mug 1 is here, so I take it.",
         ),
         (
             shown(place="shelf 1", hand=("mug 1",)),
@@ -162,7 +161,7 @@ def test_prompt_is_the_papers(cot, expected):
         (
             shown(place="safe 1", things=[thing("mug 1")], task_type="pick2", target="safe"),
             "go to shelf 1",
-            "I am at safe 1. I see a mug. My hand is empty. I need a mug. The one here is where it belongs, so I "
+            "I am at safe 1. I see a mug 1. My hand is empty. I need a mug. The one here is where it belongs, so I "
             "look for another at shelf 1.",
         ),
         (
@@ -174,13 +173,19 @@ def test_prompt_is_the_papers(cot, expected):
                 lamp="desklamp",
             ),
             "use desklamp 1",
-            "I am at desk 1. I see a desklamp. I hold a mug. I need the desklamp for the mug. The desklamp is here, "
+            "I am at desk 1. I see a desklamp 1. I hold a mug. I need the desklamp for the mug. The desklamp is here, "
             "so I use it.",
         ),
         (
             shown(place="desk 1", hand=("mug 1",), task_type="look", lamp="desklamp"),
             "go to shelf 1",
             "I am at desk 1. I see nothing. I hold a mug. I need the desklamp for the mug. I look for it at shelf 1.",
+        ),
+        (
+            shown(place="desk 1", things=[thing("egg 2"), thing("cup 10"), thing("cup 9")]),
+            "go to shelf 1",
+            "I am at desk 1. I see a cup 9 and more, but no mug. My hand is empty. I need a mug. I look for it at "
+            "shelf 1.",
         ),
         (
             shown(place="desk 1", hand=("pen 1",)),
@@ -190,7 +195,7 @@ def test_prompt_is_the_papers(cot, expected):
         (
             shown(place="shelf 1", things=[thing("mug 1")]),
             "go to desk 1",
-            "I am at shelf 1. I see a mug. My hand is empty. I need a mug. I choose to go to desk 1.",
+            "I am at shelf 1. I see a mug 1. My hand is empty. I need a mug. I choose to go to desk 1.",
         ),
         (
             {**STATE, "scene": None, "description": 'The "mug" is gone.'},

@@ -1,8 +1,8 @@
 """What an expert of ALFWorld would think: what it sees, what it is after, and why it does what it does.
 
 Every sentence is true to what the agent can know there: the picture, the text, the goal and the commands. The expert's
-memory of other places is not in it. What the text lists is quoted as it stands there: to copy it is learnt much sooner
-than to say it in other words.
+memory of other places is not in it. Of what lies in sight one thing is named, the one that matters: to find it is
+learnt much sooner than to list all, and a list with a mistake misleads what follows.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 from vlmagent.tasks.base import State
 from vlmagent_envs.alfworld.household import APPLIANCES, LOOK
-from vlmagent_envs.alfworld.scene import kind_of
+from vlmagent_envs.alfworld.scene import kind_of, natural
 
 _LIST = re.compile(r"you see ([^.]*)\.")
+_NAMED = re.compile(r"\b(?:a|an) ([a-z]+ \d+)")
 
 
 def thoughts(state: State, action: str) -> str:
@@ -33,9 +34,25 @@ def _described(state: State) -> str:
         return f"I am in the middle of a room. {_held(scene)}"
     place = scene["places"][0]
     door = {True: ", which is open", False: ", which is closed", None: ""}[place["open"]]
-    listed = _LIST.search(text)
-    things = f"I see {listed[1]}." if listed else _things(scene)
+    things = "" if place["open"] is False else _in_sight(state, text)
     return " ".join(part for part in (f"I am at {place['name']}{door}.", things, _held(scene)) if part)
+
+
+def _in_sight(state: State, text: str) -> str:
+    """The thing that is looked for, or the first one and that it is not among them."""
+    listed = _LIST.search(text)
+    if listed:
+        names = _NAMED.findall(listed[1])
+    else:
+        places = state["scene"]["places"]
+        names = sorted((thing["name"] for spot in places for thing in spot["things"]), key=natural)
+    if not names:
+        return "I see nothing."
+    searched = _searched(state)
+    found = next((name for name in names if kind_of(name) == searched), None)
+    more = " and more" if len(names) > 1 else ""
+    lacking = f", but no {searched}" if searched and not found else ""
+    return f"I see {_a(found or names[0])}{more}{lacking}."
 
 
 def seen(state: State) -> str | None:
@@ -84,6 +101,13 @@ def _appliance(state: State) -> tuple[str, str] | None:
     return None if not verb or state["treated"] else (verb, appliance.lower())
 
 
+def _searched(state: State) -> str | None:
+    """The kind of thing that is looked for; None while one is brought somewhere."""
+    if not _holds_wanted(state):
+        return str(state["thing"])
+    return str(state["lamp"]) if state["task_type"] == LOOK else None
+
+
 def _sought(state: State) -> str:
     """What is needed next."""
     thing = state["thing"]
@@ -128,8 +152,8 @@ def _reason_to_go(state: State, place: str) -> str:
         return f"I go to the {kind} to put it there."
     if _holds_wanted(state) and treatment and kind == treatment[1] and state["task_type"] != LOOK:
         return f"I go to the {kind} to {treatment[0]} it."
-    searched = state["lamp"] if _holds_wanted(state) and state["task_type"] == LOOK else state["thing"]
-    if _holds_wanted(state) and state["task_type"] != LOOK:
+    searched = _searched(state)
+    if searched is None:
         return f"I choose to go to {place}."
     things = [thing for spot in (state["scene"] or {"places": ()})["places"] for thing in spot["things"]]
     if not any(kind_of(thing["name"]) == searched for thing in things):

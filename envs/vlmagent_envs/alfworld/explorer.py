@@ -142,13 +142,18 @@ class Explorer:
         return f"open {closed[0]}" if closed else self._go_to(self._next_place(kind))
 
     def _next_place(self, kind: str) -> str:
-        """The next place that was not looked at, likely ones first; from the first again when none is left."""
+        """The next place that was not looked at, likely ones first; all over again when none is left.
+
+        It goes round by name, from where it is: who remembers nothing can learn that from the list of commands.
+        """
         left = [name for name in self._receptacles if name not in self._looked and name != self._here]
         if not left:
             self._looked.clear()
             left = [name for name in self._receptacles if name != self._here]
         likely = [name for name in left if kind in _LIKELY.get(kind_of(name), ())]
-        return (likely or left or [self._here])[0]
+        candidates = likely or left or [self._here]
+        following = [name for name in candidates if self._here and natural(name) > natural(self._here)]
+        return (following or candidates)[0]
 
     def _put_here(self, place: str | None = None) -> str | None:
         """Put what it holds into a place, or into any that can be reached from here; None if that is not possible."""

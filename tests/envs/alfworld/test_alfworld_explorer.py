@@ -27,6 +27,17 @@ def test_it_looks_into_closed_places_and_never_twice_into_the_same():
     assert told(expert, "open cabinet 1", opened, "close cabinet 1", "examine cabinet 1") == "go to cabinet 2"
 
 
+def test_it_goes_round_from_where_it_is_likely_places_first():
+    expert = explorer("pick")
+    told(expert, None, START)
+    visits = ["go to shelf 1", "go to cabinet 2", "go to fridge 1", "go to microwave 1", "go to cabinet 1"]
+    answers = [told(expert, go, f"On the {go[6:]}, you see nothing.") for go in visits]
+    assert answers[0] == "go to cabinet 1"  # past the last one
+    assert answers[1] == "go to fridge 1"  # not back to cabinet 1
+    assert answers[3] == "go to cabinet 1"
+    assert answers[4] == "go to cabinet 2"  # all over again
+
+
 def test_it_takes_heats_and_delivers():
     expert = explorer("heat")
     told(expert, None, START)
