@@ -3,10 +3,10 @@
     python benchmarks/learning.py numberline --seeds 0 1 2 3
     python benchmarks/learning.py alfworld --seeds 0 1 --episodes 300 --set env.eval_split=valid_unseen
 
-Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval` of its start and its end; runs that
-are already there and done are taken as they are, so that an interrupted benchmark continues. They lie where
-`vlmagent reproduce` looks for them. `--set` changes the evaluation only. Where episodes have kinds, a second table has
-each kind's success over all seeds.
+Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval` of its start and its end; runs and
+evaluations that are already there and done are taken as they are, so that an interrupted benchmark continues. The runs
+lie where `vlmagent reproduce` looks for them. `--set` changes the evaluation only. Where episodes have kinds, a second
+table has each kind's success over all seeds.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def evaluate(task: str, run: Path, episodes: int, overrides: list[str]) -> list[
         "--episodes",
         str(episodes),
     ]
-    arguments += [word for pair in overrides for word in ("--set", pair)]
+    arguments += [word for pair in overrides for word in ("--set", pair)] + ["--resume"]
     results: list[dict[str, Any]] = json.loads(vlmagent("eval", task, *arguments, "--json"))["results"]
     return results
 

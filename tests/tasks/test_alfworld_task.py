@@ -109,7 +109,7 @@ def test_prompt_is_the_papers(cot, expected):
         (
             STATE,
             "go to cabinet 2",
-            "I am at cabinet 1, which is open. I see a pan 1 and more, but no mug. My hand is empty. I need a mug. I "
+            "I am at cabinet 1, which is open. I see no mug, but a pan 1 and more. My hand is empty. I need a mug. I "
             "look for it at cabinet 2.",
         ),
         (
@@ -184,7 +184,7 @@ def test_prompt_is_the_papers(cot, expected):
         (
             shown(place="desk 1", things=[thing("egg 2"), thing("cup 10"), thing("cup 9")]),
             "go to shelf 1",
-            "I am at desk 1. I see a cup 9 and more, but no mug. My hand is empty. I need a mug. I look for it at "
+            "I am at desk 1. I see no mug, but a cup 9 and more. My hand is empty. I need a mug. I look for it at "
             "shelf 1.",
         ),
         (

@@ -39,7 +39,7 @@ def _described(state: State) -> str:
 
 
 def _in_sight(state: State, text: str) -> str:
-    """The thing that is looked for, or the first one and that it is not among them."""
+    """The thing that is looked for, or that it is not there, and the first one that is."""
     listed = _LIST.search(text)
     if listed:
         names = _NAMED.findall(listed[1])
@@ -50,9 +50,9 @@ def _in_sight(state: State, text: str) -> str:
         return "I see nothing."
     searched = _searched(state)
     found = next((name for name in names if kind_of(name) == searched), None)
+    lacking = f"no {searched}, but " if searched and not found else ""
     more = " and more" if len(names) > 1 else ""
-    lacking = f", but no {searched}" if searched and not found else ""
-    return f"I see {_a(found or names[0])}{more}{lacking}."
+    return f"I see {lacking}{_a(found or names[0])}{more}."
 
 
 def seen(state: State) -> str | None:
