@@ -109,8 +109,8 @@ def test_prompt_is_the_papers(cot, expected):
         (
             STATE,
             "go to cabinet 2",
-            "I am at cabinet 1, which is open. I see no mug, but a pan 1 and more. My hand is empty. I need a mug. I "
-            "look for it at cabinet 2.",
+            "I am at cabinet 1, which is open. I see a pan 1 and more. My hand is empty. I need a mug. It is not "
+            "here, so I look for it at cabinet 2.",
         ),
         (
             shown(),
@@ -122,6 +122,11 @@ def test_prompt_is_the_papers(cot, expected):
             "open drawer 3",
             "I am at drawer 3, which is closed. My hand is empty. I need a mug. The drawer is closed, so I open it to "
             "look inside.",
+        ),
+        (
+            shown(place="drawer 3", opened=False),
+            "go to shelf 1",
+            "I am at drawer 3, which is closed. My hand is empty. I need a mug. I look for it at shelf 1.",
         ),
         (
             shown(place="shelf 1", things=[thing("mug 1"), thing("mug 2", "hot"), thing("mug 3")]),
@@ -179,13 +184,14 @@ def test_prompt_is_the_papers(cot, expected):
         (
             shown(place="desk 1", hand=("mug 1",), task_type="look", lamp="desklamp"),
             "go to shelf 1",
-            "I am at desk 1. I see nothing. I hold a mug. I need the desklamp for the mug. I look for it at shelf 1.",
+            "I am at desk 1. I see nothing. I hold a mug. I need the desklamp for the mug. It is not here, so I look "
+            "for it at shelf 1.",
         ),
         (
             shown(place="desk 1", things=[thing("egg 2"), thing("cup 10"), thing("cup 9")]),
             "go to shelf 1",
-            "I am at desk 1. I see no mug, but a cup 9 and more. My hand is empty. I need a mug. I look for it at "
-            "shelf 1.",
+            "I am at desk 1. I see a cup 9 and more. My hand is empty. I need a mug. It is not here, so I look for "
+            "it at shelf 1.",
         ),
         (
             shown(place="desk 1", hand=("pen 1",)),

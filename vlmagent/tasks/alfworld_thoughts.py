@@ -1,8 +1,8 @@
 """What an expert of ALFWorld would think: what it sees, what it is after, and why it does what it does.
 
 Every sentence is true to what the agent can know there: the picture, the text, the goal and the commands. The expert's
-memory of other places is not in it. Of what lies in sight one thing is named, the one that matters: to find it is
-learnt much sooner than to list all, and a list with a mistake misleads what follows.
+memory of other places is not in it. Of what lies in sight the first thing is named, and the one that is needed once it
+was said which that is: to find a thing just named is learnt sooner than to list all, and no mistaken list misleads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _described(state: State) -> str:
 
 
 def _in_sight(state: State, text: str) -> str:
-    """The thing that is looked for, or that it is not there, and the first one that is."""
+    """The first of the things in sight, and whether there are more."""
     listed = _LIST.search(text)
     if listed:
         names = _NAMED.findall(listed[1])
@@ -48,11 +48,7 @@ def _in_sight(state: State, text: str) -> str:
         names = sorted((thing["name"] for spot in places for thing in spot["things"]), key=natural)
     if not names:
         return "I see nothing."
-    searched = _searched(state)
-    found = next((name for name in names if kind_of(name) == searched), None)
-    lacking = f"no {searched}, but " if searched and not found else ""
-    more = " and more" if len(names) > 1 else ""
-    return f"I see {lacking}{_a(found or names[0])}{more}."
+    return f"I see {_a(names[0])}{' and more' if len(names) > 1 else ''}."
 
 
 def seen(state: State) -> str | None:
@@ -155,9 +151,10 @@ def _reason_to_go(state: State, place: str) -> str:
     searched = _searched(state)
     if searched is None:
         return f"I choose to go to {place}."
-    things = [thing for spot in (state["scene"] or {"places": ()})["places"] for thing in spot["things"]]
-    if not any(kind_of(thing["name"]) == searched for thing in things):
-        return f"I look for it at {place}."
-    if kind_of(state["scene"]["places"][0]["name"]) == state["target"]:
+    places = (state["scene"] or {"places": ()})["places"]
+    if not any(kind_of(thing["name"]) == searched for spot in places for thing in spot["things"]):
+        hidden = not places or places[0]["open"] is False
+        return f"{'' if hidden else 'It is not here, so '}I look for it at {place}."
+    if kind_of(places[0]["name"]) == state["target"]:
         return f"The one here is where it belongs, so I look for another at {place}."
     return f"I choose to go to {place}."
