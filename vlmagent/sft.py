@@ -205,7 +205,7 @@ class _Loop:
             config.distributed,
             ranks,
             policy,
-            lambda batch: self._scores(batch),
+            self._scores,
             self.groups,
             max_grad_norm=config.sft.max_grad_norm,
             micro_batch_size=self.batcher.max_rows,

@@ -14,10 +14,9 @@ from typing import Any
 
 from vlmagent.tasks.base import State
 from vlmagent_envs.alfworld.household import APPLIANCES, LOOK
-from vlmagent_envs.alfworld.scene import kind_of, natural
+from vlmagent_envs.alfworld.scene import NAMED, kind_of, natural
 
 _LIST = re.compile(r"you see ([^.]*)\.")
-_NAMED = re.compile(r"\b(?:a|an) ([a-z]+ \d+)")
 
 
 def thoughts(state: State, action: str) -> str:
@@ -42,7 +41,7 @@ def _in_sight(state: State, text: str) -> str:
     """The first of the things in sight, and whether there are more."""
     listed = _LIST.search(text)
     if listed:
-        names = _NAMED.findall(listed[1])
+        names = NAMED.findall(listed[1])
     else:
         places = state["scene"]["places"]
         names = sorted((thing["name"] for spot in places for thing in spot["things"]), key=natural)

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 from vlmagent_envs.alfworld.games import Game
 from vlmagent_envs.alfworld.household import APPLIANCES, HOLDS, LOOK, PICK_TWO
-from vlmagent_envs.alfworld.scene import kind_of, natural
+from vlmagent_envs.alfworld.scene import NAMED, kind_of, natural
 
 _PUT = re.compile(r"(?:move|put) (.+?) (?:to|in/on|into|in|on) (.+)")
 _TAKE = re.compile(r"take (.+?) from (.+)")
 _TREAT = re.compile(r"(clean|heat|cool) (.+?) with (.+)")
 _LISTED = re.compile(r"(?:On the (.+?)|The (.+?) is open\. In it), you see (.*)")
-_SEEN = re.compile(r"\b(?:a|an) ([a-z]+ \d+)")
 _LIKELY = {kind.lower(): frozenset(thing.lower() for thing in things) for kind, things in HOLDS.items()}
 
 
@@ -99,7 +98,7 @@ class Explorer:
             place = listed[1] or listed[2]
             self._looked.add(place)
             self._where = {thing: at for thing, at in self._where.items() if at != place}
-            self._where.update(dict.fromkeys(_SEEN.findall(listed[3]), place))
+            self._where.update(dict.fromkeys(NAMED.findall(listed[3]), place))
         for command in self._admissible:
             if taken := _TAKE.fullmatch(command):
                 self._where[taken[1]] = taken[2]

@@ -6,6 +6,7 @@ everything, as the reward does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,10 @@ def conditions(facts: Iterable[Fact], task_type: str, thing: str, target: str, l
     predicate = {"heat": "ishot", "cool": "iscool", "clean": "isclean"}[verb]
     treated = {fact[1] for fact in by_name.get(predicate, []) if kind_of(fact[1]) == thing}
     return bool(where), bool(treated), any(name in treated for name, _ in where)
+
+
+NAMED = re.compile(r"\b(?:a|an) ([a-z]+ \d+)")
+"""A thing or place as the texts list it; the group is its name."""
 
 
 def natural(name: str) -> tuple[str, int]:
