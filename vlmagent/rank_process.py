@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from vlmagent import paths
 from vlmagent.config import load_config
@@ -34,7 +35,7 @@ LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pi
 """What torch says in a process when another one is gone."""
 
 
-def run_rank(run: Path) -> None:
+def run_rank(run: Path) -> NoReturn:
     """Train as process ``$RANK`` of ``run``, say how it ended, and end this process with 0 or 1."""
     rank = int(os.environ["RANK"])
     folder = run / paths.RANKS

@@ -113,8 +113,10 @@ async def test_a_session_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "file").touch()
     monkeypatch.setenv("VLMAGENT_RUNS", str(tmp_path / "file"))
     async with host(chosen).run_test(size=(80, 24)) as pilot:
-        await happens(pilot, lambda: isinstance(pilot.app.screen, PlayScreen) and table(pilot).game.problem)
-        assert "No folder could be made" in shown(table(pilot).query_one("#play-problem"))
+        await happens(pilot, lambda: isinstance(pilot.app.screen, PlayScreen))
+        await happens(
+            pilot, lambda: "No folder could be made" in shown(table(pilot).query_one("#play-problem"))
+        )
         assert "could not be opened" in shown(table(pilot).query_one("#play-title"))
         await pilot.press("h", "n", "v", "x", "t", "r", "space", "right", "i", "escape")
         await happens(pilot, lambda: not isinstance(pilot.app.screen, PlayScreen))
