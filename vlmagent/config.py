@@ -136,6 +136,9 @@ class SftConfig(Section):
     language_prompts: float = Field(0.0, ge=0, le=1)
     """Weight of a prompt's token in that stage's loss, beside 1 of a response's: a list of commands that repeats what a
     text names teaches to copy names. 0 learns the responses alone."""
+    language_renamed: float = Field(0.0, ge=0, le=1)
+    """Share of that stage's samples in which the task's ``exchangeable`` names stand for each other, in prompt and
+    response alike: what lies where then says nothing, and a name has to be copied from where it stands."""
     caption_samples: int = Field(0, ge=0)
     """Samples of a captioning task after that: say what the picture shows, nothing else (the analogue of LLaVA's
     alignment stage). For models built from nothing. 0 leaves the stage out."""

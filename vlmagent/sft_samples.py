@@ -5,7 +5,8 @@ Knows nothing of models and training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, cycle, islice
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from vlmagent.pool import SamplePool
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.tasks.base import State, Task
 from vlmagent.types import ImageArray, Observation, SftSample
+from vlmagent.words import with_article
 
 CAPTION_PROMPT = "What does the picture show?"
 CAPTION_TABLES = 16
@@ -148,6 +150,36 @@ def corpus(task: Task, with_captions: bool = False, size: int = 2000) -> list[st
     return [*prompts, *responses] * 2
 
 
+def renamed(
+    samples: Iterator[SftSample], names: Sequence[str], share: float, seed: int
+) -> Iterator[SftSample]:
+    """The same texts, in a random ``share`` of them with ``names`` exchanged for each other throughout.
+
+    Articles follow the new names in responses; prompts keep theirs, which games do not always choose well.
+    """
+    rng = np.random.default_rng(derive(seed, "renamed"))
+    longest_first = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    named = re.compile(rf"\b(an? )?({longest_first})\b")
+    for sample in samples:
+        if rng.random() < share:
+            drawn = dict(zip(names, rng.permutation(names).tolist(), strict=True))
+            yield _renamed(sample, named, drawn)
+        else:
+            yield sample
+
+
+def _renamed(sample: SftSample, named: re.Pattern[str], drawn: Mapping[str, str]) -> SftSample:
+    """One sample with other names, found by ``named`` as (article and space, name)."""
+
+    def kept(found: re.Match[str]) -> str:
+        return (found[1] or "") + drawn[found[2]]
+
+    def ruled(found: re.Match[str]) -> str:
+        return with_article(drawn[found[2]]) if found[1] else drawn[found[2]]
+
+    return replace(sample, prompt=named.sub(kept, sample.prompt), response=named.sub(ruled, sample.response))
+
+
 def without_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
     """The same texts with nothing to see: all that can be learnt from them is the language, and it costs less."""
     for sample in samples:
@@ -164,6 +196,11 @@ def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
         words, real = pool.stream(derive(seed, "language")), pool.stream(seed)
     if sft.caption_share:
         real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
+    if sft.language_renamed:
+        names = tuple(getattr(task, "exchangeable", ()))
+        if not names:
+            raise UsageError(f"The task '{task.name}' has no names to exchange. Use sft.language_renamed=0.")
+        words = renamed(words, names, sft.language_renamed, seed)
     return [
         Stage(without_pictures(words), sft.language_samples, sft.language_lr),
         Stage(perception, sft.caption_samples, sft.caption_lr),

@@ -58,6 +58,11 @@ def sparkline(values: Sequence[float], width: int, ascii_: bool = False) -> str:
     return "".join(" " if math.isnan(x) else blocks[round(min(max(x, 0.0), 1.0) * top)] for x in means)
 
 
+def with_article(name: str) -> str:
+    """``an egg``, ``a mug``."""
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
 def number(value: float) -> str:
     """Three or four significant digits, one of a tiny number; a dash for what is not known."""
     if math.isnan(value):

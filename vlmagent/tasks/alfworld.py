@@ -20,7 +20,7 @@ from vlmagent.tasks.alfworld_thoughts import seen, thoughts
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
 from vlmagent_envs.alfworld.available import missing_packages
-from vlmagent_envs.alfworld.household import TASK_TYPES
+from vlmagent_envs.alfworld.household import HOLDS, TASK_TYPES
 
 Split = Literal["train", "valid_seen", "valid_unseen"]
 TaskType = Literal["pick", "look", "clean", "heat", "cool", "pick2"]
@@ -72,6 +72,10 @@ class AlfworldTask:
     options: ClassVar[type[BaseModel]] = AlfworldOptions
     illegal_reward: ClassVar[float] = -1.0
     """What an output that names no admissible action costs, whatever was drawn in its place (paper, B.2)."""
+    exchangeable: ClassVar[tuple[str, ...]] = tuple(
+        sorted({n.lower() for kinds in HOLDS.values() for n in kinds})
+    )
+    """Names of things, which may stand for each other in a text: see ``SftConfig.language_renamed``."""
 
     def __init__(
         self, *, cot: bool = True, rule_set: str = "paper", env: Mapping[str, Any] | None = None

@@ -1,53 +1,41 @@
 """What an expert of ALFWorld would think: what it sees, what it is after, and why it does what it does.
 
 Every sentence is true to what the agent can know there: the picture, the text, the goal and the commands. The expert's
-memory of other places is not in it. Of what lies in sight the first thing is named, and the one that is needed once it
-was said which that is: to find a thing just named is learnt sooner than to list all, and no mistaken list misleads.
+memory of other places is not in it. Of the things in sight the one that is needed is named, or said to be missing: a
+number that follows a name is copied from the list of commands, which is learnt sooner than to list all that is there.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vlmagent.tasks.base import State
-from vlmagent_envs.alfworld.household import APPLIANCES, LOOK
-from vlmagent_envs.alfworld.scene import NAMED, kind_of, natural
-
-_LIST = re.compile(r"you see ([^.]*)\.")
+from vlmagent.words import with_article
+from vlmagent_envs.alfworld.household import APPLIANCES, LOOK, PICK_TWO
+from vlmagent_envs.alfworld.scene import kind_of, natural
 
 
 def thoughts(state: State, action: str) -> str:
-    """Two to five sentences that lead to ``action``."""
-    return " ".join([_described(state), _sought(state), _reason(state, action)])
+    """Three to five sentences that lead to ``action``."""
+    return " ".join(
+        part
+        for part in (_described(state), _sought(state), _found(state, action), _reason(state, action))
+        if part
+    )
 
 
 def _described(state: State) -> str:
-    """Where the agent is, what it sees and holds: the places by their names, the things as the text lists them."""
-    scene, text = state["scene"], str(state["description"])
+    """Where the agent is, whether that is open, and what it holds."""
+    scene = state["scene"]
     if scene is None:
-        return text
+        return str(state["description"])
     if not scene["places"]:
         return f"I am in the middle of a room. {_held(scene)}"
     place = scene["places"][0]
     door = {True: ", which is open", False: ", which is closed", None: ""}[place["open"]]
-    things = "" if place["open"] is False else _in_sight(state, text)
-    return " ".join(part for part in (f"I am at {place['name']}{door}.", things, _held(scene)) if part)
-
-
-def _in_sight(state: State, text: str) -> str:
-    """The first of the things in sight, and whether there are more."""
-    listed = _LIST.search(text)
-    if listed:
-        names = NAMED.findall(listed[1])
-    else:
-        places = state["scene"]["places"]
-        names = sorted((thing["name"] for spot in places for thing in spot["things"]), key=natural)
-    if not names:
-        return "I see nothing."
-    return f"I see {_a(names[0])}{' and more' if len(names) > 1 else ''}."
+    return f"I am at {place['name']}{door}. {_held(scene)}"
 
 
 def seen(state: State) -> str | None:
@@ -78,12 +66,8 @@ def _held(scene: Mapping[str, Any]) -> str:
 def _listed(things: Sequence[Mapping[str, Any]]) -> str:
     """``a hot mug, an egg and 2 fork``."""
     names = Counter(" ".join([*thing["marks"], kind_of(thing["name"])]) for thing in things)
-    parts = [f"{count} {name}" if count > 1 else _a(name) for name, count in names.items()]
+    parts = [f"{count} {name}" if count > 1 else with_article(name) for name, count in names.items()]
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
-
-
-def _a(name: str) -> str:
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _holds_wanted(state: State) -> bool:
@@ -107,7 +91,7 @@ def _sought(state: State) -> str:
     """What is needed next."""
     thing = state["thing"]
     if not _holds_wanted(state):
-        return f"I need {_a(thing)}."
+        return f"I need {with_article(thing)}."
     if state["task_type"] == LOOK:
         return f"I need the {state['lamp']} for the {thing}."
     treatment = _appliance(state)
@@ -116,25 +100,61 @@ def _sought(state: State) -> str:
     return f"I need to put the {thing} in the {state['target']}."
 
 
+def _found(state: State, action: str) -> str:
+    """Whether what is looked for lies in sight; nothing where nothing can be seen or taken."""
+    searched, hidden = _searched(state), _hidden(state)
+    if searched is None or hidden or (state["holding"] and not _holds_wanted(state)):
+        return ""
+    there = _in_sight(state, searched)
+    if not there:
+        return f"The {searched} is not here."
+    taken = action.removeprefix("take ").partition(" from ")[0]
+    return f"The {taken if taken in there else there[0]} is here{', where it belongs' if _belongs(state) else ''}."
+
+
+def _in_sight(state: State, kind: str) -> list[str]:
+    """The things of a kind that lie in sight, by name."""
+    things = [thing["name"] for spot in state["scene"]["places"] for thing in spot["things"]]
+    return sorted((name for name in things if kind_of(name) == kind), key=natural)
+
+
+def _hidden(state: State) -> bool:
+    """Whether no thing can be seen: in the middle of a room, before a closed door, or with no picture to go by."""
+    places = (state["scene"] or {"places": ()})["places"]
+    return not places or places[0]["open"] is False
+
+
+def _belongs(state: State) -> bool:
+    """Whether the first of two things lies where both should."""
+    place = state["scene"]["places"][0]["name"]
+    return bool(state["task_type"] == PICK_TWO and kind_of(place) == state["target"])
+
+
 def _reason(state: State, action: str) -> str:
     """Why the action is right, or that it is simply chosen where it is not."""
     verb, _, rest = action.partition(" ")
     if action.startswith("go to "):
         return _reason_to_go(state, action.removeprefix("go to "))
     if verb == "open":
-        after = "to put it in" if _delivers(state) else "to look inside"
-        return f"The {kind_of(rest)} is closed, so I open it {after}."
+        return f"The {kind_of(rest)} is closed, so I open it to {_purpose(state)}."
     if verb == "take" and kind_of(rest.partition(" from ")[0]) == state["thing"] and not state["holding"]:
-        return f"The {rest.partition(' from ')[0]} is here, so I take it."
+        return "I take it."
     if verb in ("move", "put"):
         right = _delivers(state) and kind_of(rest.partition(" to ")[2]) == state["target"]
         return "It belongs here, so I put it down." if right else "I put it away."
     treatment = _appliance(state)
     if treatment and verb == treatment[0] and _holds_wanted(state):
         return f"The {treatment[1]} is here, so I {verb} it."
-    if verb == "use":
-        return f"The {state['lamp']} is here, so I use it."
+    if verb == "use" and _searched(state) == state["lamp"]:
+        return "I use it."
     return f"I choose to {action}."
+
+
+def _purpose(state: State) -> str:
+    """What a closed place is opened for."""
+    if state["holding"] and not _holds_wanted(state):
+        return "put it away"
+    return "put it in" if _delivers(state) else "look inside"
 
 
 def _delivers(state: State) -> bool:
@@ -147,13 +167,11 @@ def _reason_to_go(state: State, place: str) -> str:
         return f"I go to the {kind} to put it there."
     if _holds_wanted(state) and treatment and kind == treatment[1] and state["task_type"] != LOOK:
         return f"I go to the {kind} to {treatment[0]} it."
+    if state["holding"] and not _holds_wanted(state):
+        return f"I go to {place} to put it away."
     searched = _searched(state)
     if searched is None:
         return f"I choose to go to {place}."
-    places = (state["scene"] or {"places": ()})["places"]
-    if not any(kind_of(thing["name"]) == searched for spot in places for thing in spot["things"]):
-        hidden = not places or places[0]["open"] is False
-        return f"{'' if hidden else 'It is not here, so '}I look for it at {place}."
-    if kind_of(places[0]["name"]) == state["target"]:
-        return f"The one here is where it belongs, so I look for another at {place}."
-    return f"I choose to go to {place}."
+    if _hidden(state) or not _in_sight(state, searched):
+        return f"I look for it at {place}."
+    return f"I look for another at {place}." if _belongs(state) else f"I choose to go to {place}."

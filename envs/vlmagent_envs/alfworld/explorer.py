@@ -7,7 +7,7 @@ however the commands are called, so that fetching two things works. It sees text
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from vlmagent_envs.alfworld.games import Game
 from vlmagent_envs.alfworld.household import APPLIANCES, HOLDS, LOOK, PICK_TWO
@@ -107,7 +107,7 @@ class Explorer:
         """With something in the hand: treat it, bring it where it belongs, or put it away."""
         assert self._holding is not None
         if not self._wanted(self._holding):
-            return self._put_here() or self._put_into(self._taken_from)
+            return self._put_here() or self._open_here() or self._put_into(self._taken_from)
         if self._game.task_type == LOOK:
             return self._use_lamp()
         if self._verb and self._holding not in self._treated:
@@ -135,10 +135,7 @@ class Explorer:
         ]
         if known:
             return self._go_to(sorted(known, key=natural)[0])
-        closed = [
-            name for name in self._reach if f"open {name}" in self._admissible and name not in self._looked
-        ]
-        return f"open {closed[0]}" if closed else self._go_to(self._next_place(kind))
+        return self._open_here(self._looked) or self._go_to(self._next_place(kind))
 
     def _next_place(self, kind: str) -> str:
         """The next place that was not looked at, likely ones first; all over again when none is left.
@@ -159,6 +156,11 @@ class Explorer:
         puts = [(command, _PUT.fullmatch(command)) for command in self._admissible]
         here = (c for c, put in puts if put and put[1] == self._holding and place in (None, put[2]))
         return next(here, None)
+
+    def _open_here(self, without: Collection[str] = ()) -> str | None:
+        """Open what is closed within reach; None if nothing is, but for places ``without``."""
+        commands = (f"open {name}" for name in self._reach if name not in without)
+        return next((command for command in commands if command in self._admissible), None)
 
     def _put_into(self, place: str) -> str:
         return self._put_here(place) or self._go_to(place)
