@@ -1,8 +1,9 @@
 """Solver samples, the cache's key, the number of samples."""
 
 import json
+import re
 import shutil
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,19 @@ from vlmagent.sft import (
     train_sft,
     warmup_cosine,
 )
-from vlmagent.sft_samples import CAPTION_PROMPT, captions, corpus, mixed, solver_samples, thinned_samples
+from vlmagent.sft_samples import (
+    CAPTION_PROMPT,
+    captions,
+    corpus,
+    mixed,
+    renamed,
+    solver_samples,
+    stages,
+    thinned_samples,
+)
 from vlmagent.tasks.registry import build_task, task_from_config
 from vlmagent.types import SftSample
+from vlmagent.words import with_article
 
 
 def with_sft(config: Config, **changes) -> Config:
@@ -81,6 +92,38 @@ def test_the_language_stage_sees_no_picture(small_config: Config, monkeypatch: p
     language, real = batches
     assert all(sample.image is None for sample in language)
     assert all(sample.image is not None for sample in real)
+
+
+def test_names_are_exchanged_throughout_a_text():
+    names = ("apple", "mug", "pot", "spoon")
+    sample = SftSample(None, "a mug 1, a apple 2 and mugs: take mug 1, pot 10", "an apple, a mug; the mug 1.")
+    found = set()
+    for text in islice(renamed(repeat(sample), names, 1.0, 0), 200):
+        mug, apple, pot = re.fullmatch(
+            r"a (\w+) 1, a (\w+) 2 and mugs: take \1 1, (\w+) 10", text.prompt
+        ).groups()  # type: ignore[union-attr]
+        assert len({mug, apple, pot}) == 3
+        assert text.response == f"{with_article(apple)}, {with_article(mug)}; the {mug} 1."
+        found.add((mug, apple, pot))
+    assert len(found) == 24
+
+
+def test_a_share_of_the_texts_is_renamed_the_same_way_under_a_seed():
+    samples = [SftSample(None, f"{number} mug", "mug") for number in range(400)]
+    one, two, other = (list(renamed(iter(samples), ("mug", "pot"), 0.5, seed)) for seed in (3, 3, 4))
+    assert one == two != other
+    assert (
+        70 < sum(sample.response == "pot" for sample in one) < 130
+    )  # half of the drawn exchanges change nothing
+    assert list(renamed(iter(samples), ("mug", "pot"), 0.0, 3)) == samples
+
+
+def test_a_task_without_names_to_exchange_says_so(small_config: Config):
+    config = with_sft(small_config, language_samples=8, language_renamed=0.5)
+    with pytest.raises(
+        UsageError, match=r"'numberline' has no names to exchange\. Use sft\.language_renamed=0\."
+    ):
+        stages(task_from_config(config), config.sft, 0)
 
 
 def test_prompts_are_scored_like_responses_where_they_teach_language(small_config: Config):

@@ -139,6 +139,8 @@ class SftConfig(Section):
     language_renamed: float = Field(0.0, ge=0, le=1)
     """Share of that stage's samples in which the task's ``exchangeable`` names stand for each other, in prompt and
     response alike: what lies where then says nothing, and a name has to be copied from where it stands."""
+    language_drills: float = Field(0.0, ge=0, lt=1)
+    """Share of that stage's samples that are the task's drills: many small decisions that a thought needs, in one."""
     caption_samples: int = Field(0, ge=0)
     """Samples of a captioning task after that: say what the picture shows, nothing else (the analogue of LLaVA's
     alignment stage). For models built from nothing. 0 leaves the stage out."""
@@ -157,8 +159,7 @@ class SftConfig(Section):
     """How many states at the beginning of an episode are kept whatever ``keep_states`` says: there the whole solution
     has to be found, later the prompt gives much of it away."""
     distinct_samples: int = Field(0, ge=0)
-    """If positive, only so many samples are made and then shown again in other orders, in the language stage too: for
-    environments that are slow to play."""
+    """If positive, only so many samples are made and then shown again, also as language: for slow environments."""
     corpus_samples: int = Field(2000, ge=1)
     """Samples whose texts the built-in model's tokenizer is trained on."""
     samples: int = Field(6400, ge=0)
@@ -168,7 +169,7 @@ class SftConfig(Section):
     micro_batch_size: int = Field(0, ge=0)
     """If positive, samples per forward pass; gradients are accumulated up to ``batch_size``."""
     checkpoint_every: int = Field(0, ge=0)
-    """If positive, progress is saved after every this many optimiser steps, and not only when the run is stopped."""
+    """If positive, progress is saved after every this many optimiser steps, not only when the run is stopped."""
     lr: float = Field(7e-4, gt=0, le=1)
     """Peak learning rate of AdamW."""
     warmup: float = Field(0.05, ge=0, lt=1)

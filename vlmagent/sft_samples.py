@@ -126,6 +126,23 @@ def _random_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State]]:
         env.close()
 
 
+def drills(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
+    """Endless drills of the expert's states, in words alone.
+
+    Raises:
+        UsageError: the task has none.
+    """
+    drill = getattr(task, "drill", None)
+    if drill is None or not task.cot:
+        without = "" if drill is None else " without chain of thought"
+        raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.language_drills=0.")
+    rng = np.random.default_rng(derive(seed, "drills"))
+    for met in _expert_states(task, derive(seed, "drilled"), random_actions):
+        drawn = drill(met.state, rng)
+        if drawn is not None:
+            yield SftSample(None, *drawn)
+
+
 def mixed(
     samples: Iterator[SftSample], others: Iterator[SftSample], share: float, seed: int
 ) -> Iterator[SftSample]:
@@ -191,9 +208,13 @@ def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
     words = thinned_samples(task, sft, derive(seed, "language"))
     perception = captions(task, derive(seed, "captions"))
     real = thinned_samples(task, sft, seed, sft.random_actions)
+    exercise = drills(task, seed, sft.random_actions)
     if sft.distinct_samples:
-        pool = SamplePool(real, sft.distinct_samples)
+        pool, drilled = SamplePool(real, sft.distinct_samples), SamplePool(exercise, sft.distinct_samples)
         words, real = pool.stream(derive(seed, "language")), pool.stream(seed)
+        exercise = drilled.stream(seed)
+    if sft.language_drills:
+        words = mixed(words, exercise, sft.language_drills, derive(seed, "mixed drills"))
     if sft.caption_share:
         real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
     if sft.language_renamed:

@@ -198,6 +198,32 @@ def test_prompt_is_the_papers(cot, expected):
             "I am at desk 1. I hold a pen. I need a mug. I put it away.",
         ),
         (
+            shown(place="drawer 3", opened=False, hand=("pen 1",)),
+            "open drawer 3",
+            "I am at drawer 3, which is closed. I hold a pen. I need a mug. The drawer is closed, so I open it to put "
+            "it away.",
+        ),
+        (
+            shown(place="shelf 1", things=[thing("mug 1")], hand=("pen 1",)),
+            "go to drawer 3",
+            "I am at shelf 1. I hold a pen. I need a mug. I go to drawer 3 to put it away.",
+        ),
+        (
+            shown(place="shelf 1", things=[thing("mug 1"), thing("mug 2")], task_type="pick2", target="safe"),
+            "take mug 2 from shelf 1",
+            "I am at shelf 1. My hand is empty. I need a mug. The mug 2 is here. I take it.",
+        ),
+        (
+            shown(place="shelf 1", things=[thing("mug 1"), thing("pan 1")]),
+            "take pan 1 from shelf 1",
+            "I am at shelf 1. My hand is empty. I need a mug. The mug 1 is here. I choose to take pan 1 from shelf 1.",
+        ),
+        (
+            shown(place="desk 1", things=[thing("desklamp 1")], task_type="look", lamp="desklamp"),
+            "use desklamp 1",
+            "I am at desk 1. My hand is empty. I need a mug. The mug is not here. I choose to use desklamp 1.",
+        ),
+        (
             shown(place="shelf 1", things=[thing("mug 1")]),
             "go to desk 1",
             "I am at shelf 1. My hand is empty. I need a mug. The mug 1 is here. I choose to go to desk 1.",

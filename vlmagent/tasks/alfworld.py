@@ -16,7 +16,7 @@ import vlmagent_envs
 from vlmagent import paths
 from vlmagent.config import Section
 from vlmagent.errors import RunFailedError, UsageError
-from vlmagent.tasks.alfworld_thoughts import seen, thoughts
+from vlmagent.tasks.alfworld_thoughts import inventory, seen, thoughts
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
 from vlmagent_envs.alfworld.available import missing_packages
@@ -143,6 +143,15 @@ class AlfworldTask:
             return f'{{\n"action": "{action}"\n}}'
         said = thoughts(state, action).replace('"', "'")
         return f'{{\n"thoughts": "{said}",\n"action": "{action}"\n}}'
+
+    def drill(self, state: State, rng: np.random.Generator) -> tuple[str, str] | None:
+        """Which of some things are here: the prompt of this state with a goal that names them, and the answer."""
+        asked = inventory(state, self.exchangeable, rng) if self.cot else None
+        if asked is None:
+            return None
+        goal, said = asked
+        observation = self.observe(np.empty(0, np.uint8), {**state, "goal_text": goal})
+        return self.prompt(observation), f'{{\n"thoughts": "{said}"\n}}'
 
     def caption(self, state: State) -> str | None:
         """What the scene card shows; real frames have no captions."""

@@ -11,10 +11,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vlmagent.tasks.base import State
 from vlmagent.words import with_article
 from vlmagent_envs.alfworld.household import APPLIANCES, LOOK, PICK_TWO
 from vlmagent_envs.alfworld.scene import kind_of, natural
+
+ASKED = 6
+"""Things that an inventory asks for."""
 
 
 def thoughts(state: State, action: str) -> str:
@@ -106,10 +111,35 @@ def _found(state: State, action: str) -> str:
     if searched is None or hidden or (state["holding"] and not _holds_wanted(state)):
         return ""
     there = _in_sight(state, searched)
-    if not there:
-        return f"The {searched} is not here."
     taken = action.removeprefix("take ").partition(" from ")[0]
-    return f"The {taken if taken in there else there[0]} is here{', where it belongs' if _belongs(state) else ''}."
+    there = [taken] if taken in there else there
+    return _presence(searched, there, ", where it belongs" if there and _belongs(state) else "")
+
+
+def _presence(kind: str, there: Sequence[str], more: str = "") -> str:
+    """Whether a thing of a kind lies in sight, by the name of the first."""
+    return f"The {there[0]} is here{more}." if there else f"The {kind} is not here."
+
+
+def inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str] | None:
+    """A goal that asks for several things at once, and the thoughts that say of each whether it is here.
+
+    Half of them are, as far as there are so many. None where nothing can be taken.
+
+    Args:
+        kinds: what may be asked for.
+    """
+    if _hidden(state) or state["holding"]:
+        return None
+    things = [thing["name"] for spot in state["scene"]["places"] for thing in spot["things"]]
+    here = sorted({kind_of(name) for name in things} & set(kinds))
+    if not here:
+        return None
+    missing = [kind for kind in kinds if kind not in here]
+    some = [*rng.permutation(here)[: ASKED // 2], *rng.permutation(missing)]
+    asked = [str(kind) for kind in rng.permutation(some[:ASKED])]
+    said = (f"I need {with_article(kind)}. {_presence(kind, _in_sight(state, kind))}" for kind in asked)
+    return f"find {', '.join(asked)}", " ".join(said)
 
 
 def _in_sight(state: State, kind: str) -> list[str]:

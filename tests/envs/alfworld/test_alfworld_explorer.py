@@ -90,6 +90,14 @@ def test_something_else_in_the_hand_is_put_down_at_once_or_goes_back():
     assert told(expert, "go to shelf 1", "On the shelf 1, you see nothing.", elsewhere) == elsewhere
 
 
+def test_a_closed_place_is_opened_for_what_is_put_away():
+    expert = explorer("pick")
+    told(expert, None, START)
+    told(expert, "take pan 1 from shelf 1", "You pick up the pan 1 from the shelf 1.")
+    arrived = "You arrive at cabinet 2. The cabinet 2 is closed."
+    assert told(expert, "go to cabinet 2", arrived, "open cabinet 2", "examine cabinet 2") == "open cabinet 2"
+
+
 def test_a_place_at_the_same_spot_is_examined_for_one_cannot_go_there():
     expert = explorer("pick", target="cabinet")
     for place in ("cabinet 1", "cabinet 2", "fridge 1", "microwave 1"):
