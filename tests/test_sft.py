@@ -37,6 +37,7 @@ from vlmagent.sft_samples import (
     stages,
     thinned_samples,
 )
+from vlmagent.tasks.numberline import NumberLineTask
 from vlmagent.tasks.registry import build_task, task_from_config
 from vlmagent.types import SftSample
 from vlmagent.words import with_article
@@ -124,6 +125,35 @@ def test_a_task_without_names_to_exchange_says_so(small_config: Config):
         UsageError, match=r"'numberline' has no names to exchange\. Use sft\.language_renamed=0\."
     ):
         stages(task_from_config(config), config.sft, 0)
+
+
+def test_a_task_without_drills_says_so(small_config: Config):
+    config = with_sft(small_config, language_samples=8, language_drills=0.5)
+    with pytest.raises(UsageError, match=r"'numberline' has no drills\. Use sft\.language_drills=0\."):
+        list(islice(stages(task_from_config(config), config.sft, 0)[0].stream, 8))
+
+
+class Drilled(NumberLineTask):
+    """Asks for the sum of both numbers, in every other state."""
+
+    def drill(self, state, rng):
+        return (
+            None if state["current"] % 2 else (f"Sum of {state['target']} and {state['current']}?", "a sum")
+        )
+
+
+def test_drills_are_mixed_into_the_language(small_config: Config):
+    config = with_sft(small_config, language_samples=200, language_drills=0.25, distinct_samples=40)
+    language = list(islice(stages(Drilled(), config.sft, 0)[0].stream, 200))
+    asked = [sample.prompt for sample in language if sample.response == "a sum"]
+    assert 30 < len(asked) < 70
+    assert len(set(asked)) > 5
+    assert all(sample.image is None for sample in language)
+    assert [s.prompt for s in islice(stages(Drilled(), config.sft, 0)[0].stream, 200)] == [
+        s.prompt for s in language
+    ]
+    with pytest.raises(UsageError, match="has no drills without chain of thought"):
+        list(islice(stages(Drilled(cot=False), config.sft, 0)[0].stream, 8))
 
 
 def test_prompts_are_scored_like_responses_where_they_teach_language(small_config: Config):

@@ -134,11 +134,11 @@ class SftConfig(Section):
     language_lr: float = Field(1e-3, gt=0, le=1)
     """Peak learning rate of that stage."""
     language_prompts: float = Field(0.0, ge=0, le=1)
-    """Weight of a prompt's token in that stage's loss, beside 1 of a response's: a list of commands that repeats what a
-    text names teaches to copy names. 0 learns the responses alone."""
+    """Weight of a prompt's token in that stage's loss, beside 1 of a response's: where a list of commands repeats what
+    a text names. 0 learns the responses alone."""
     language_renamed: float = Field(0.0, ge=0, le=1)
-    """Share of that stage's samples in which the task's ``exchangeable`` names stand for each other, in prompt and
-    response alike: what lies where then says nothing, and a name has to be copied from where it stands."""
+    """Share of that stage's samples in which the task's ``exchangeable`` names stand for each other throughout: what
+    lies where then says nothing, and a name has to be copied from where it stands."""
     language_drills: float = Field(0.0, ge=0, lt=1)
     """Share of that stage's samples that are the task's drills: many small decisions that a thought needs, in one."""
     caption_samples: int = Field(0, ge=0)
@@ -147,8 +147,7 @@ class SftConfig(Section):
     caption_lr: float = Field(4e-4, gt=0, le=1)
     """Peak learning rate of that stage."""
     caption_share: float = Field(0.0, ge=0, lt=1)
-    """Share of captions among ``samples``: a model that turns from captions to whole answers at once forgets how to
-    read the picture."""
+    """Share of captions among ``samples``: without any, a model forgets again how to read the picture."""
     random_actions: float = Field(0.0, ge=0, le=1)
     """Share of demonstrated actions drawn at random from the legal ones, their thoughts arguing for them: a
     demonstrator that errs, as people and other models do. RL then has to do better than its teacher."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from vlmagent.tasks.parsing import parse_action
 from vlmagent.tasks.registry import build_task, task_names
 from vlmagent.train import EpisodeLog
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, ParsedAction, Transition
+from vlmagent.words import with_article
 from vlmagent_envs.alfworld.available import missing_packages
 
 needs_alfworld = pytest.mark.skipif(
@@ -255,6 +257,53 @@ def test_a_response_parses_back_and_names_are_matched_whole(task):
         assert (parsed.action, parsed.legal_output) == (action, True)
     assert parse_action('"action": "go to shelf 10"', ADMISSIBLE, rng).action == "go to shelf 10"
     assert not parse_action('"action": "go to shelf 100"', ADMISSIBLE, rng).legal_output
+
+
+@needs_alfworld
+def test_drills_ask_for_several_things_and_say_of_each_whether_it_is_here(task):
+    things = [
+        thing("mug 2"),
+        thing("mug 10"),
+        thing("pan 1", "hot"),
+        thing("desklamp 1"),
+        thing("egg 3"),
+        thing("cup 1"),
+    ]
+    state = shown(place="shelf 1", things=things)
+    asked = set()
+    for seed in range(40):
+        prompt, response = task.drill(state, np.random.default_rng(seed))
+        names = re.search(r"Your task is to find (.*?)\. Your admissible", prompt)[1].split(", ")
+        here = [name for name in names if name in ("mug", "pan", "egg", "cup")]
+        assert (len(names), len(set(names)), len(here)) == (6, 6, 3)
+        said = json.loads(response)["thoughts"]
+        numbers = {"mug": 2, "pan": 1, "egg": 3, "cup": 1}
+        assert said == " ".join(
+            f"I need {with_article(name)}. The {name} {f'{numbers[name]} is' if name in here else 'is not'} here."
+            for name in names
+        )
+        asked |= set(names)
+    assert asked > {"mug", "pan", "egg", "cup"}
+    assert "desklamp" not in asked
+    assert prompt == task.prompt(
+        task.observe(np.empty(0), {**state, "goal_text": f"find {', '.join(names)}"})
+    )
+
+
+@needs_alfworld
+@pytest.mark.parametrize(
+    "state",
+    [
+        shown(),
+        shown(place="drawer 1", opened=False),
+        shown(place="desk 1"),
+        shown(place="desk 1", things=[thing("mug 1")], hand=("pan 1",)),
+        {**STATE, "scene": None},
+    ],
+    ids=["middle of the room", "closed", "empty", "hand full", "no picture to go by"],
+)
+def test_there_is_no_drill_where_nothing_can_be_taken(task, state):
+    assert task.drill(state, np.random.default_rng(0)) is None
 
 
 @needs_alfworld
