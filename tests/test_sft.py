@@ -97,16 +97,21 @@ def test_the_language_stage_sees_no_picture(small_config: Config, monkeypatch: p
 
 def test_names_are_exchanged_throughout_a_text():
     names = ("apple", "mug", "pot", "spoon")
-    sample = SftSample(None, "a mug 1, a apple 2 and mugs: take mug 1, pot 10", "an apple, a mug; the mug 1.")
-    found = set()
-    for text in islice(renamed(repeat(sample), names, 1.0, 0), 200):
-        mug, apple, pot = re.fullmatch(
-            r"a (\w+) 1, a (\w+) 2 and mugs: take \1 1, (\w+) 10", text.prompt
-        ).groups()  # type: ignore[union-attr]
+    prompt = "a mug 1, a apple 2, an apple 3 and mugs: take mug 1, pot 10"
+    found, numbers = set(), set()
+    for text in islice(
+        renamed(repeat(SftSample(None, prompt, "an apple, a mug; mug 1.")), names, 1.0, 0), 300
+    ):
+        pattern = r"a (\w+) (\d), a (\w+) 2, an \3 3 and mugs: take \1 \2, (\w+) (\d)"
+        mug, first, apple, pot, second = re.fullmatch(pattern, text.prompt).groups()  # type: ignore[union-attr]
         assert len({mug, apple, pot}) == 3
-        assert text.response == f"{with_article(apple)}, {with_article(mug)}; the {mug} 1."
+        assert text.response == f"{with_article(apple)}, {with_article(mug)}; {mug} {first}."
         found.add((mug, apple, pot))
+        numbers.add((first, second))
     assert len(found) == 24
+    assert numbers == {
+        (first, second) for first in "1234" for second in "1234"
+    }  # apples have namesakes: theirs stay
 
 
 def test_a_share_of_the_texts_is_renamed_the_same_way_under_a_seed():
@@ -128,8 +133,8 @@ def test_a_task_without_names_to_exchange_says_so(small_config: Config):
 
 
 def test_a_task_without_drills_says_so(small_config: Config):
-    config = with_sft(small_config, language_samples=8, language_drills=0.5)
-    with pytest.raises(UsageError, match=r"'numberline' has no drills\. Use sft\.language_drills=0\."):
+    config = with_sft(small_config, language_samples=8, drill_share=0.5)
+    with pytest.raises(UsageError, match=r"'numberline' has no drills\. Use sft\.drill_share=0\."):
         list(islice(stages(task_from_config(config), config.sft, 0)[0].stream, 8))
 
 
@@ -143,7 +148,7 @@ class Drilled(NumberLineTask):
 
 
 def test_drills_are_mixed_into_the_language(small_config: Config):
-    config = with_sft(small_config, language_samples=200, language_drills=0.25, distinct_samples=40)
+    config = with_sft(small_config, language_samples=200, drill_share=0.25, distinct_samples=40)
     language = list(islice(stages(Drilled(), config.sft, 0)[0].stream, 200))
     asked = [sample.prompt for sample in language if sample.response == "a sum"]
     assert 30 < len(asked) < 70

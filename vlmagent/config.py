@@ -139,8 +139,6 @@ class SftConfig(Section):
     language_renamed: float = Field(0.0, ge=0, le=1)
     """Share of that stage's samples in which the task's ``exchangeable`` names stand for each other throughout: what
     lies where then says nothing, and a name has to be copied from where it stands."""
-    language_drills: float = Field(0.0, ge=0, lt=1)
-    """Share of that stage's samples that are the task's drills: many small decisions that a thought needs, in one."""
     caption_samples: int = Field(0, ge=0)
     """Samples of a captioning task after that: say what the picture shows, nothing else (the analogue of LLaVA's
     alignment stage). For models built from nothing. 0 leaves the stage out."""
@@ -148,6 +146,8 @@ class SftConfig(Section):
     """Peak learning rate of that stage."""
     caption_share: float = Field(0.0, ge=0, lt=1)
     """Share of captions among ``samples``: without any, a model forgets again how to read the picture."""
+    drill_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the task's drills among ``language_samples`` and ``samples``: what seldom has to be told apart."""
     random_actions: float = Field(0.0, ge=0, le=1)
     """Share of demonstrated actions drawn at random from the legal ones, their thoughts arguing for them: a
     demonstrator that errs, as people and other models do. RL then has to do better than its teacher."""

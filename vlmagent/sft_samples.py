@@ -6,6 +6,7 @@ Knows nothing of models and training.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, cycle, islice
@@ -127,7 +128,7 @@ def _random_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State]]:
 
 
 def drills(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
-    """Endless drills of the expert's states, in words alone.
+    """Endless drills of the expert's states.
 
     Raises:
         UsageError: the task has none.
@@ -135,12 +136,12 @@ def drills(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSa
     drill = getattr(task, "drill", None)
     if drill is None or not task.cot:
         without = "" if drill is None else " without chain of thought"
-        raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.language_drills=0.")
+        raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.drill_share=0.")
     rng = np.random.default_rng(derive(seed, "drills"))
     for met in _expert_states(task, derive(seed, "drilled"), random_actions):
         drawn = drill(met.state, rng)
         if drawn is not None:
-            yield SftSample(None, *drawn)
+            yield SftSample(met.observation.image, *drawn)
 
 
 def mixed(
@@ -167,32 +168,48 @@ def corpus(task: Task, with_captions: bool = False, size: int = 2000) -> list[st
     return [*prompts, *responses] * 2
 
 
+NUMBERS = 4
+"""Numbers that a renamed thing may get."""
+
+
 def renamed(
     samples: Iterator[SftSample], names: Sequence[str], share: float, seed: int
 ) -> Iterator[SftSample]:
     """The same texts, in a random ``share`` of them with ``names`` exchanged for each other throughout.
 
-    Articles follow the new names in responses; prompts keep theirs, which games do not always choose well.
+    The number of a thing that has no namesake is drawn anew too. Articles follow the new names in responses; prompts
+    keep theirs, which games do not always choose well.
     """
     rng = np.random.default_rng(derive(seed, "renamed"))
     longest_first = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-    named = re.compile(rf"\b(an? )?({longest_first})\b")
+    named = re.compile(rf"\b(an? )?({longest_first})( \d+)?\b")
     for sample in samples:
         if rng.random() < share:
             drawn = dict(zip(names, rng.permutation(names).tolist(), strict=True))
-            yield _renamed(sample, named, drawn)
+            numbers = rng.integers(1, NUMBERS, len(names), endpoint=True)
+            yield _renamed(sample, named, drawn, dict(zip(names, numbers.tolist(), strict=True)))
         else:
             yield sample
 
 
-def _renamed(sample: SftSample, named: re.Pattern[str], drawn: Mapping[str, str]) -> SftSample:
-    """One sample with other names, found by ``named`` as (article and space, name)."""
+def _renamed(
+    sample: SftSample, named: re.Pattern[str], drawn: Mapping[str, str], numbers: Mapping[str, int]
+) -> SftSample:
+    """One sample with other names, found by ``named`` as (article and space, name, space and number)."""
+    texts = (sample.prompt, sample.response)
+    met = {(found[2], found[3]) for text in texts for found in named.finditer(text) if found[3]}
+    alone = [name for name, count in Counter(name for name, _ in met).items() if count == 1]
+    new = {name: f" {numbers[name]}" for name in alone}
+
+    def number(found: re.Match[str]) -> str:
+        return new.get(found[2], found[3]) if found[3] else ""
 
     def kept(found: re.Match[str]) -> str:
-        return (found[1] or "") + drawn[found[2]]
+        return (found[1] or "") + drawn[found[2]] + number(found)
 
     def ruled(found: re.Match[str]) -> str:
-        return with_article(drawn[found[2]]) if found[1] else drawn[found[2]]
+        name = with_article(drawn[found[2]]) if found[1] else drawn[found[2]]
+        return name + number(found)
 
     return replace(sample, prompt=named.sub(kept, sample.prompt), response=named.sub(ruled, sample.response))
 
@@ -208,13 +225,15 @@ def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
     words = thinned_samples(task, sft, derive(seed, "language"))
     perception = captions(task, derive(seed, "captions"))
     real = thinned_samples(task, sft, seed, sft.random_actions)
-    exercise = drills(task, seed, sft.random_actions)
+    drilled = drills(task, seed, sft.random_actions)
+    exercise = drilled
     if sft.distinct_samples:
-        pool, drilled = SamplePool(real, sft.distinct_samples), SamplePool(exercise, sft.distinct_samples)
+        pool, kept = SamplePool(real, sft.distinct_samples), SamplePool(drilled, sft.distinct_samples)
         words, real = pool.stream(derive(seed, "language")), pool.stream(seed)
-        exercise = drilled.stream(seed)
-    if sft.language_drills:
-        words = mixed(words, exercise, sft.language_drills, derive(seed, "mixed drills"))
+        exercise, drilled = kept.stream(derive(seed, "language")), kept.stream(seed)
+    if sft.drill_share:
+        words = mixed(words, exercise, sft.drill_share, derive(seed, "drilled language"))
+        real = mixed(real, drilled, sft.drill_share, derive(seed, "mixed drills"))
     if sft.caption_share:
         real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
     if sft.language_renamed:

@@ -297,13 +297,37 @@ def test_drills_ask_for_several_things_and_say_of_each_whether_it_is_here(task):
         shown(),
         shown(place="drawer 1", opened=False),
         shown(place="desk 1"),
-        shown(place="desk 1", things=[thing("mug 1")], hand=("pan 1",)),
+        shown(place="desk 1", hand=("pan 1",), admissible=["go to shelf 1", "examine pan 1"]),
         {**STATE, "scene": None},
     ],
     ids=["middle of the room", "closed", "empty", "hand full", "no picture to go by"],
 )
 def test_there_is_no_drill_where_nothing_can_be_taken(task, state):
     assert task.drill(state, np.random.default_rng(0)) is None
+
+
+@needs_alfworld
+@pytest.mark.parametrize(
+    ("place", "opened", "action", "then"),
+    [
+        ("shelf 1", None, "move pan 1 to shelf 1", "I put it away."),
+        ("drawer 1", False, "open drawer 1", "The drawer is closed, so I open it to put it away."),
+    ],
+)
+def test_drills_with_a_full_hand_ask_for_something_else(task, place, opened, action, then):
+    state = shown(
+        place=place, opened=opened, hand=("pan 1", "hot"), admissible=["go to shelf 2", action, "look"]
+    )
+    needed = set()
+    for seed in range(60):
+        prompt, response = task.drill(state, np.random.default_rng(seed))
+        name = re.search(r"put a cool (\w+) in cabinet", prompt)[1]
+        door = ", which is closed" if opened is False else ""
+        said = f"I am at {place}{door}. I hold a hot pan. I need {with_article(name)}. {then}"
+        assert json.loads(response) == {"thoughts": said, "action": action}
+        needed.add(name)
+    assert len(needed) > 20
+    assert not needed & {"pan", "mug"}
 
 
 @needs_alfworld

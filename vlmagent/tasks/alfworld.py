@@ -16,7 +16,7 @@ import vlmagent_envs
 from vlmagent import paths
 from vlmagent.config import Section
 from vlmagent.errors import RunFailedError, UsageError
-from vlmagent.tasks.alfworld_thoughts import inventory, seen, thoughts
+from vlmagent.tasks.alfworld_thoughts import drill, seen, thoughts
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
 from vlmagent_envs.alfworld.available import missing_packages
@@ -145,13 +145,15 @@ class AlfworldTask:
         return f'{{\n"thoughts": "{said}",\n"action": "{action}"\n}}'
 
     def drill(self, state: State, rng: np.random.Generator) -> tuple[str, str] | None:
-        """Which of some things are here: the prompt of this state with a goal that names them, and the answer."""
-        asked = inventory(state, self.exchangeable, rng) if self.cot else None
-        if asked is None:
+        """Prompt and response for another goal in a state, one that asks for what demonstrations seldom have to tell
+        apart: which of several things are here, and that what the hand holds is the wrong thing."""
+        drawn = drill(state, self.exchangeable, rng) if self.cot else None
+        if drawn is None:
             return None
-        goal, said = asked
+        goal, said, action = drawn
         observation = self.observe(np.empty(0, np.uint8), {**state, "goal_text": goal})
-        return self.prompt(observation), f'{{\n"thoughts": "{said}"\n}}'
+        then = "" if action is None else f',\n"action": "{action}"'
+        return self.prompt(observation), f'{{\n"thoughts": "{said}"{then}\n}}'
 
     def caption(self, state: State) -> str | None:
         """What the scene card shows; real frames have no captions."""

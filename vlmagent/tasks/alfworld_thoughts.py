@@ -7,6 +7,7 @@ number that follows a name is copied from the list of commands, which is learnt 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -121,15 +122,21 @@ def _presence(kind: str, there: Sequence[str], more: str = "") -> str:
     return f"The {there[0]} is here{more}." if there else f"The {kind} is not here."
 
 
-def inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str] | None:
-    """A goal that asks for several things at once, and the thoughts that say of each whether it is here.
+def drill(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, str | None] | None:
+    """Another goal in the same state: the sentence, the thoughts about it, and the action that follows if one does.
 
-    Half of them are, as far as there are so many. None where nothing can be taken.
+    With empty hands the goal asks for several things at once, half of them in sight as far as there are so many, and
+    the thoughts say of each whether it is here. With something in the hand the goal is about something else. None
+    where nothing can be taken or put away.
 
     Args:
-        kinds: what may be asked for.
+        kinds: what a goal may be about.
     """
-    if _hidden(state) or state["holding"]:
+    return _exchanged(state, kinds, rng) if state["holding"] else _inventory(state, kinds, rng)
+
+
+def _inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, None] | None:
+    if _hidden(state):
         return None
     things = [thing["name"] for spot in state["scene"]["places"] for thing in spot["things"]]
     here = sorted({kind_of(name) for name in things} & set(kinds))
@@ -139,7 +146,17 @@ def inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> t
     some = [*rng.permutation(here)[: ASKED // 2], *rng.permutation(missing)]
     asked = [str(kind) for kind in rng.permutation(some[:ASKED])]
     said = (f"I need {with_article(kind)}. {_presence(kind, _in_sight(state, kind))}" for kind in asked)
-    return f"find {', '.join(asked)}", " ".join(said)
+    return f"find {', '.join(asked)}", " ".join(said), None
+
+
+def _exchanged(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, str] | None:
+    held = state["holding"]
+    away = [c for c in state["admissible"] if c.startswith((f"move {held} ", f"put {held} ", "open "))]
+    if not away:
+        return None
+    thing = str(rng.choice([kind for kind in kinds if kind not in (kind_of(held), state["thing"])]))
+    goal = re.sub(rf"\b{re.escape(state['thing'])}\b", thing, state["goal_text"])
+    return goal, thoughts({**state, "thing": thing}, away[-1]), away[-1]
 
 
 def _in_sight(state: State, kind: str) -> list[str]:
