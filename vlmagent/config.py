@@ -128,11 +128,14 @@ class ModelConfig(Section):
 class SftConfig(Section):
     """Supervised fine-tuning on solver samples, before RL (paper, appendix D)."""
 
+    primer_samples: int = Field(0, ge=0)
+    """Short texts of the task's first of all, from which a model built from nothing learns to find a name again.
+    In long prompts it takes many times as long. 0 leaves the stage out."""
     language_samples: int = Field(0, ge=0)
-    """Samples shown without their picture first, so that the model knows the language before it learns to see.
-    For models built from nothing; a pretrained checkpoint has had its own. 0 leaves the stage out."""
+    """Samples shown without their picture after that, so that the model knows the language before it learns to see.
+    For models built from nothing, too. 0 leaves the stage out."""
     language_lr: float = Field(1e-3, gt=0, le=1)
-    """Peak learning rate of that stage."""
+    """Peak learning rate of that stage and the one before."""
     language_prompts: float = Field(0.0, ge=0, le=1)
     """Weight of a prompt's token in that stage's loss, beside 1 of a response's: where a list of commands repeats what
     a text names. 0 learns the responses alone."""
@@ -183,10 +186,10 @@ class SftConfig(Section):
     @property
     def all_samples(self) -> int:
         """Those of every stage."""
-        return self.language_samples + self.caption_samples + self.samples
+        return sum(int(getattr(self, stage)) for stage in SFT_STAGES)
 
 
-SFT_STAGES = ("language_samples", "caption_samples", "samples")
+SFT_STAGES = ("primer_samples", "language_samples", "caption_samples", "samples")
 """Numbers of samples of the stages of supervised fine-tuning, in their order."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlmagent import launch, paths
-from vlmagent.config import Config, load_config
+from vlmagent.config import SFT_STAGES, Config, load_config
 from vlmagent.errors import RunFailedError, StoreError, UsageError
 from vlmagent.report.runs import Library
 from vlmagent.reproduce import Work
@@ -105,9 +105,8 @@ def probe(config: Config) -> Speed:
     """
     sft = config.sft.model_copy(
         update={
+            **dict.fromkeys(SFT_STAGES, 0),
             "samples": PROBED_BATCHES * config.sft.batch_size,
-            "language_samples": 0,
-            "caption_samples": 0,
         }
     )
     ppo = config.ppo.model_copy(update={"env_steps": PROBED_UPDATES * config.ppo.steps_per_update})

@@ -144,6 +144,20 @@ def drills(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSa
             yield SftSample(met.observation.image, *drawn)
 
 
+def primer(task: Task, seed: int) -> Iterator[SftSample]:
+    """The task's endless short texts.
+
+    Raises:
+        UsageError: it has none.
+    """
+    write = getattr(task, "primer", None)
+    if write is None:
+        raise UsageError(f"The task '{task.name}' has no primer. Use sft.primer_samples=0.")
+    rng = np.random.default_rng(derive(seed, "primer"))
+    while True:
+        yield SftSample(None, *write(rng))
+
+
 def mixed(
     samples: Iterator[SftSample], others: Iterator[SftSample], share: float, seed: int
 ) -> Iterator[SftSample]:
@@ -221,7 +235,7 @@ def without_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
 
 
 def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
-    """Language, perception, and the task itself, in this order."""
+    """Primer, language, perception, and the task itself, in this order."""
     words = thinned_samples(task, sft, derive(seed, "language"))
     perception = captions(task, derive(seed, "captions"))
     real = thinned_samples(task, sft, seed, sft.random_actions)
@@ -242,6 +256,7 @@ def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
             raise UsageError(f"The task '{task.name}' has no names to exchange. Use sft.language_renamed=0.")
         words = renamed(words, names, sft.language_renamed, seed)
     return [
+        Stage(primer(task, seed), sft.primer_samples, sft.language_lr),
         Stage(without_pictures(words), sft.language_samples, sft.language_lr),
         Stage(perception, sft.caption_samples, sft.caption_lr),
         Stage(real, sft.samples, sft.lr),

@@ -16,7 +16,7 @@ import vlmagent_envs
 from vlmagent import paths
 from vlmagent.config import Section
 from vlmagent.errors import RunFailedError, UsageError
-from vlmagent.tasks.alfworld_thoughts import drill, seen, thoughts
+from vlmagent.tasks.alfworld_thoughts import drill, primer, seen, thoughts
 from vlmagent.tasks.base import State
 from vlmagent.types import EnvAction, ImageArray, Observation
 from vlmagent_envs.alfworld.available import missing_packages
@@ -24,6 +24,7 @@ from vlmagent_envs.alfworld.household import HOLDS, TASK_TYPES
 
 Split = Literal["train", "valid_seen", "valid_unseen"]
 TaskType = Literal["pick", "look", "clean", "heat", "cool", "pick2"]
+_PLACES = tuple(place.lower() for place in HOLDS)
 _PROMPT = (
     "Your are an expert in the ALFRED Embodied Environment. You are also given the following text description of the "
     "current scene: ['{description}']. Your task is to {goal}. Your admissible actions of the current situation are: "
@@ -143,6 +144,11 @@ class AlfworldTask:
             return f'{{\n"action": "{action}"\n}}'
         said = thoughts(state, action).replace('"', "'")
         return f'{{\n"thoughts": "{said}",\n"action": "{action}"\n}}'
+
+    def primer(self, rng: np.random.Generator) -> tuple[str, str]:
+        """Commands that take things, and thoughts that say what is here."""
+        prompt, said = primer(self.exchangeable, _PLACES, rng)
+        return prompt, f'{{\n"thoughts": "{said}"\n}}'
 
     def drill(self, state: State, rng: np.random.Generator) -> tuple[str, str] | None:
         """Prompt and response for another goal in a state, one that asks for what demonstrations seldom have to tell

@@ -135,6 +135,24 @@ def drill(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple
     return _exchanged(state, kinds, rng) if state["holding"] else _inventory(state, kinds, rng)
 
 
+def primer(kinds: Sequence[str], places: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
+    """A few commands to take things, and what then is here and what is not: the least that shows how to find a name."""
+    asked = [str(kind) for kind in rng.permutation(kinds)[:ASKED]]
+    here = {
+        kind: f"{kind} {rng.integers(1, 4, endpoint=True)}"
+        for kind in asked[: rng.integers(1, 4, endpoint=True)]
+    }
+    place = f"{rng.choice(places)} {rng.integers(1, 3, endpoint=True)}"
+    commands = ", ".join(f"'take {name} from {place}'" for name in here.values())
+    needs = rng.random() < 0.5
+    said = [
+        (f"I need {with_article(kind)}. " if needs else "")
+        + _presence(kind, [here[kind]] if kind in here else [])
+        for kind in rng.permutation(asked).tolist()
+    ]
+    return f"Your admissible actions of the current situation are: [{commands}].", " ".join(said)
+
+
 def _inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, None] | None:
     if _hidden(state):
         return None
