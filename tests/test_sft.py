@@ -132,14 +132,40 @@ def test_a_task_without_names_to_exchange_says_so(small_config: Config):
         stages(task_from_config(config), config.sft, 0)
 
 
+def test_a_task_without_a_primer_says_so(small_config: Config):
+    config = with_sft(small_config, primer_samples=8)
+    with pytest.raises(UsageError, match=r"'numberline' has no primer\. Use sft\.primer_samples=0\."):
+        next(stages(task_from_config(config), config.sft, 0)[0].stream)
+
+
+def test_a_primer_comes_first_and_its_texts_differ(small_config: Config, monkeypatch: pytest.MonkeyPatch):
+    config = with_sft(small_config, primer_samples=16, language_samples=8, samples=8, batch_size=8)
+    met: list[str] = []
+
+    def spy(policy, batch):
+        met.extend(sample.prompt for sample in batch)
+        return response_scores(policy, batch)
+
+    monkeypatch.setattr("vlmagent.sft.response_scores", spy)
+    policy = build_policy(config.model, corpus(Drilled()), 0)
+    curve = train_sft(policy, config, Drilled(), lambda _: None)
+    assert curve[-1].samples == config.sft.all_samples == 32
+    assert all(prompt.startswith("Count ") for prompt in met[:16])
+    assert len(set(met[:16])) > 8
+    assert not any(prompt.startswith("Count ") for prompt in met[16:])
+
+
 def test_a_task_without_drills_says_so(small_config: Config):
     config = with_sft(small_config, language_samples=8, drill_share=0.5)
     with pytest.raises(UsageError, match=r"'numberline' has no drills\. Use sft\.drill_share=0\."):
-        list(islice(stages(task_from_config(config), config.sft, 0)[0].stream, 8))
+        list(islice(stages(task_from_config(config), config.sft, 0)[1].stream, 8))
 
 
 class Drilled(NumberLineTask):
-    """Asks for the sum of both numbers, in every other state."""
+    """Has a primer, and asks for the sum of both numbers in every other state."""
+
+    def primer(self, rng):
+        return f"Count {rng.integers(100)}", "I do"
 
     def drill(self, state, rng):
         return (
@@ -149,16 +175,16 @@ class Drilled(NumberLineTask):
 
 def test_drills_are_mixed_into_the_language(small_config: Config):
     config = with_sft(small_config, language_samples=200, drill_share=0.25, distinct_samples=40)
-    language = list(islice(stages(Drilled(), config.sft, 0)[0].stream, 200))
+    language = list(islice(stages(Drilled(), config.sft, 0)[1].stream, 200))
     asked = [sample.prompt for sample in language if sample.response == "a sum"]
     assert 30 < len(asked) < 70
     assert len(set(asked)) > 5
     assert all(sample.image is None for sample in language)
-    assert [s.prompt for s in islice(stages(Drilled(), config.sft, 0)[0].stream, 200)] == [
+    assert [s.prompt for s in islice(stages(Drilled(), config.sft, 0)[1].stream, 200)] == [
         s.prompt for s in language
     ]
     with pytest.raises(UsageError, match="has no drills without chain of thought"):
-        list(islice(stages(Drilled(cot=False), config.sft, 0)[0].stream, 8))
+        list(islice(stages(Drilled(cot=False), config.sft, 0)[1].stream, 8))
 
 
 def test_prompts_are_scored_like_responses_where_they_teach_language(small_config: Config):

@@ -129,22 +129,19 @@ class SftConfig(Section):
     """Supervised fine-tuning on solver samples, before RL (paper, appendix D)."""
 
     primer_samples: int = Field(0, ge=0)
-    """Short texts of the task's first of all, from which a model built from nothing learns to find a name again.
-    In long prompts it takes many times as long. 0 leaves the stage out."""
+    """Short texts of the task's, first of all: they teach to find a name again, sooner than long prompts. 0: none."""
     language_samples: int = Field(0, ge=0)
-    """Samples shown without their picture after that, so that the model knows the language before it learns to see.
-    For models built from nothing, too. 0 leaves the stage out."""
+    """Samples shown without their picture after that: language comes before seeing. 0 leaves the stage out."""
     language_lr: float = Field(1e-3, gt=0, le=1)
     """Peak learning rate of that stage and the one before."""
     language_prompts: float = Field(0.0, ge=0, le=1)
-    """Weight of a prompt's token in that stage's loss, beside 1 of a response's: where a list of commands repeats what
-    a text names. 0 learns the responses alone."""
+    """Weight of a prompt's token in these stages' loss, beside 1 of a response's; 0 learns the responses alone."""
     language_renamed: float = Field(0.0, ge=0, le=1)
-    """Share of that stage's samples in which the task's ``exchangeable`` names stand for each other throughout: what
-    lies where then says nothing, and a name has to be copied from where it stands."""
+    """Share of ``language_samples`` in which the task's ``exchangeable`` names stand for each other: what lies where
+    then says nothing, and a name has to be copied from where it stands."""
     caption_samples: int = Field(0, ge=0)
-    """Samples of a captioning task after that: say what the picture shows, nothing else (the analogue of LLaVA's
-    alignment stage). For models built from nothing. 0 leaves the stage out."""
+    """Samples of a captioning task after that: say what the picture shows (the analogue of LLaVA's alignment stage).
+    All three are for models built from nothing. 0 leaves the stage out."""
     caption_lr: float = Field(4e-4, gt=0, le=1)
     """Peak learning rate of that stage."""
     caption_share: float = Field(0.0, ge=0, lt=1)
@@ -165,7 +162,7 @@ class SftConfig(Section):
     corpus_samples: int = Field(2000, ge=1)
     """Samples whose texts the built-in model's tokenizer is trained on."""
     samples: int = Field(6400, ge=0)
-    """Training stops after this many samples; 0 starts RL from the model as it is."""
+    """The last stage: whole samples. With 0 in all stages RL starts from the model as it is."""
     batch_size: int = Field(32, ge=1)
     """Samples per optimiser step."""
     micro_batch_size: int = Field(0, ge=0)

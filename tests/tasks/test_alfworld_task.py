@@ -260,6 +260,26 @@ def test_a_response_parses_back_and_names_are_matched_whole(task):
 
 
 @needs_alfworld
+def test_a_primer_says_of_a_few_names_whether_a_command_takes_them(task):
+    rng = np.random.default_rng(0)
+    counts, forms = set(), set()
+    for _ in range(200):
+        prompt, response = task.primer(rng)
+        commands = re.fullmatch(r"Your admissible actions of the current situation are: \[(.*)\]\.", prompt)[
+            1
+        ]
+        here = dict(re.findall(r"'take (\w+) ([1-4]) from \w+ [1-3]'", commands))
+        said = json.loads(response)["thoughts"]
+        answers = re.findall(r"The (\w+) (?:([1-4]) is|is not) here\.", said)
+        assert len(dict(answers)) == len(answers) == 6
+        assert {name: number for name, number in answers if number} == here
+        counts.add(len(here))
+        forms.add(said.startswith("I need "))
+    assert counts == {1, 2, 3, 4}
+    assert forms == {True, False}
+
+
+@needs_alfworld
 def test_drills_ask_for_several_things_and_say_of_each_whether_it_is_here(task):
     things = [
         thing("mug 2"),
