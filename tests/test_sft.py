@@ -378,7 +378,7 @@ def test_progress_is_saved_now_and_then(small_config: Config, tmp_path: Path):
         sft_policy(config, task, killed, run=tmp_path)
     found = load_sft_state(tmp_path, config.model, config.seed)
     assert found is not None
-    assert (found[1].stage, found[1].step, len(found[1].curve)) == (2, 4, 4)
+    assert (found[1].stage, found[1].step, len(found[1].curve)) == (3, 4, 4)
 
 
 def test_the_cache_key_leaves_out_what_does_not_change_the_result(small_config: Config):
