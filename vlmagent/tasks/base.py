@@ -24,6 +24,10 @@ class Task(Protocol):
 
     A class that implements it is built as ``TaskClass(cot=True, rule_set="paper", env={...})`` and registered
     under the entry-point group ``vlmagent.tasks``.
+
+    It may also have, for supervised fine-tuning: ``exchangeable``, names that may stand for each other in a text;
+    ``primer(rng)``, prompt and response of a short text; ``drill(state, rng)``, those of another goal in a state, or
+    None. See ``SftConfig``.
     """
 
     name: ClassVar[str]
