@@ -86,7 +86,7 @@ class Case:
             self.tune(stop=run)
         found = load_sft_state(run, self.config.model, 0)
         assert found is not None
-        assert (found[1].stage, found[1].step, len(found[1].curve)) == (2, 1, STOP_AFTER)
+        assert (found[1].stage, found[1].step, len(found[1].curve)) == (3, 1, STOP_AFTER)
 
     def check(self, folder: Path, alone: Case, expected: Tuned) -> None:
         """Straight through, where possible with too little memory; begun by one process; and continued by one."""
