@@ -140,15 +140,12 @@ class AlfworldTask:
 
     def expert_response(self, state: State, action: str) -> str:
         """In the form of Figures 30 and 31."""
-        if not self.cot:
-            return f'{{\n"action": "{action}"\n}}'
-        said = thoughts(state, action).replace('"', "'")
-        return f'{{\n"thoughts": "{said}",\n"action": "{action}"\n}}'
+        return _response(thoughts(state, action).replace('"', "'") if self.cot else None, action)
 
     def primer(self, rng: np.random.Generator) -> tuple[str, str]:
         """Commands that take things, and thoughts that say what is here."""
         prompt, said = primer(self.exchangeable, _PLACES, rng)
-        return prompt, f'{{\n"thoughts": "{said}"\n}}'
+        return prompt, _response(said, None)
 
     def drill(self, state: State, rng: np.random.Generator) -> tuple[str, str] | None:
         """Prompt and response for another goal in a state, one that asks for what demonstrations seldom have to tell
@@ -158,8 +155,7 @@ class AlfworldTask:
             return None
         goal, said, action = drawn
         observation = self.observe(np.empty(0, np.uint8), {**state, "goal_text": goal})
-        then = "" if action is None else f',\n"action": "{action}"'
-        return self.prompt(observation), f'{{\n"thoughts": "{said}"{then}\n}}'
+        return self.prompt(observation), _response(said, action)
 
     def caption(self, state: State) -> str | None:
         """What the scene card shows; real frames have no captions."""
@@ -176,3 +172,11 @@ class AlfworldTask:
     def goal(self, state: State) -> bool:
         """The same."""
         return bool(state["won"])
+
+
+def _response(said: str | None, action: str | None) -> str:
+    """The form of Figures 30 and 31, with what there is of thoughts and action."""
+    parts = [
+        f'"{key}": "{text}"' for key, text in (("thoughts", said), ("action", action)) if text is not None
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}"

@@ -59,10 +59,14 @@ def seen(state: State) -> str | None:
 
 def _things(scene: Mapping[str, Any]) -> str:
     """What lies in sight; nothing is said of what a closed place hides."""
-    things = [thing for spot in scene["places"] for thing in spot["things"]]
+    things = _visible(scene)
     if things:
         return f"I see {_listed(things)}."
     return "" if scene["places"][0]["open"] is False else "I see nothing."
+
+
+def _visible(scene: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [thing for spot in scene["places"] for thing in spot["things"]]
 
 
 def _held(scene: Mapping[str, Any]) -> str:
@@ -156,8 +160,7 @@ def primer(kinds: Sequence[str], places: Sequence[str], rng: np.random.Generator
 def _inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, None] | None:
     if _hidden(state):
         return None
-    things = [thing["name"] for spot in state["scene"]["places"] for thing in spot["things"]]
-    here = sorted({kind_of(name) for name in things} & set(kinds))
+    here = sorted({kind_of(thing["name"]) for thing in _visible(state["scene"])} & set(kinds))
     if not here:
         return None
     missing = [kind for kind in kinds if kind not in here]
@@ -169,18 +172,19 @@ def _inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> 
 
 def _exchanged(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, str] | None:
     held = state["holding"]
-    away = [c for c in state["admissible"] if c.startswith((f"move {held} ", f"put {held} ", "open "))]
-    if not away:
+    ways = (f"move {held} ", f"put {held} ", "open ")
+    away = next((command for command in reversed(state["admissible"]) if command.startswith(ways)), None)
+    if away is None:
         return None
     thing = str(rng.choice([kind for kind in kinds if kind not in (kind_of(held), state["thing"])]))
     goal = re.sub(rf"\b{re.escape(state['thing'])}\b", thing, state["goal_text"])
-    return goal, thoughts({**state, "thing": thing}, away[-1]), away[-1]
+    return goal, thoughts({**state, "thing": thing}, away), away
 
 
 def _in_sight(state: State, kind: str) -> list[str]:
     """The things of a kind that lie in sight, by name."""
-    things = [thing["name"] for spot in state["scene"]["places"] for thing in spot["things"]]
-    return sorted((name for name in things if kind_of(name) == kind), key=natural)
+    names = [thing["name"] for thing in _visible(state["scene"])]
+    return sorted((name for name in names if kind_of(name) == kind), key=natural)
 
 
 def _hidden(state: State) -> bool:
