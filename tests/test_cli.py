@@ -137,7 +137,20 @@ def test_data_in_llava_format(tmp_path):
     refused = vlmagent("data", "numberline", "--samples", "5", "--out", str(out))
     assert refused.returncode == 2
     assert "not an empty folder" in refused.stderr
-    without = vlmagent("data", "numberline", "--samples", "2", "--no-cot", "--out", str(tmp_path / "other"))
+    primer = "sft.primer_samples=8"  # of no consequence to samples
+    without = vlmagent(
+        *(
+            "data",
+            "numberline",
+            "--samples",
+            "2",
+            "--no-cot",
+            "--out",
+            str(tmp_path / "other"),
+            "--set",
+            primer,
+        )
+    )
     assert without.returncode == 0
     assert "thoughts" not in (tmp_path / "other" / "data.json").read_text()
 
@@ -152,6 +165,8 @@ def test_data_in_llava_format(tmp_path):
         (["train", "numberline", "--set", "env.nmax=3"], ["env.nmax", "'env.n_max'"]),
         (["train", "numberline", "--set", "env.n_max=0"], ["env.n_max = 0"]),
         (["train", "numberline", "--set", "rule_set=house"], ["'house'", "paper"]),
+        (["train", "numberline", "--set", "sft.primer_samples=8"], ["no primer", "sft.primer_samples=0"]),
+        (["sft", "numberline", "--set", "sft.drill_share=0.5"], ["no drills", "sft.drill_share=0"]),
         (["train", "numberline", "--config", "numberlime"], ["Unknown config", "'numberline'"]),
         (["train", "numberline", "--model", "/nowhere"], ["/nowhere", "does not exist"]),
         (["train", "--resume", "/nowhere"], ["no run"]),

@@ -135,7 +135,7 @@ def test_a_task_without_names_to_exchange_says_so(small_config: Config):
 def test_a_task_without_a_primer_says_so(small_config: Config):
     config = with_sft(small_config, primer_samples=8)
     with pytest.raises(UsageError, match=r"'numberline' has no primer\. Use sft\.primer_samples=0\."):
-        next(stages(task_from_config(config), config.sft, 0)[0].stream)
+        stages(task_from_config(config), config.sft, 0)
 
 
 def test_a_primer_comes_first_and_its_texts_differ(small_config: Config, monkeypatch: pytest.MonkeyPatch):
@@ -158,7 +158,7 @@ def test_a_primer_comes_first_and_its_texts_differ(small_config: Config, monkeyp
 def test_a_task_without_drills_says_so(small_config: Config):
     config = with_sft(small_config, language_samples=8, drill_share=0.5)
     with pytest.raises(UsageError, match=r"'numberline' has no drills\. Use sft\.drill_share=0\."):
-        list(islice(stages(task_from_config(config), config.sft, 0)[1].stream, 8))
+        stages(task_from_config(config), config.sft, 0)
 
 
 class Drilled(NumberLineTask):
@@ -184,7 +184,7 @@ def test_drills_are_mixed_into_the_language(small_config: Config):
         s.prompt for s in language
     ]
     with pytest.raises(UsageError, match="has no drills without chain of thought"):
-        list(islice(stages(Drilled(cot=False), config.sft, 0)[1].stream, 8))
+        stages(Drilled(cot=False), config.sft, 0)
 
 
 def test_prompts_are_scored_like_responses_where_they_teach_language(small_config: Config):

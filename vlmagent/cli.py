@@ -160,7 +160,7 @@ def data(
     from vlmagent.tasks.registry import task_from_config
 
     overrides = [*(set_ or []), *([] if cot else ["cot=false"])]
-    resolved = build_config(task, config, overrides, None)
+    resolved = build_config(task, config, overrides, None, trains=False)
     with Progress(console=stderr_console(), transient=True) as progress:
         bar = progress.add_task("Writing samples", total=samples)
         path = write_dataset(

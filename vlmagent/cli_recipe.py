@@ -43,11 +43,13 @@ def build_config(
     model: str | None,
     *,
     fetch: bool = True,
+    trains: bool = True,
 ) -> Config:
     """Recipe, overrides and --model as one validated config; the task and the model are checked too.
 
     Args:
         fetch: whether the hub may be asked for the model.
+        trains: whether the task must have what the recipe's supervised start asks of it.
     """
     from vlmagent.config import (
         Config,
@@ -59,6 +61,7 @@ def build_config(
     )
     from vlmagent.models.encoders import check_encoders
     from vlmagent.models.locate import check_model
+    from vlmagent.sft_samples import check_offered
     from vlmagent.tasks.registry import task_from_config, task_names
     from vlmagent.validation import validate
 
@@ -77,7 +80,9 @@ def build_config(
     recipe = config or (special if special in available_configs() else None)
     recipe = recipe or _default_recipe(task, model, available_configs())
     resolved = load_config(find_config(recipe), over) if recipe else validate(Config, over)
-    task_from_config(resolved)
+    built = task_from_config(resolved)
+    if trains and resolved.agent == "vlm":
+        check_offered(built, resolved.sft)
     if resolved.model.name != "tiny" and fetch:
         check_model(resolved.model.name)
     if resolved.agent == "cnn":

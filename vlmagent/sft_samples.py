@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, cycle, islice
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from vlmagent.config import SftConfig
 from vlmagent.errors import UsageError
 from vlmagent.pool import SamplePool
 from vlmagent.seeding import derive, sft_episode_seed
-from vlmagent.tasks.base import State, Task
+from vlmagent.tasks.base import State, Task, TeachingTask
 from vlmagent.types import ImageArray, Observation, SftSample
 from vlmagent.words import with_article
 
@@ -127,35 +127,20 @@ def _random_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State]]:
         env.close()
 
 
-def drills(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
-    """Endless drills of the expert's states.
-
-    Raises:
-        UsageError: the task has none.
-    """
-    drill = getattr(task, "drill", None)
-    if drill is None or not task.cot:
-        without = "" if drill is None else " without chain of thought"
-        raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.drill_share=0.")
+def drills(task: TeachingTask, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
+    """Endless drills of the expert's states, from a task that has some."""
     rng = np.random.default_rng(derive(seed, "drills"))
     for met in _expert_states(task, derive(seed, "drilled"), random_actions):
-        drawn = drill(met.state, rng)
+        drawn = task.drill(met.state, rng)
         if drawn is not None:
             yield SftSample(met.observation.image, *drawn)
 
 
-def primer(task: Task, seed: int) -> Iterator[SftSample]:
-    """The task's endless short texts.
-
-    Raises:
-        UsageError: it has none.
-    """
-    write = getattr(task, "primer", None)
-    if write is None:
-        raise UsageError(f"The task '{task.name}' has no primer. Use sft.primer_samples=0.")
+def primer(task: TeachingTask, seed: int) -> Iterator[SftSample]:
+    """The endless short texts of a task that has some."""
     rng = np.random.default_rng(derive(seed, "primer"))
     while True:
-        yield SftSample(None, *write(rng))
+        yield SftSample(None, *task.primer(rng))
 
 
 def mixed(
@@ -234,12 +219,33 @@ def without_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
         yield replace(sample, image=None)
 
 
+def check_offered(task: Task, sft: SftConfig) -> None:
+    """Whether the task has what the recipe asks of it and not every task offers; captions show only when drawn.
+
+    Raises:
+        UsageError: it has no primer, drills or names to exchange; names the option that does without.
+    """
+    if sft.primer_samples and not hasattr(task, "primer"):
+        raise UsageError(f"The task '{task.name}' has no primer. Use sft.primer_samples=0.")
+    if sft.drill_share and not (hasattr(task, "drill") and task.cot):
+        without = " without chain of thought" if hasattr(task, "drill") else ""
+        raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.drill_share=0.")
+    if sft.language_renamed and not getattr(task, "exchangeable", ()):
+        raise UsageError(f"The task '{task.name}' has no names to exchange. Use sft.language_renamed=0.")
+
+
 def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
-    """Primer, language, perception, and the task itself, in this order."""
+    """Primer, language, perception, and the task itself, in this order.
+
+    Raises:
+        UsageError: see ``check_offered``.
+    """
+    check_offered(task, sft)
+    teaching = cast(TeachingTask, task)
     words = thinned_samples(task, sft, derive(seed, "language"))
     perception = captions(task, derive(seed, "captions"))
     real = thinned_samples(task, sft, seed, sft.random_actions)
-    drilled = drills(task, seed, sft.random_actions)
+    drilled = drills(teaching, seed, sft.random_actions)
     exercise = drilled
     if sft.distinct_samples:
         pool, kept = SamplePool(real, sft.distinct_samples), SamplePool(drilled, sft.distinct_samples)
@@ -251,12 +257,9 @@ def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
     if sft.caption_share:
         real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
     if sft.language_renamed:
-        names = tuple(getattr(task, "exchangeable", ()))
-        if not names:
-            raise UsageError(f"The task '{task.name}' has no names to exchange. Use sft.language_renamed=0.")
-        words = renamed(words, names, sft.language_renamed, seed)
+        words = renamed(words, teaching.exchangeable, sft.language_renamed, seed)
     return [
-        Stage(primer(task, seed), sft.primer_samples, sft.language_lr),
+        Stage(primer(teaching, seed), sft.primer_samples, sft.language_lr),
         Stage(without_pictures(words), sft.language_samples, sft.language_lr),
         Stage(perception, sft.caption_samples, sft.caption_lr),
         Stage(real, sft.samples, sft.lr),

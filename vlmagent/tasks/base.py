@@ -25,9 +25,7 @@ class Task(Protocol):
     A class that implements it is built as ``TaskClass(cot=True, rule_set="paper", env={...})`` and registered
     under the entry-point group ``vlmagent.tasks``.
 
-    It may also have, for supervised fine-tuning: ``exchangeable``, names that may stand for each other in a text;
-    ``primer(rng)``, prompt and response of a short text; ``drill(state, rng)``, those of another goal in a state, or
-    None. See ``SftConfig``.
+    It may also have the parts of ``TeachingTask``.
     """
 
     name: ClassVar[str]
@@ -80,3 +78,16 @@ class Task(Protocol):
 
     def goal(self, state: State) -> bool:
         """Whether the final state is the task's goal, however it was reached."""
+
+
+class TeachingTask(Task, Protocol):
+    """What a task may offer to supervised fine-tuning beside samples; each part may be missing. See ``SftConfig``."""
+
+    exchangeable: ClassVar[tuple[str, ...]]
+    """Names that may stand for each other in a text."""
+
+    def primer(self, rng: np.random.Generator) -> tuple[str, str]:
+        """Prompt and response of a short text without a picture."""
+
+    def drill(self, state: State, rng: np.random.Generator) -> tuple[str, str] | None:
+        """Prompt and response of another goal in a true state; None if the state offers none."""
