@@ -39,8 +39,8 @@ from vlmagent.sft_samples import (
 )
 from vlmagent.tasks.numberline import NumberLineTask
 from vlmagent.tasks.registry import build_task, task_from_config
+from vlmagent.text import with_article
 from vlmagent.types import SftSample
-from vlmagent.words import with_article
 
 
 def with_sft(config: Config, **changes) -> Config:

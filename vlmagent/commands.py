@@ -21,13 +21,13 @@ from vlmagent.config import (
     parse_overrides,
 )
 from vlmagent.errors import RunFailedError, UsageError
+from vlmagent.text import duration
 from vlmagent.validation import validate
-from vlmagent.words import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vlmagent.agents.api_cost import Budget, Estimate
+    from vlmagent.agents.api.cost import Budget, Estimate
     from vlmagent.evaluate import Plan
     from vlmagent.report.collect import Options
     from vlmagent.reproduce import Work
@@ -101,7 +101,7 @@ def eval_command(request: EvalRequest, console: Console) -> Evaluations:
     Raises:
         UsageError: a task, run, checkpoint, baseline or key does not exist; before anything was played.
     """
-    from vlmagent.agents.api_cost import Budget
+    from vlmagent.agents.api.cost import Budget
 
     jobs = plan_jobs(request)
     budget = None if request.max_cost is None else Budget(request.max_cost)

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vlmagent.words import duration
+from vlmagent.text import duration
 
 if TYPE_CHECKING:
     from vlmagent.plan import Cost, Plan

@@ -21,7 +21,7 @@ from vlmagent import launch, paths
 from vlmagent.daemon import daemon_info
 from vlmagent.follow import PHASES, RunView
 from vlmagent.store.rows import EventRow, TransitionRow
-from vlmagent.words import duration, encodable, harmless, is_unicode, number, percent, sparkline
+from vlmagent.text import duration, encodable, harmless, is_unicode, number, percent, sparkline
 
 POLL_SECONDS = 0.5
 CLOSING_SECONDS = 10.0

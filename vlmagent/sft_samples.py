@@ -19,8 +19,8 @@ from vlmagent.errors import UsageError
 from vlmagent.pool import SamplePool
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.tasks.base import State, Task, TeachingTask
+from vlmagent.text import with_article
 from vlmagent.types import ImageArray, Observation, SftSample
-from vlmagent.words import with_article
 
 CAPTION_PROMPT = "What does the picture show?"
 CAPTION_TABLES = 16

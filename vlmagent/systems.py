@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vlmagent.agents.api_config import Endpoint, endpoints, find_endpoint, read_key
-from vlmagent.agents.api_cost import Budget, Estimate, estimate
+from vlmagent.agents.api.cost import Budget, Estimate, estimate
+from vlmagent.agents.api.endpoints import Endpoint, endpoints, find_endpoint, read_key
 from vlmagent.agents.simple import BASELINES, ExpertAgent, RandomAgent
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
@@ -102,7 +102,7 @@ def baseline_system(
     """
     if not is_api(name):
         return System(name, BASELINES[name](task))
-    from vlmagent.agents.api import ApiAgent
+    from vlmagent.agents.api.agent import ApiAgent
 
     endpoint = find_endpoint(name, extra, tuple(BASELINES))
     key = read_key(name, endpoint)

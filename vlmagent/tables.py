@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlmagent.published import SOURCE, published_rows, success_rule
-from vlmagent.words import harmless
+from vlmagent.text import harmless
 
 STATE_STYLE = {
     "running": "green",

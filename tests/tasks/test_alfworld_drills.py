@@ -10,7 +10,7 @@ import pytest
 
 from tests.tasks.alfworld_states import SMALL, STATE, needs_alfworld, shown, thing
 from vlmagent.tasks.registry import build_task
-from vlmagent.words import with_article
+from vlmagent.text import with_article
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import time
 from rich.text import Text
 
 from tests.tui.made_runs import NASTY
+from vlmagent.text import duration, harmless, number, percent, sparkline
 from vlmagent.tui.text import safe, safe_cell, safe_line, safe_text, told_apart
-from vlmagent.words import duration, harmless, number, percent, sparkline
 
 
 def is_harmless(text: str) -> bool:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from vlmagent.doctor import installed
 from vlmagent.doctor.findings import Finding, State
-from vlmagent.words import is_unicode
+from vlmagent.text import is_unicode
 
 AREA = "Terminal"
 COLUMNS, ROWS = 80, 24

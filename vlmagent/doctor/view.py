@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vlmagent import __version__
 from vlmagent.doctor.findings import Diagnosis, Finding, State
-from vlmagent.words import encodable, harmless, is_unicode
+from vlmagent.text import encodable, harmless, is_unicode
 
 _STYLES = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
 _SIGNS = {State.OK: "✓", State.NOTE: "•", State.PROBLEM: "✗"}

@@ -52,7 +52,7 @@ def _names(runs: list[str]) -> str:
 
 def check_keys() -> Iterator[Finding]:
     """Whether the key of each endpoint is set; the key itself is neither shown nor sent anywhere."""
-    from vlmagent.agents.api_config import endpoints, find_endpoint, read_key
+    from vlmagent.agents.api.endpoints import endpoints, find_endpoint, read_key
 
     for name in endpoints():
         endpoint = find_endpoint(name)

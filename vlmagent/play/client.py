@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vlmagent.config import Config
 from vlmagent.play.messages import Begin, Died, Event, Finished, Request, Think
-from vlmagent.words import harmless
+from vlmagent.text import harmless
 
 SAID_LINES = 3
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vlmagent.tasks.base import State
-from vlmagent.words import with_article
+from vlmagent.text import with_article
 from vlmagent_envs.alfworld.household import APPLIANCES, LOOK, PICK_TWO
 from vlmagent_envs.alfworld.scene import kind_of, natural
 

@@ -13,8 +13,8 @@ from vlmagent import paths
 from vlmagent.errors import StoreError
 from vlmagent.store.browse import Filter, count_episodes
 from vlmagent.store.reader import StoreReader
+from vlmagent.text import percent
 from vlmagent.tui.text import counted
-from vlmagent.words import percent
 
 START = "step-0"
 

@@ -24,11 +24,11 @@ from vlmagent.errors import StoreError, VlmAgentError
 from vlmagent.store import codec
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow, TransitionRow
+from vlmagent.text import harmless, number
 from vlmagent.tui.export_page import SCRIPT, STYLE
 from vlmagent.tui.pieces import PieceReader, Pieces
 from vlmagent.tui.widgets.tokens import SHARES, level, probability
 from vlmagent.types import ImageArray
-from vlmagent.words import harmless, number
 
 EXPORTS = "exports"
 SECONDS_PER_STEP = 1.5

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlmagent.text import number, percent
 from vlmagent.tui.widgets.chart import Frame
 from vlmagent.tui.widgets.raster import short
-from vlmagent.words import number, percent
 
 
 @dataclass(frozen=True, slots=True)

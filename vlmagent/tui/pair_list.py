@@ -12,9 +12,9 @@ from rich.text import Text
 from textual.content import Content
 
 from vlmagent.store.rows import EpisodeRow
+from vlmagent.text import percent
 from vlmagent.tui.pairs import KINDS, Kind, Pair, Tally
 from vlmagent.tui.widgets.step_facts import signed
-from vlmagent.words import percent
 
 COLOURS: dict[Kind, str] = {"both": "success", "left": "primary", "right": "accent", "neither": "error"}
 WORDS: dict[Kind, str] = {"both": "both", "left": "only left", "right": "only right", "neither": "neither"}

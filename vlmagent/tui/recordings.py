@@ -13,10 +13,10 @@ from vlmagent import paths
 from vlmagent.errors import StoreError
 from vlmagent.store.browse import Filter, count_episodes
 from vlmagent.store.reader import StoreReader
+from vlmagent.text import percent
 from vlmagent.tui.evaluations import read_evaluations
 from vlmagent.tui.text import counted
 from vlmagent.types import Split
-from vlmagent.words import percent
 
 NAMES: dict[Split, str] = {"train": "training", "eval": "evaluation", "play": "play"}
 FACTS: dict[Split, str] = {

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from vlmagent.text import number, percent, sparkline
 from vlmagent.tui.catalogue import RunSummary
 from vlmagent.tui.states import state_colour, state_sign
 from vlmagent.tui.text import safe_cell
-from vlmagent.words import number, percent, sparkline
 
 PADDING, SCROLLBAR = 2, 1
 NAME_MIN, NAME_MAX = 12, 48

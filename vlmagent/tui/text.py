@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.content import Content
 
-from vlmagent.words import harmless
+from vlmagent.text import harmless
 
 BLOCK_LIMIT = 20_000
 LINE_LIMIT = 400

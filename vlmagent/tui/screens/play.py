@@ -25,6 +25,7 @@ from vlmagent.play.messages import Died, Event, Ready, Refused, Writing
 from vlmagent.play.plan import HINTS, Plan
 from vlmagent.play.session import THEM, YOU
 from vlmagent.play.table import Moment
+from vlmagent.text import percent
 from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import images_of
 from vlmagent.tui.play_game import Game
@@ -39,7 +40,6 @@ from vlmagent.tui.widgets.play_mind import Mind, MindKeys
 from vlmagent.tui.widgets.play_pad import ActionPad, Chosen
 from vlmagent.tui.widgets.steady import Steady
 from vlmagent.tui.widgets.step_facts import signed
-from vlmagent.words import percent
 
 WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
 DRAW_SECONDS = 0.05

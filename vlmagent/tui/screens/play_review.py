@@ -21,11 +21,11 @@ from textual.widgets import Static
 
 from vlmagent.errors import StoreError
 from vlmagent.play.table import Moment
+from vlmagent.text import percent
 from vlmagent.tui.keys import key
 from vlmagent.tui.play_game import Choice, Game
 from vlmagent.tui.text import safe_cell
 from vlmagent.tui.widgets.step_facts import signed
-from vlmagent.words import percent
 
 LOOK_SECONDS = 0.5
 

@@ -12,12 +12,12 @@ from textual.containers import Container, VerticalScroll
 from textual.content import Content
 
 from vlmagent.store.rows import TransitionRow
+from vlmagent.text import number
 from vlmagent.tui.keys import key
 from vlmagent.tui.text import safe_line, safe_text
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.steady import Steady
 from vlmagent.types import ImageArray
-from vlmagent.words import number
 
 
 class Words(VerticalScroll):

@@ -14,11 +14,11 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 
 from vlmagent.play.desk import Opinion
+from vlmagent.text import duration, percent
 from vlmagent.tui.play_game import Game
 from vlmagent.tui.text import safe_line, safe_text
 from vlmagent.tui.widgets.steady import Steady
 from vlmagent.tui.widgets.step_facts import signed
-from vlmagent.words import duration, percent
 
 MOST_BARS = 8
 BLOCKS = " ▏▎▍▌▋▊▉█"

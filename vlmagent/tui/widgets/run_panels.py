@@ -10,11 +10,11 @@ import time
 
 from textual.content import Content
 
+from vlmagent.text import duration, number, percent
 from vlmagent.tui.live import LiveRun
 from vlmagent.tui.states import LIVE, state_colour, state_content
 from vlmagent.tui.text import safe, safe_line
 from vlmagent.tui.widgets.steady import Steady
-from vlmagent.words import duration, number, percent
 
 _ORDER = (("loading", "load"), ("sft", "SFT"), ("rl", "RL"))
 

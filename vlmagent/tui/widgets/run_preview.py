@@ -14,6 +14,7 @@ from textual.containers import Vertical
 from textual.content import Content
 
 from vlmagent import paths
+from vlmagent.text import duration, number
 from vlmagent.tui.catalogue import RunSummary
 from vlmagent.tui.metrics import BY_KEY
 from vlmagent.tui.states import LIVE, state_content
@@ -22,7 +23,6 @@ from vlmagent.tui.widgets.chart import Chart, Line
 from vlmagent.tui.widgets.raster import Span
 from vlmagent.tui.widgets.run_panels import bar, how_to_go_on
 from vlmagent.tui.widgets.steady import Steady
-from vlmagent.words import duration, number
 
 
 class RunPreview(Vertical):

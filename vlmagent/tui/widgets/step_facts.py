@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from vlmagent.store.rows import EpisodeRow, RunRow, TransitionRow
+from vlmagent.text import number
 from vlmagent.tui.text import safe_line
-from vlmagent.words import number
 
 Part = Content | str | tuple[str, str]
 

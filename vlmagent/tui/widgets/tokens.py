@@ -29,9 +29,9 @@ from textual.strip import Strip
 from textual.widgets import Static
 
 from vlmagent.store.rows import TransitionRow
+from vlmagent.text import harmless
 from vlmagent.tui.pieces import Pieces
 from vlmagent.tui.text import safe
-from vlmagent.words import harmless
 
 SHARES = (0.95, 0.8, 0.5, 0.2, 0.05)
 """Probabilities where the colour changes: level 0 from 95 % up, level 5 below 5 %."""

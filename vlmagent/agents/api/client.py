@@ -20,11 +20,11 @@ from typing import Any
 
 import httpx2
 
-from vlmagent.agents.api_config import Endpoint
-from vlmagent.agents.api_cost import Budget
+from vlmagent.agents.api.cost import Budget
+from vlmagent.agents.api.endpoints import Endpoint
 from vlmagent.errors import RunFailedError
 from vlmagent.store.rows import AnswerRow
-from vlmagent.words import harmless
+from vlmagent.text import harmless
 
 RETRIED = frozenset({408, 409, 425, 429, *range(500, 600)})
 HOPELESS = frozenset({401, 402, 403, 404})

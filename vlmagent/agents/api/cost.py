@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vlmagent.agents.api_config import Endpoint
+from vlmagent.agents.api.endpoints import Endpoint
 
 
 class Budget:

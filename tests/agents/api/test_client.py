@@ -7,7 +7,7 @@ from email.utils import format_datetime
 import httpx2
 import pytest
 
-from tests.agents.openai_server import (
+from tests.agents.api.openai_server import (
     Server,
     action,
     cuts,
@@ -19,10 +19,10 @@ from tests.agents.openai_server import (
     says,
     status,
 )
-from vlmagent.agents import api_client
-from vlmagent.agents.api_client import ApiClient, ApiStoppedError, retry_after
-from vlmagent.agents.api_config import Endpoint
-from vlmagent.agents.api_cost import Budget
+from vlmagent.agents.api import client as api_client
+from vlmagent.agents.api.client import ApiClient, ApiStoppedError, retry_after
+from vlmagent.agents.api.cost import Budget
+from vlmagent.agents.api.endpoints import Endpoint
 
 KEY = "sk-planted-4f1d9c77e2"
 PICTURE = "data:image/png;base64,AAAA"

@@ -12,10 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents.openai_server import Server, action, cuts, in_turn, no_choices, raw, refuses, says, status
+from tests.agents.api.openai_server import (
+    Server,
+    action,
+    cuts,
+    in_turn,
+    no_choices,
+    raw,
+    refuses,
+    says,
+    status,
+)
 from vlmagent import paths
-from vlmagent.agents.api_client import ApiStoppedError
-from vlmagent.agents.api_cost import Budget
+from vlmagent.agents.api.client import ApiStoppedError
+from vlmagent.agents.api.cost import Budget
 from vlmagent.config import Config
 from vlmagent.evaluate import Plan, evaluate, find_earlier
 from vlmagent.store.reader import StoreReader
@@ -265,7 +275,7 @@ def test_the_price_is_told_before_and_the_budget_ends_it(server, endpoints_file)
 
 
 def test_forecast_lies_between_good_and_poor_play(endpoints_file):
-    from vlmagent.agents.api_config import find_endpoint
+    from vlmagent.agents.api.endpoints import find_endpoint
 
     endpoint = find_endpoint("local", endpoints_file)
     found = forecast(build_task("numberline"), endpoint, 200, 0)

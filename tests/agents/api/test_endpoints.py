@@ -2,8 +2,8 @@
 
 import pytest
 
-from vlmagent.agents.api_config import Endpoint, endpoints, find_endpoint, read_key
-from vlmagent.agents.api_cost import Budget, estimate
+from vlmagent.agents.api.cost import Budget, estimate
+from vlmagent.agents.api.endpoints import Endpoint, endpoints, find_endpoint, read_key
 from vlmagent.errors import UsageError
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from vlmagent.agents.api_client import ApiClient
-from vlmagent.agents.api_config import Endpoint
-from vlmagent.agents.api_cost import Budget
+from vlmagent.agents.api.client import ApiClient
+from vlmagent.agents.api.cost import Budget
+from vlmagent.agents.api.endpoints import Endpoint
 from vlmagent.store.codec import encode_image, image_key
 from vlmagent.store.rows import AnswerRow
 from vlmagent.tasks.base import Task

@@ -1,0 +1,1 @@
+"""Models behind an API as agents: endpoints, the client that asks them, what asking costs."""
