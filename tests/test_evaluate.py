@@ -11,6 +11,7 @@ import pytest
 
 from vlmagent import launch, paths
 from vlmagent.agents.simple import RandomAgent
+from vlmagent.cli.tables import eval_table
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
 from vlmagent.evaluate import (
@@ -26,7 +27,6 @@ from vlmagent.results import EvalResult, evaluation_row
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
 from vlmagent.systems import System, baseline_system
-from vlmagent.tables import eval_table
 from vlmagent.tasks.registry import build_task, task_from_config
 from vlmagent.types import EpisodeEnd, EpisodeStart
 

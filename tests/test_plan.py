@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from vlmagent.cli.plan_view import plan_view
 from vlmagent.config import Config, ModelConfig, find_config, load_config
 from vlmagent.errors import UsageError
 from vlmagent.hardware import REFERENCES, Hardware, peak
 from vlmagent.models.architectures import find_architecture, shipped
 from vlmagent.models.lora import count_parts
 from vlmagent.plan import Cost, Plan, Sizes, Tokens, build_on_meta, estimate, make_plan, rows_per_micro_batch
-from vlmagent.plan_view import plan_view
 
 PAPER = "llava-hf/llava-v1.6-mistral-7b-hf"
 CPU = Hardware("2 CPU cores", "cpu", 1, 16 * 10**9, 5e10, 1e10, here=True)

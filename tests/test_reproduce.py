@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.conftest import SMALL
 from tests.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import launch, paths
-from vlmagent.cli import app
+from vlmagent.cli.main import app
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.forecast import known_speed, seconds_needed, sft_samples

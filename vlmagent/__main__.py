@@ -1,5 +1,5 @@
 """``python -m vlmagent``: the same program as the ``vlmagent`` command."""
 
-from vlmagent.cli import main
+from vlmagent.cli.main import main
 
 main()

@@ -9,7 +9,7 @@ import json
 
 import typer
 
-from vlmagent.cli_options import JsonOption, stderr_console
+from vlmagent.cli.options import JsonOption, stderr_console
 
 
 def doctor(as_json: JsonOption = False) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.doctor.made import NOTE, OK, PROBLEM, finding
-from vlmagent import cli
+from vlmagent.cli import main
 from vlmagent.doctor import checks, view
 from vlmagent.doctor.findings import Check, Diagnosis, Finding, examine
 
@@ -75,7 +75,7 @@ def stand_in(monkeypatch, *findings: Finding) -> None:
 
 def test_the_document_for_programs(monkeypatch):
     stand_in(monkeypatch, *MIXED.findings)
-    result = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    result = CliRunner().invoke(main.app, ["doctor", "--json"])
     assert result.exit_code == 1
     document = json.loads(result.stdout)
     assert list(document) == ["version", "ready", "problems", "notes", "findings"]
@@ -92,14 +92,14 @@ def test_the_document_for_programs(monkeypatch):
 
 def test_the_exit_code_says_whether_training_works(monkeypatch):
     stand_in(monkeypatch, finding(PROBLEM, remedy="mend it"))
-    result = CliRunner().invoke(cli.app, ["doctor"])
+    result = CliRunner().invoke(main.app, ["doctor"])
     assert result.exit_code == 0
     assert (
         "The built-in model can be trained here: vlmagent train numberline. 1 problem, 0 notes."
         in result.stdout
     )
     stand_in(monkeypatch, finding(PROBLEM, essential=True))
-    assert CliRunner().invoke(cli.app, ["doctor"]).exit_code == 1
+    assert CliRunner().invoke(main.app, ["doctor"]).exit_code == 1
 
 
 def test_a_module_that_cannot_be_imported_costs_a_line(monkeypatch):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.play.made import EASY, config
 from tests.play.test_session import play_to_the_end, right
 from vlmagent import launch
-from vlmagent.cli import app as command
+from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
 from vlmagent.play.export import export_sft
 from vlmagent.play.plan import plan_play, plan_run

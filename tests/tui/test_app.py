@@ -10,7 +10,7 @@ from tests.tui.driving import shown, until
 from tests.tui.made_episodes import make_evaluation, make_two_evaluations
 from tests.tui.made_runs import make_run
 from vlmagent import paths
-from vlmagent.cli import app as command
+from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.run import run_dashboard, take_screenshots
@@ -47,7 +47,7 @@ def test_no_heavy_imports(run: Path) -> None:
 
 def test_the_command_line_does_not_import_textual() -> None:
     heavy = ("textual", "torch", "sqlite_utils")
-    code = f"import sys; import vlmagent.cli; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys; import vlmagent.cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
 

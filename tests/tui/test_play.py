@@ -24,7 +24,7 @@ from tests.tui.made_play import (
     table,
 )
 from tests.tui.made_runs import NASTY
-from vlmagent.cli import app as command
+from vlmagent.cli.main import app as command
 from vlmagent.play.messages import Died, Finished, Forget, Refused, Reload, Writing
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.app import VlmAgentApp

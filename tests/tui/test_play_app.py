@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from tests.tui.driving import shown
 from tests.tui.made_play import Brain, alone, begin, brains, happens, host, plan, press, table
 from vlmagent import launch
-from vlmagent.cli import app as command
+from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.play.messages import Died
 from vlmagent.tui.play_app import PlayApp, photograph_play

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from tests.store.records import step
-from vlmagent import launch, paths, progress
+from vlmagent import launch, paths
+from vlmagent.cli import attach
 from vlmagent.config import Config
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import EpisodeEnd, EpisodeStart
@@ -26,7 +27,7 @@ NASTY = "[red]x[/] \x1b[31mANSI\x1b[0m \x07\u202e\ud800 😀\n[bold" + "y" * 100
 @pytest.fixture(autouse=True)
 def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLMAGENT_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(progress, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(attach, "POLL_SECONDS", 0.02)
 
 
 def console(*, terminal: bool, width: int = 80) -> Console:
@@ -79,7 +80,7 @@ def rl(writer: StoreWriter, output: str = '{"action": "+"}', thoughts: str = "3 
 
 def test_sft_with_time_left() -> None:
     run = launch.create_run(CONFIG)
-    view = progress.RunView(run)
+    view = attach.RunView(run)
     view.refresh()
     assert view.state == "starting"
     with launch.daemon_session(run), writer_of(run) as writer:
@@ -91,7 +92,7 @@ def test_sft_with_time_left() -> None:
         assert view.counts == (96, 6400)
         assert view.seconds_left > 0
         out = console(terminal=True)
-        out.print(progress.picture(view, out))
+        out.print(attach.picture(view, out))
         assert "96 of 6,400 SFT samples" in printed(out)
         assert "0.67" in printed(out)
     view.close()
@@ -104,13 +105,13 @@ def test_rl_fits_and_shows_everything(width: int) -> None:
         sft(writer)
         rl(writer)
         writer.flush()
-        view = progress.RunView(run)
+        view = attach.RunView(run)
         view.refresh()
         assert view.env_steps == 2
         assert view.recent == (0.5, 2)
         assert view.seconds_left == pytest.approx((14848 - 2) / 100)
         out = console(terminal=True, width=width)
-        out.print(progress.picture(view, out))
+        out.print(attach.picture(view, out))
         text = printed(out)
         assert all(len(line) <= width for line in text.splitlines())
         if width >= 80:
@@ -128,10 +129,10 @@ def test_model_output_is_only_text() -> None:
         rl(writer, output=NASTY, thoughts=NASTY)
         writer.event("error", NASTY)
         writer.flush()
-        view = progress.RunView(run)
+        view = attach.RunView(run)
         view.refresh()
         out = console(terminal=True)
-        out.print(progress.picture(view, out))
+        out.print(attach.picture(view, out))
         text = printed(out)
         assert "\x1b" not in text
         assert "\x07" not in text
@@ -156,11 +157,11 @@ def test_lines_without_a_terminal() -> None:
     with launch.daemon_session(run):
         thread = threading.Thread(target=train)
         thread.start()
-        progress.CLOSING_SECONDS, before = 0.0, progress.CLOSING_SECONDS
+        attach.CLOSING_SECONDS, before = 0.0, attach.CLOSING_SECONDS
         try:
-            assert progress.attach(run, out) == "done"
+            assert attach.attach(run, out) == "done"
         finally:
-            progress.CLOSING_SECONDS = before
+            attach.CLOSING_SECONDS = before
         thread.join()
     lines = printed(out).splitlines()
     assert "\x1b" not in printed(out)
@@ -179,7 +180,7 @@ def test_failed_tells_why_and_where(terminal: bool) -> None:
     with writer_of(run) as writer:
         writer.set_status("failed", "The disk [/] is full.")
     out = console(terminal=terminal, width=300)
-    assert progress.attach(run, out) == "failed"
+    assert attach.attach(run, out) == "failed"
     assert "The run failed: The disk [/] is full." in printed(out)
     assert f"Log: {run / paths.LOG}" in printed(out)
 
@@ -190,7 +191,7 @@ def test_lost_shows_the_end_of_the_log() -> None:
     with writer_of(run):
         pass
     out = console(terminal=False)
-    assert progress.attach(run, out) == "lost"
+    assert attach.attach(run, out) == "lost"
     assert "its process is gone" in printed(out)
     assert "Killed [bold]by somebody" in printed(out)
 
@@ -199,7 +200,7 @@ def test_a_database_that_breaks_meanwhile() -> None:
     run = launch.create_run(CONFIG)
     (run / paths.DATABASE).write_bytes(b"nonsense" * 500)
     out = console(terminal=True)
-    assert progress.attach(run, out) == "damaged"
+    assert attach.attach(run, out) == "damaged"
     assert "not a SQLite database" in " ".join(printed(out).split())
 
 
@@ -207,7 +208,7 @@ WATCH = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from vlmagent.progress import attach
+from vlmagent.cli.attach import attach
 print("state", attach(Path(sys.argv[1]), Console(stderr=True)), flush=True)
 """
 
@@ -239,17 +240,17 @@ def test_ctrl_c_detaches() -> None:
     ],
 )
 def test_sparkline(values: list[float], bars: str) -> None:
-    assert progress.sparkline(values, 4 if len(values) < 5 else 3) == bars
+    assert attach.sparkline(values, 4 if len(values) < 5 else 3) == bars
 
 
 def test_words() -> None:
-    assert [progress.duration(s) for s in (0.4, 59, 61, 3600 + 5 * 60)] == [
+    assert [attach.duration(s) for s in (0.4, 59, 61, 3600 + 5 * 60)] == [
         "0 s",
         "59 s",
         "1 min 01 s",
         "1 h 05 min",
     ]
-    assert [progress.number(x) for x in (float("nan"), 0.0, 0.0123, 1.5, 172.31)] == [
+    assert [attach.number(x) for x in (float("nan"), 0.0, 0.0123, 1.5, 172.31)] == [
         "-",
         "0.00",
         "0.0123",
@@ -257,6 +258,6 @@ def test_words() -> None:
         "172.3",
     ]
     ascii_console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert progress.ascii_only(ascii_console)
-    assert progress.sparkline([0.0, 1.0], 4, ascii_=True) == "_#"
-    assert progress.plain("é😀", ascii_console, 10) == "??"
+    assert attach.ascii_only(ascii_console)
+    assert attach.sparkline([0.0, 1.0], 4, ascii_=True) == "_#"
+    assert attach.plain("é😀", ascii_console, 10) == "??"

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmagent import __version__, cli_doctor, cli_play, cli_processes, cli_reports
-from vlmagent.cli_options import (
+from vlmagent import __version__, cli_doctor
+from vlmagent.cli import play, report
+from vlmagent.cli import processes as cli_processes
+from vlmagent.cli.options import (
     DeepspeedOption,
     GpusOption,
     HostfileOption,
@@ -24,7 +26,7 @@ from vlmagent.cli_options import (
     TaskArgument,
     stderr_console,
 )
-from vlmagent.cli_recipe import build_config
+from vlmagent.cli.recipe import build_config
 from vlmagent.errors import UsageError, VlmAgentError
 
 if TYPE_CHECKING:
@@ -250,7 +252,7 @@ def eval_(
 def runs_list(as_json: JsonOption = False) -> None:
     """All runs, newest first."""
     from vlmagent import launch
-    from vlmagent.tables import runs_table
+    from vlmagent.cli.tables import runs_table
 
     runs = launch.list_runs()
     _out(runs, as_json, lambda: runs_table(runs))
@@ -260,7 +262,7 @@ def runs_list(as_json: JsonOption = False) -> None:
 def runs_show(run: RunArgument = None, as_json: JsonOption = False) -> None:
     """One run: state, progress, newest numbers, checkpoints and evaluations."""
     from vlmagent import launch
-    from vlmagent.tables import run_panel
+    from vlmagent.cli.tables import run_panel
 
     path = launch.resolve_run(run)
     row = launch.show_run(path)
@@ -367,15 +369,15 @@ def tui(
     run_dashboard(folder, images)
 
 
-for part in (cli_play, cli_processes, cli_reports, cli_doctor):
+for part in (play, cli_processes, report, cli_doctor):
     part.add_commands(app)
 
 
 def _print_plan(config: Config) -> None:
     from rich.console import Console
 
+    from vlmagent.cli.plan_view import plan_view
     from vlmagent.plan import make_plan
-    from vlmagent.plan_view import plan_view
 
     Console().print(plan_view(make_plan(config)))
 
@@ -389,7 +391,7 @@ def _start(run: Path, detach: bool) -> None:
     if detach:
         typer.echo(str(run))
         return
-    from vlmagent.progress import attach
+    from vlmagent.cli.attach import attach
 
     state = attach(run, stderr_console())
     if state == "detached":
@@ -406,7 +408,7 @@ def _start(run: Path, detach: bool) -> None:
 def _print_results(found: Evaluations, form: str) -> None:
     """What was found in the form asked for; what went wrong on standard error, with the exit code."""
     from vlmagent import formats
-    from vlmagent.tables import eval_table
+    from vlmagent.cli.tables import eval_table
 
     document = formats.document(found.done)
     if form != "table":

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vlmagent.cli_options import SetOption, TaskArgument
+from vlmagent.cli.options import SetOption, TaskArgument
 
 
 def play(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmagent.cli_options import SetOption, stderr_console
+from vlmagent.cli.options import SetOption, stderr_console
 
 if TYPE_CHECKING:
     from vlmagent.report.collect import Options
