@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmagent import __version__, cli_doctor
+from vlmagent import __version__
 from vlmagent.cli import play, report
 from vlmagent.cli import processes as cli_processes
+from vlmagent.cli.doctor import command
 from vlmagent.cli.options import (
     DeepspeedOption,
     GpusOption,
@@ -369,7 +370,7 @@ def tui(
     run_dashboard(folder, images)
 
 
-for part in (play, cli_processes, report, cli_doctor):
+for part in (play, cli_processes, report, command):
     part.add_commands(app)
 
 

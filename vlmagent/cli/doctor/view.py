@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlmagent import __version__
-from vlmagent.doctor.findings import Diagnosis, Finding, State
+from vlmagent.cli.doctor.findings import Diagnosis, Finding, State
 from vlmagent.text import encodable, harmless, is_unicode
 
 _STYLES = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from vlmagent import paths
-from vlmagent.doctor.findings import Finding, State
+from vlmagent.cli.doctor.findings import Finding, State
 
 AREA = "Places"
 LITTLE, TOO_LITTLE = 5 * 2**30, 100 * 2**20

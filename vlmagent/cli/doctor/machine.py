@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlmagent.doctor import installed
-from vlmagent.doctor.findings import Finding, State
+from vlmagent.cli.doctor import installed
+from vlmagent.cli.doctor.findings import Finding, State
 from vlmagent.hardware import GIB, Gpu
 
 AREA = "Machine"
@@ -98,7 +98,7 @@ def ask_torch() -> TorchView:
         TorchError: it cannot be loaded.
         TimeoutExpired: it took too long.
     """
-    command = [sys.executable, "-m", "vlmagent.doctor.probe"]
+    command = [sys.executable, "-m", "vlmagent.cli.doctor.probe"]
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", timeout=TORCH_SECONDS, stdin=subprocess.DEVNULL
     )  # fmt: skip

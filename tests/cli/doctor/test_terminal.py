@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.doctor.made import NOTE, OK, only
-from vlmagent.doctor import installed, terminal
+from tests.cli.doctor.made import NOTE, OK, only
+from vlmagent.cli.doctor import installed, terminal
 
 
 @pytest.fixture

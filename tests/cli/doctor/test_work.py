@@ -7,10 +7,10 @@ import platform
 import time
 from pathlib import Path
 
-from tests.doctor.made import NOTE, OK, PROBLEM, only
+from tests.cli.doctor.made import NOTE, OK, PROBLEM, only
 from vlmagent import paths
+from vlmagent.cli.doctor import work
 from vlmagent.daemon import DaemonInfo
-from vlmagent.doctor import work
 from vlmagent.store.connection import Database
 
 

@@ -11,8 +11,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from vlmagent import __version__
-from vlmagent.doctor import installed
-from vlmagent.doctor.findings import Finding, State
+from vlmagent.cli.doctor import installed
+from vlmagent.cli.doctor.findings import Finding, State
 
 PROGRAM, EXTRAS = "Program", "Extras"
 SHOWN = ("torch", "transformers", "peft", "textual", "gymnasium")

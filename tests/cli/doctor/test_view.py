@@ -11,10 +11,10 @@ import tempfile
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.doctor.made import NOTE, OK, PROBLEM, finding
+from tests.cli.doctor.made import NOTE, OK, PROBLEM, finding
 from vlmagent.cli import main
-from vlmagent.doctor import checks, view
-from vlmagent.doctor.findings import Check, Diagnosis, Finding, examine
+from vlmagent.cli.doctor import checks, view
+from vlmagent.cli.doctor.findings import Check, Diagnosis, Finding, examine
 
 
 def shown(diagnosis: Diagnosis, width: int = 80, encoding: str = "utf-8", terminal: bool = True) -> str:
@@ -106,7 +106,7 @@ def test_a_module_that_cannot_be_imported_costs_a_line(monkeypatch):
     real = importlib.import_module
 
     def without(name, *more):
-        if name == "vlmagent.doctor.household":
+        if name == "vlmagent.cli.doctor.household":
             raise ModuleNotFoundError("No module named 'gymnasium'")
         return real(name, *more)
 

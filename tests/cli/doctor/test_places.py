@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.doctor.made import NOTE, OK, PROBLEM, only
-from vlmagent.doctor import places
+from tests.cli.doctor.made import NOTE, OK, PROBLEM, only
+from vlmagent.cli.doctor import places
 from vlmagent.store.trial import Features, sqlite_features
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 
-from vlmagent.doctor.findings import LIMIT_SECONDS, Check, Diagnosis, Finding, examine
+from vlmagent.cli.doctor.findings import LIMIT_SECONDS, Check, Diagnosis, Finding, examine
 
 _TORCH_LIMIT = 90.0
 """Loading torch has a limit of its own; this one lies above."""
@@ -21,7 +21,9 @@ def _check(area: str, name: str, place: str, essential: bool = False, limit: flo
 
 def _later(module: str, function: str) -> Callable[[], Iterable[Finding]]:
     def look() -> Iterable[Finding]:
-        found: Iterable[Finding] = getattr(importlib.import_module(f"vlmagent.doctor.{module}"), function)()
+        found: Iterable[Finding] = getattr(
+            importlib.import_module(f"vlmagent.cli.doctor.{module}"), function
+        )()
         return found
 
     return look

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from vlmagent.doctor.findings import Finding, State
+from vlmagent.cli.doctor.findings import Finding, State
 
 OK, NOTE, PROBLEM = State.OK, State.NOTE, State.PROBLEM
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.doctor.made import NOTE, OK, PROBLEM, only
-from vlmagent.doctor import installed, machine
-from vlmagent.doctor.findings import Finding
+from tests.cli.doctor.made import NOTE, OK, PROBLEM, only
+from vlmagent.cli.doctor import installed, machine
+from vlmagent.cli.doctor.findings import Finding
 from vlmagent.hardware import GIB, Gpu
 
 CPU_TORCH = machine.TorchView("2.13.0+cpu", None, None, ())

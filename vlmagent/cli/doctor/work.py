@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from vlmagent import launch, paths
-from vlmagent.doctor.findings import Finding, State
+from vlmagent.cli.doctor.findings import Finding, State
 from vlmagent.errors import UsageError
 
 RUNS, KEYS = "Runs", "API keys"

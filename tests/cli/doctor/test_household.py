@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from packaging.requirements import Requirement
 
-from tests.doctor.made import NOTE, OK, PROBLEM, only, with_versions
-from vlmagent.doctor import household, installed
+from tests.cli.doctor.made import NOTE, OK, PROBLEM, only, with_versions
+from vlmagent.cli.doctor import household, installed
 from vlmagent_envs.alfworld import available
 from vlmagent_envs.alfworld.available import Lack
 

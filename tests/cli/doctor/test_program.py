@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.doctor.made import NOTE, OK, PROBLEM, only, with_versions
-from vlmagent.doctor import installed, program
+from tests.cli.doctor.made import NOTE, OK, PROBLEM, only, with_versions
+from vlmagent.cli.doctor import installed, program
 
 
 def test_versions_in_range(monkeypatch):

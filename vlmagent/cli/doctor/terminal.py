@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 
-from vlmagent.doctor import installed
-from vlmagent.doctor.findings import Finding, State
+from vlmagent.cli.doctor import installed
+from vlmagent.cli.doctor.findings import Finding, State
 from vlmagent.text import is_unicode
 
 AREA = "Terminal"

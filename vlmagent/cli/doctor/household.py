@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from vlmagent.doctor import installed
-from vlmagent.doctor.findings import Finding, State
+from vlmagent.cli.doctor import installed
+from vlmagent.cli.doctor.findings import Finding, State
 from vlmagent_envs.alfworld import available
 from vlmagent_envs.alfworld.games import AlfworldError, count_games, data_folder, data_root
 from vlmagent_envs.alfworld.problems import SPLITS

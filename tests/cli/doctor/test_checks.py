@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.doctor.made import NOTE, OK, PROBLEM, finding
-from vlmagent.doctor import checks, machine
-from vlmagent.doctor.findings import Check, Diagnosis, examine
+from tests.cli.doctor.made import NOTE, OK, PROBLEM, finding
+from vlmagent.cli.doctor import checks, machine
+from vlmagent.cli.doctor.findings import Check, Diagnosis, examine
 
 
 def test_findings_come_in_the_order_of_their_checks():

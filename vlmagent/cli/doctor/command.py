@@ -19,8 +19,8 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from rich.console import Console
 
-    from vlmagent.doctor import view
-    from vlmagent.doctor.checks import diagnose
+    from vlmagent.cli.doctor import view
+    from vlmagent.cli.doctor.checks import diagnose
 
     waiting = stderr_console()
     if waiting.is_terminal:
