@@ -20,9 +20,9 @@ from vlmagent.config import (
     merge,
     parse_overrides,
 )
+from vlmagent.config.validation import validate
 from vlmagent.errors import RunFailedError, UsageError
 from vlmagent.text import duration
-from vlmagent.validation import validate
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -59,11 +59,11 @@ def build_config(
         merge,
         parse_overrides,
     )
+    from vlmagent.config.validation import validate
     from vlmagent.models.encoders import check_encoders
     from vlmagent.models.locate import check_model
     from vlmagent.sft_samples import check_offered
     from vlmagent.tasks.registry import task_from_config, task_names
-    from vlmagent.validation import validate
 
     if task is None and config is None:
         raise UsageError(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.config import Config
+from vlmagent.config.validation import validate
 from vlmagent.data import write_samples
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.play.table import LOGGED
@@ -22,7 +23,6 @@ from vlmagent.store.rows import EpisodeRow, TransitionRow
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.types import SftSample
-from vlmagent.validation import validate
 
 ANY = "all"
 

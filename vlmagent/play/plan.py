@@ -21,11 +21,11 @@ from vlmagent.config import (
     merge,
     parse_overrides,
 )
+from vlmagent.config.validation import validate
 from vlmagent.errors import StoreError, UsageError, unknown_choice
 from vlmagent.store.reader import StoreReader
 from vlmagent.systems import baseline_names, check_baseline
 from vlmagent.tasks.registry import build_task
-from vlmagent.validation import validate
 
 Mode = Literal["human", "watch", "versus"]
 Hints = Literal["off", "ask", "on"]

@@ -11,9 +11,9 @@ from importlib import metadata
 from typing import Any, cast
 
 from vlmagent import config as configuration
+from vlmagent.config.validation import validate
 from vlmagent.errors import UsageError, unknown_choice
 from vlmagent.tasks.base import Task
-from vlmagent.validation import validate
 
 GROUP = "vlmagent.tasks"
 BUILT_IN = {

@@ -17,8 +17,8 @@ from pydantic import Field, field_validator
 
 from vlmagent import paths
 from vlmagent.config import Section, merge, read_yaml
+from vlmagent.config.validation import validate
 from vlmagent.errors import UsageError, unknown_choice
-from vlmagent.validation import validate
 
 PREFIX = "openai:"
 OPENAI_URL = "https://api.openai.com/v1"
