@@ -23,10 +23,10 @@ from statistics import median
 from typing import Any
 
 from vlmagent import paths
-from vlmagent.formats import table
-from vlmagent.report.catalogue import RL, folder_name
-from vlmagent.report.runs import REPRODUCED
-from vlmagent.statistics import wilson
+from vlmagent.evaluation.formats import table
+from vlmagent.evaluation.report.catalogue import RL, folder_name
+from vlmagent.evaluation.report.runs import REPRODUCED
+from vlmagent.evaluation.statistics import wilson
 
 MEASURED = ("SFT start: success (95 %)", "RL end: success (95 %)")
 Row = tuple[int, dict[str, Any], dict[str, Any]]

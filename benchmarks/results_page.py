@@ -13,10 +13,10 @@ import re
 import sys
 from pathlib import Path
 
-from vlmagent.report.build import build, command
-from vlmagent.report.catalogue import SEEDS, find_item
-from vlmagent.report.collect import Options
-from vlmagent.report.runs import Library
+from vlmagent.evaluation.report.build import build, command
+from vlmagent.evaluation.report.catalogue import SEEDS, find_item
+from vlmagent.evaluation.report.collect import Options
+from vlmagent.evaluation.report.runs import Library
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PICTURES, RECORDS = DOCS / "results.md", DOCS / "results", DOCS / "records"

@@ -12,12 +12,12 @@ from vlmagent import launch, paths
 from vlmagent.checkpoint import find_checkpoint, load_checkpoint, load_network
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.evaluate import Plan, evaluate
+from vlmagent.evaluation.evaluate import Plan, evaluate
+from vlmagent.evaluation.systems import checkpoint_system
 from vlmagent.learners import initial_network, learning_rates, network_name
 from vlmagent.models.cnn import CnnPolicy
 from vlmagent.models.encoders import check_encoders
 from vlmagent.store.reader import StoreReader
-from vlmagent.systems import checkpoint_system
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.train import train
 

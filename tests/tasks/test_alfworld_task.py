@@ -14,7 +14,7 @@ import pytest
 from tests.tasks.alfworld_states import ADMISSIBLE, SMALL, STATE, needs_alfworld, shown, thing
 from vlmagent.agents.simple import ExpertAgent
 from vlmagent.errors import RunFailedError, UsageError
-from vlmagent.evaluate import Tally
+from vlmagent.evaluation.evaluate import Tally
 from vlmagent.rollout import Rollout, illegal_reward
 from vlmagent.seeding import evaluation_episode_seed, train_episode_seed
 from vlmagent.sft_samples import captions, solver_samples

@@ -31,8 +31,8 @@ from vlmagent.cli.recipe import build_config
 from vlmagent.errors import UsageError, VlmAgentError
 
 if TYPE_CHECKING:
-    from vlmagent.commands import Evaluations
     from vlmagent.config import Config
+    from vlmagent.evaluation.jobs import Evaluations
 
 app = typer.Typer(
     name="vlmagent",
@@ -229,7 +229,7 @@ def eval_(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown and nothing else.")] = False,
 ) -> None:
     """Evaluate checkpoints and baselines on the same episodes, which no training run ever uses."""
-    from vlmagent.commands import EvalRequest, eval_command
+    from vlmagent.evaluation.jobs import EvalRequest, eval_command
 
     if as_json + as_csv + as_markdown > 1:
         raise UsageError("Choose one of --json, --csv and --markdown.")
@@ -408,8 +408,8 @@ def _start(run: Path, detach: bool) -> None:
 
 def _print_results(found: Evaluations, form: str) -> None:
     """What was found in the form asked for; what went wrong on standard error, with the exit code."""
-    from vlmagent import formats
     from vlmagent.cli.tables import eval_table
+    from vlmagent.evaluation import formats
 
     document = formats.document(found.done)
     if form != "table":

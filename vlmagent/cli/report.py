@@ -13,7 +13,7 @@ import typer
 from vlmagent.cli.options import SetOption, stderr_console
 
 if TYPE_CHECKING:
-    from vlmagent.report.collect import Options
+    from vlmagent.evaluation.report.collect import Options
 
 ItemArgument = Annotated[
     str,
@@ -61,8 +61,8 @@ def report(
     records: RecordsOption = None,
 ) -> None:
     """Build a table or figure of the paper from finished runs: Markdown on standard output, files in a folder."""
-    from vlmagent.report.build import build, command
-    from vlmagent.report.catalogue import find_item
+    from vlmagent.evaluation.report.build import build, command
+    from vlmagent.evaluation.report.catalogue import find_item
 
     item, options = find_item(name), _report_options(seeds, task, episodes, eval_seed, set_, records)
     built = build(item, options, _report_folder(out))
@@ -93,7 +93,7 @@ def reproduce(
     ] = False,
 ) -> None:
     """Train and evaluate what a table or figure of the paper lacks, then build it. Resumable; ctrl-c stops it."""
-    from vlmagent.commands import reproduce_command
+    from vlmagent.evaluation.jobs import reproduce_command
 
     options = _report_options(seeds, task, episodes, eval_seed, set_, records)
     done = reproduce_command(name, options, jobs, _report_folder(out), dry_run, stderr_console())
@@ -115,7 +115,7 @@ def _report_options(
     records: Path | None,
 ) -> Options:
     from vlmagent.config import parse_overrides
-    from vlmagent.report.collect import Options
+    from vlmagent.evaluation.report.collect import Options
 
     return Options(seeds, tuple(tasks or ()), episodes, eval_seed, parse_overrides(overrides or []), records)
 

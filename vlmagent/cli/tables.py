@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from vlmagent.published import SOURCE, published_rows, success_rule
+from vlmagent.evaluation.published import SOURCE, published_rows, success_rule
 from vlmagent.text import harmless
 
 STATE_STYLE = {

@@ -23,8 +23,8 @@ from vlmagent.config import (
 )
 from vlmagent.config.validation import validate
 from vlmagent.errors import StoreError, UsageError, unknown_choice
+from vlmagent.evaluation.systems import baseline_names, check_baseline
 from vlmagent.store.reader import StoreReader
-from vlmagent.systems import baseline_names, check_baseline
 from vlmagent.tasks.registry import build_task
 
 Mode = Literal["human", "watch", "versus"]

@@ -141,7 +141,7 @@ class BaselineMind:
 
     def load(self, server: Server) -> bool:
         """Build it."""
-        from vlmagent.systems import baseline_system
+        from vlmagent.evaluation.systems import baseline_system
 
         changed, self._agent = (
             self._agent is None,
@@ -195,7 +195,7 @@ class CheckpointMind:
         return True
 
     def _open(self, folder: Path, server: Server) -> None:
-        from vlmagent.systems import checkpoint_system
+        from vlmagent.evaluation.systems import checkpoint_system
 
         server.say(Loading(f"opening {folder.name}", 2, 3))
         chosen = self.config.eval.temperature

@@ -27,9 +27,9 @@ from vlmagent import paths
 from vlmagent.agents.api.client import ApiStoppedError
 from vlmagent.agents.api.cost import Budget
 from vlmagent.config import Config
-from vlmagent.evaluate import Plan, evaluate, find_earlier
+from vlmagent.evaluation.evaluate import Plan, evaluate, find_earlier
+from vlmagent.evaluation.systems import baseline_system, forecast
 from vlmagent.store.reader import StoreReader
-from vlmagent.systems import baseline_system, forecast
 from vlmagent.tasks.registry import build_task, task_from_config
 
 KEY = "sk-planted-4f1d9c77e2"

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vlmagent import __version__
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.report.catalogue import Measure
-from vlmagent.report.sources import Curve, Source, counts
-from vlmagent.results import EvalResult
+from vlmagent.evaluation.report.catalogue import Measure
+from vlmagent.evaluation.report.sources import Curve, Source, counts
+from vlmagent.evaluation.results import EvalResult
 from vlmagent.store.study import LogprobSums
 
 CURVE_POINTS = 250

@@ -13,8 +13,8 @@ from pathlib import Path
 from vlmagent import launch, paths
 from vlmagent.config import SFT_STAGES, Config, load_config
 from vlmagent.errors import RunFailedError, StoreError, UsageError
-from vlmagent.report.runs import Library
-from vlmagent.reproduce import Work
+from vlmagent.evaluation.report.runs import Library
+from vlmagent.evaluation.reproduce import Work
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.study import Durations, durations
 

@@ -7,13 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlmagent.formats import table
-from vlmagent.published import LOGPROBS, TYPES, WITH_COT, WITHOUT_COT, published_row, published_rows
-from vlmagent.report.catalogue import HOUSEHOLD, LABELS, NO_COT, RL, Variant
-from vlmagent.report.collect import Collection, Trained
-from vlmagent.report.sources import LOGPROB_SAMPLES
-from vlmagent.results import EvalResult
-from vlmagent.statistics import spread
+from vlmagent.evaluation.formats import table
+from vlmagent.evaluation.published import (
+    LOGPROBS,
+    TYPES,
+    WITH_COT,
+    WITHOUT_COT,
+    published_row,
+    published_rows,
+)
+from vlmagent.evaluation.report.catalogue import HOUSEHOLD, LABELS, NO_COT, RL, Variant
+from vlmagent.evaluation.report.collect import Collection, Trained
+from vlmagent.evaluation.report.sources import LOGPROB_SAMPLES
+from vlmagent.evaluation.results import EvalResult
+from vlmagent.evaluation.statistics import spread
 
 NOTHING = "—"
 Number = Callable[[EvalResult], float]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlmagent.report.catalogue import RL, essence, expected_config, folder_name
-from vlmagent.report.collect import Collection, Trained
-from vlmagent.report.records import record_baseline, record_run, write_record
-from vlmagent.report.sources import RunSource
-from vlmagent.results import EvalResult
+from vlmagent.evaluation.report.catalogue import RL, essence, expected_config, folder_name
+from vlmagent.evaluation.report.collect import Collection, Trained
+from vlmagent.evaluation.report.records import record_baseline, record_run, write_record
+from vlmagent.evaluation.report.sources import RunSource
+from vlmagent.evaluation.results import EvalResult
 
 
 def write_records(found: Collection, folder: Path) -> list[Path]:

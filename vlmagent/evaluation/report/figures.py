@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmagent.errors import UsageError
-from vlmagent.formats import table
-from vlmagent.report.catalogue import LABELS, RL, Variant
-from vlmagent.report.collect import Collection
-from vlmagent.report.sources import WINDOW, Curve
-from vlmagent.report.tables import NOTHING, mean_and_spread
+from vlmagent.evaluation.formats import table
+from vlmagent.evaluation.report.catalogue import LABELS, RL, Variant
+from vlmagent.evaluation.report.collect import Collection
+from vlmagent.evaluation.report.sources import WINDOW, Curve
+from vlmagent.evaluation.report.tables import NOTHING, mean_and_spread
 
 POINTS = 120
 SHOWN = 5

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from vlmagent import formats
-from vlmagent.published import published_row, published_rows
-from vlmagent.results import (
+from vlmagent.evaluation import formats
+from vlmagent.evaluation.published import published_row, published_rows
+from vlmagent.evaluation.results import (
     EvalResult,
     Evaluation,
     Outcome,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vlmagent.config import Config
-from vlmagent.evaluate import default_episodes
-from vlmagent.report.catalogue import RL, Item, Variant, chosen_tasks, expected_config
-from vlmagent.report.runs import Library
-from vlmagent.report.sources import Conditions, Curve, Source, evaluated
-from vlmagent.results import EvalResult
+from vlmagent.evaluation.evaluate import default_episodes
+from vlmagent.evaluation.report.catalogue import RL, Item, Variant, chosen_tasks, expected_config
+from vlmagent.evaluation.report.runs import Library
+from vlmagent.evaluation.report.sources import Conditions, Curve, Source, evaluated
+from vlmagent.evaluation.results import EvalResult
 from vlmagent.tasks.registry import task_from_config
 
 

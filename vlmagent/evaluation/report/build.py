@@ -7,11 +7,11 @@ from pathlib import Path
 
 from vlmagent import __version__
 from vlmagent.errors import UsageError
-from vlmagent.published import SOURCE
-from vlmagent.report import figures, tables
-from vlmagent.report.catalogue import Item
-from vlmagent.report.collect import Collection, Options, collect
-from vlmagent.report.runs import Library
+from vlmagent.evaluation.published import SOURCE
+from vlmagent.evaluation.report import figures, tables
+from vlmagent.evaluation.report.catalogue import Item
+from vlmagent.evaluation.report.collect import Collection, Options, collect
+from vlmagent.evaluation.report.runs import Library
 
 
 @dataclass(frozen=True, slots=True)

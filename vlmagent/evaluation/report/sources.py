@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from vlmagent import paths
 from vlmagent.config import Config
-from vlmagent.report.catalogue import Measure
-from vlmagent.results import EvalResult, result_of
+from vlmagent.evaluation.report.catalogue import Measure
+from vlmagent.evaluation.results import EvalResult, result_of
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.study import LogprobSums, ended_episodes, logprob_sums
 

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from tests.conftest import SMALL
 from vlmagent import launch, paths
-from vlmagent.commands import EvalRequest, eval_command, plan_jobs
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
+from vlmagent.evaluation.jobs import EvalRequest, eval_command, plan_jobs
 from vlmagent.store.reader import StoreReader
 from vlmagent.train import train
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vlmagent.agents.api.cost import Budget, Estimate
-    from vlmagent.evaluate import Plan
-    from vlmagent.report.collect import Options
-    from vlmagent.reproduce import Work
-    from vlmagent.results import Evaluation
-    from vlmagent.systems import System
+    from vlmagent.evaluation.evaluate import Plan
+    from vlmagent.evaluation.report.collect import Options
+    from vlmagent.evaluation.reproduce import Work
+    from vlmagent.evaluation.results import Evaluation
+    from vlmagent.evaluation.systems import System
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def plan_jobs(request: EvalRequest) -> list[Job]:
 
     Without a task, the runs'; without a run, the newest of the task. Baselines alone need no run.
     """
-    from vlmagent.systems import check_baseline
+    from vlmagent.evaluation.systems import check_baseline
     from vlmagent.tasks.registry import build_task
 
     for baseline in request.baselines:
@@ -187,7 +187,7 @@ def _newest_run(task: str | None, optional: bool) -> Path | None:
 
 def _items(job: Job, request: EvalRequest, budget: Budget | None) -> list[_Item]:
     """One loader per system; all checkpoints are found before the first one is loaded."""
-    from vlmagent.systems import baseline_system, checkpoint_system
+    from vlmagent.evaluation.systems import baseline_system, checkpoint_system
     from vlmagent.tasks.registry import task_from_config
 
     task = task_from_config(job.config)
@@ -212,8 +212,8 @@ def _temperature(config: Config) -> float:
 
 def _announce_costs(jobs: Sequence[Job], request: EvalRequest, console: Console) -> None:
     """What asking APIs is going to cost, before the first request."""
-    from vlmagent.evaluate import default_episodes
-    from vlmagent.systems import check_baseline, forecast
+    from vlmagent.evaluation.evaluate import default_episodes
+    from vlmagent.evaluation.systems import check_baseline, forecast
     from vlmagent.tasks.registry import task_from_config
 
     for job in jobs:
@@ -251,7 +251,7 @@ def _evaluate_one(
     found: Evaluations,
 ) -> None:
     """Evaluate one system; what stops it becomes a problem, and the next one has its turn."""
-    from vlmagent.evaluate import InterruptedEvaluationError, finished
+    from vlmagent.evaluation.evaluate import InterruptedEvaluationError, finished
 
     with _progress(console) as progress:
         bar, title = progress.add_task("loading", total=None), item.title
@@ -282,7 +282,7 @@ def _evaluate_one(
 def _play(
     plan: Plan, earlier: Path | None, progress: Any, bar: Any, should_stop: Callable[[], bool]
 ) -> Evaluation:
-    from vlmagent.evaluate import evaluate
+    from vlmagent.evaluation.evaluate import evaluate
 
     return evaluate(
         plan,
@@ -293,7 +293,7 @@ def _play(
 
 
 def _plan(item: _Item, system: System, request: EvalRequest) -> Plan:
-    from vlmagent.evaluate import Plan, default_episodes
+    from vlmagent.evaluation.evaluate import Plan, default_episodes
     from vlmagent.tasks.registry import task_from_config
 
     job = item.job
@@ -308,7 +308,7 @@ def _plan(item: _Item, system: System, request: EvalRequest) -> Plan:
 
 
 def _earlier(plan: Plan) -> Path | None:
-    from vlmagent.evaluate import find_earlier
+    from vlmagent.evaluation.evaluate import find_earlier
 
     return find_earlier(plan)
 
@@ -345,13 +345,13 @@ def reproduce_command(
     Raises:
         UsageError: an unknown name or task, or a folder that holds something else.
     """
-    from vlmagent import reproduce
-    from vlmagent.forecast import seconds_needed
-    from vlmagent.report.archive import write_records
-    from vlmagent.report.build import build
-    from vlmagent.report.catalogue import find_item
-    from vlmagent.report.collect import collect
-    from vlmagent.report.runs import Library
+    from vlmagent.evaluation import reproduce
+    from vlmagent.evaluation.forecast import seconds_needed
+    from vlmagent.evaluation.report.archive import write_records
+    from vlmagent.evaluation.report.build import build
+    from vlmagent.evaluation.report.catalogue import find_item
+    from vlmagent.evaluation.report.collect import collect
+    from vlmagent.evaluation.report.runs import Library
 
     item, library = find_item(name), Library(options.records)
     works, jobs = reproduce.plan(item, options, library), reproduce.usable_jobs(jobs)
@@ -399,7 +399,7 @@ def _workload(works: Sequence[Work], jobs: int) -> str:
 
 def _show_works(works: Sequence[Work], jobs: int, console: Console, cancelled: threading.Event) -> list[str]:
     """Do the works with a bar for all and a line for each that is under way."""
-    from vlmagent import reproduce
+    from vlmagent.evaluation import reproduce
 
     with _progress(console) as progress:
         everything = progress.add_task("all", total=len(works))

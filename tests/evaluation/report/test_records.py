@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.made_runs import OVERRIDES, baseline, finished_run
+from tests.evaluation.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import paths
 from vlmagent.errors import UsageError
-from vlmagent.report.archive import write_records
-from vlmagent.report.build import build
-from vlmagent.report.catalogue import NO_COT, RL, expected_config, find_item
-from vlmagent.report.collect import Options, collect
-from vlmagent.report.records import CURVE_POINTS, read_records, record_run
-from vlmagent.report.runs import Library
-from vlmagent.report.sources import Curve
-from vlmagent.reproduce import plan
+from vlmagent.evaluation.report.archive import write_records
+from vlmagent.evaluation.report.build import build
+from vlmagent.evaluation.report.catalogue import NO_COT, RL, expected_config, find_item
+from vlmagent.evaluation.report.collect import Options, collect
+from vlmagent.evaluation.report.records import CURVE_POINTS, read_records, record_run
+from vlmagent.evaluation.report.runs import Library
+from vlmagent.evaluation.report.sources import Curve
+from vlmagent.evaluation.reproduce import plan
 
 ITEMS = ("table1", "table2", "table3", "figure6")
 

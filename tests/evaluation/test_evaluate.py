@@ -14,7 +14,7 @@ from vlmagent.agents.simple import RandomAgent
 from vlmagent.cli.tables import eval_table
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
-from vlmagent.evaluate import (
+from vlmagent.evaluation.evaluate import (
     InterruptedEvaluationError,
     Plan,
     Tally,
@@ -23,10 +23,10 @@ from vlmagent.evaluate import (
     find_earlier,
     finished,
 )
-from vlmagent.results import EvalResult, evaluation_row
+from vlmagent.evaluation.results import EvalResult, evaluation_row
+from vlmagent.evaluation.systems import System, baseline_system
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
-from vlmagent.systems import System, baseline_system
 from vlmagent.tasks.registry import build_task, task_from_config
 from vlmagent.types import EpisodeEnd, EpisodeStart
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from vlmagent.published import SOURCE, published_rows, success_rule
-from vlmagent.results import Evaluation, comparisons, over_runs
+from vlmagent.evaluation.published import SOURCE, published_rows, success_rule
+from vlmagent.evaluation.results import Evaluation, comparisons, over_runs
 
 COLUMNS = (
     "task", "system", "rule_set", "model", "checkpoint", "training_seed", "runs", "episodes", "success", "success_low",

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.report.made_runs import OVERRIDES, baseline, finished_run
+from tests.evaluation.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import paths
 from vlmagent.config import load_config
 from vlmagent.errors import UsageError
-from vlmagent.report.build import build, command
-from vlmagent.report.catalogue import (
+from vlmagent.evaluation.report.build import build, command
+from vlmagent.evaluation.report.catalogue import (
     CNN,
     ITEMS,
     NO_COT,
@@ -24,11 +24,11 @@ from vlmagent.report.catalogue import (
     same_study,
     weighted,
 )
-from vlmagent.report.collect import Options, collect
-from vlmagent.report.figures import band
-from vlmagent.report.runs import Library
-from vlmagent.report.sources import WINDOW, Curve, RunSource
-from vlmagent.report.tables import mean_and_spread
+from vlmagent.evaluation.report.collect import Options, collect
+from vlmagent.evaluation.report.figures import band
+from vlmagent.evaluation.report.runs import Library
+from vlmagent.evaluation.report.sources import WINDOW, Curve, RunSource
+from vlmagent.evaluation.report.tables import mean_and_spread
 from vlmagent_envs.alfworld.available import missing_packages
 
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)

@@ -8,17 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import SMALL
-from tests.report.made_runs import OVERRIDES, baseline, finished_run
+from tests.evaluation.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import launch, paths
 from vlmagent.cli.main import app
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.forecast import known_speed, seconds_needed, sft_samples
-from vlmagent.report.build import build
-from vlmagent.report.catalogue import CNN, NO_COT, RL, expected_config, find_item
-from vlmagent.report.collect import Options
-from vlmagent.report.runs import Library
-from vlmagent.reproduce import plan, run_all, usable_jobs, waited
+from vlmagent.evaluation.forecast import known_speed, seconds_needed, sft_samples
+from vlmagent.evaluation.report.build import build
+from vlmagent.evaluation.report.catalogue import CNN, NO_COT, RL, expected_config, find_item
+from vlmagent.evaluation.report.collect import Options
+from vlmagent.evaluation.report.runs import Library
+from vlmagent.evaluation.reproduce import plan, run_all, usable_jobs, waited
 
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
 

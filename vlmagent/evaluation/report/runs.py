@@ -14,10 +14,10 @@ from typing import Any
 from vlmagent import launch, paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import StoreError, UsageError
-from vlmagent.report.catalogue import same_study
-from vlmagent.report.records import Record, RecordSource, config_of, read_records
-from vlmagent.report.sources import Conditions, RunSource, Source, evaluated
-from vlmagent.results import EvalResult, result_of
+from vlmagent.evaluation.report.catalogue import same_study
+from vlmagent.evaluation.report.records import Record, RecordSource, config_of, read_records
+from vlmagent.evaluation.report.sources import Conditions, RunSource, Source, evaluated
+from vlmagent.evaluation.results import EvalResult, result_of
 from vlmagent.store.reader import StoreReader
 
 REPRODUCED = "reproduce"

@@ -10,9 +10,9 @@ import numpy as np
 
 from vlmagent import launch, paths
 from vlmagent.config import Config
-from vlmagent.report.catalogue import Variant, expected_config
-from vlmagent.report.sources import temperature_of
-from vlmagent.results import EvalResult, Outcome, evaluation_row, summary
+from vlmagent.evaluation.report.catalogue import Variant, expected_config
+from vlmagent.evaluation.report.sources import temperature_of
+from vlmagent.evaluation.results import EvalResult, Outcome, evaluation_row, summary
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
 

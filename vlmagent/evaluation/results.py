@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmagent.statistics import Pairing, bootstrap_mean, bootstrap_runs, paired, spread, wilson
+from vlmagent.evaluation.statistics import Pairing, bootstrap_mean, bootstrap_runs, paired, spread, wilson
 
 
 @dataclass(frozen=True, slots=True)

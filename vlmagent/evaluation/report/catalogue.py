@@ -12,7 +12,7 @@ from typing import Any, Literal
 from vlmagent.config import Config, available_configs, find_config, merge, read_yaml
 from vlmagent.config.validation import validate
 from vlmagent.errors import unknown_choice
-from vlmagent.published import TASKS
+from vlmagent.evaluation.published import TASKS
 
 Measure = Literal["success", "return"]
 THOUGHT_WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)

@@ -18,10 +18,17 @@ from pathlib import Path
 from vlmagent import launch, paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
-from vlmagent.report.catalogue import RL, Item, chosen_tasks, expected_config, folder_name, same_study
-from vlmagent.report.collect import Options, conditions
-from vlmagent.report.runs import REPRODUCED, Library, complete
-from vlmagent.report.sources import Conditions, RunSource, evaluated, temperature_of
+from vlmagent.evaluation.report.catalogue import (
+    RL,
+    Item,
+    chosen_tasks,
+    expected_config,
+    folder_name,
+    same_study,
+)
+from vlmagent.evaluation.report.collect import Options, conditions
+from vlmagent.evaluation.report.runs import REPRODUCED, Library, complete
+from vlmagent.evaluation.report.sources import Conditions, RunSource, evaluated, temperature_of
 
 POLL_SECONDS = 0.5
 QUOTED_LINES = 5

@@ -18,13 +18,13 @@ from typing import Any
 from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, StoreError
-from vlmagent.results import EvalResult, Evaluation, Outcome, evaluation_row, result_of, summary
+from vlmagent.evaluation.results import EvalResult, Evaluation, Outcome, evaluation_row, result_of, summary
+from vlmagent.evaluation.systems import System
 from vlmagent.rollout import Rollout
 from vlmagent.seeding import derive, evaluation_episode_seed
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
 from vlmagent.store.writer import StoreWriter, add_evaluation
-from vlmagent.systems import System
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.types import EpisodeEnd, EpisodeStart, Transition

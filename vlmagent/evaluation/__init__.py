@@ -1,0 +1,1 @@
+"""How good an agent is: systems, episodes, statistics, results and the tables of the paper."""
