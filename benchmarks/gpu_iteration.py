@@ -29,7 +29,8 @@ from vlmagent.agents.vlm import VlmAgent
 from vlmagent.config import Config, find_config, load_config
 from vlmagent.engines.local import LocalEngine
 from vlmagent.hardware import find_hardware
-from vlmagent.models import checkpointing, lora, tiny
+from vlmagent.models import lora, tiny
+from vlmagent.models import recompute as models_recompute
 from vlmagent.models.architectures import shipped
 from vlmagent.models.families import family_of
 from vlmagent.models.hf import quiet
@@ -133,7 +134,7 @@ def build(config: Config, task: Task, size: str, device: torch.device) -> Policy
     network.requires_grad_(False)
     backbone = lora.add_adapters(network, config.model.lora, train_vision=True, base=MODEL)
     if config.model.activation_checkpointing:
-        checkpointing.enable(network)
+        models_recompute.enable(network)
     side = {"height": saved.vision_config.image_size, "width": saved.vision_config.image_size}
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size=side, crop_size=side),

@@ -21,7 +21,7 @@ from transformers.utils import logging as hf_logging
 
 from vlmagent.config import ModelConfig
 from vlmagent.errors import UsageError
-from vlmagent.models import checkpointing, lora, tiny
+from vlmagent.models import lora, recompute, tiny
 from vlmagent.models.families import family_of
 from vlmagent.models.locate import (
     VALUE_HEAD_CONFIG,
@@ -146,7 +146,7 @@ def _policy(
     if not config.train_vision:
         lora.freeze_vision(network)
     if config.activation_checkpointing:
-        checkpointing.enable(network)
+        recompute.enable(network)
     policy = Policy(
         backbone,
         processor,

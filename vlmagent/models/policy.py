@@ -24,11 +24,11 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
-from vlmagent.models.checkpointing import recomputing
 from vlmagent.models.families import EncodedState, family_of
 from vlmagent.models.features import PictureFeatures
 from vlmagent.models.logprob import Scores
 from vlmagent.models.lora import count_parts, describe_parts
+from vlmagent.models.recompute import recomputing
 from vlmagent.models.tokens import banned_tokens, end_tokens, output_lengths
 from vlmagent.models.value_head import ValueHead
 from vlmagent.types import ImageArray
