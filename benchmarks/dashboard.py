@@ -36,9 +36,10 @@ from typing import Any
 
 from big_run import build
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import find_config, load_config
 from vlmagent.errors import StoreError
+from vlmagent.runs import folders, launch
 from vlmagent.store import browse
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.source import Source
@@ -234,7 +235,7 @@ def write_for_ever(run: Path) -> None:
     )
     pictures = [rng.integers(0, 256, (84, 84, 3), dtype=np.uint8) for _ in range(30)]
     id_ = 0
-    with launch.daemon_session(run) as stop, StoreWriter(run / paths.DATABASE) as writer:
+    with folders.daemon_session(run) as stop, StoreWriter(run / paths.DATABASE) as writer:
         writer.start_run(run.name, "numberline", "tiny", "{}", 0)
         writer.set_status("running")
         while not stop.is_set():
@@ -314,7 +315,7 @@ def _writing(folder: Path, train: bool) -> Iterator[Path]:
     """A run that a process writes to while the block runs."""
     recipe = load_config(find_config("numberline"), {"ppo": {"env_steps": 512 * 10_000}})
     with _runs_folder(folder):  # where "latest" may point to it
-        run = launch.create_run(recipe).absolute()
+        run = folders.create_run(recipe).absolute()
         command = None if train else [sys.executable, __file__, "_write", str(run)]
         launch.start_daemon(run, command)
         try:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.conftest import SMALL
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.checkpoint import find_checkpoint, load_checkpoint
 from vlmagent.config import Config, load_config
 from vlmagent.engines.local import LocalEngine
@@ -23,10 +23,11 @@ from vlmagent.errors import RunFailedError
 from vlmagent.learners import make_agent, parameter_groups, ppo_config
 from vlmagent.rl.buffer import Sample
 from vlmagent.rl.ppo import PpoUpdater
+from vlmagent.runs import folders, launch
+from vlmagent.runs.supervisor import supervise
 from vlmagent.sft import SftProgress, sft_policy
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
-from vlmagent.supervisor import supervise
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.train import merged_metrics, train
 
@@ -100,7 +101,7 @@ def stopped(tmp_path_factory) -> Path:
         folder = tmp_path_factory.mktemp("two")
         patch.setenv("VLMAGENT_CACHE", str(folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
-        run = launch.create_run(Config.model_validate(TWO), folder / "run")
+        run = folders.create_run(Config.model_validate(TWO), folder / "run")
         supervised(run, lambda: env_steps(run) > 36, threading.Event.set)
         return run
 
@@ -211,7 +212,7 @@ def test_a_killed_process_ends_the_run(copied: Path, monkeypatch: pytest.MonkeyP
 def test_a_process_killed_while_fine_tuning_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = Config.model_validate({**TWO, "sft": {**TWO["sft"], "samples": 100_000}})
-    run = launch.create_run(config, tmp_path / "run")
+    run = folders.create_run(config, tmp_path / "run")
 
     def steps() -> int:
         with contextlib.suppress(sqlite3.Error):

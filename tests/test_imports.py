@@ -125,7 +125,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 def test_listing_runs_and_building_a_config_need_no_torch():
     code = (
-        "import vlmagent.launch, vlmagent.cli.attach, vlmagent.tasks.registry as r, vlmagent.store.reader\n"
+        "import vlmagent.runs.folders, vlmagent.cli.attach, vlmagent.tasks.registry as r, vlmagent.store.reader\n"
         "r.build_task('numberline')"
     )
     assert not {"torch", "transformers", "textual", "sqlite_utils"} & modules_after(code)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import SMALL
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.checkpoint import find_checkpoint, load_checkpoint, load_network
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
@@ -17,6 +17,7 @@ from vlmagent.evaluation.systems import checkpoint_system
 from vlmagent.learners import initial_network, learning_rates, network_name
 from vlmagent.models.cnn import CnnPolicy
 from vlmagent.models.encoders import check_encoders
+from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.train import train
@@ -25,7 +26,7 @@ CNN = {**SMALL, "agent": "cnn", "cnn": {"hidden": [16, 16], "lr": 1e-3}}
 
 
 def new_run(folder: Path, **changes) -> Path:
-    return launch.create_run(Config.model_validate({**CNN, **changes}), folder)
+    return folders.create_run(Config.model_validate({**CNN, **changes}), folder)
 
 
 def transitions(run: Path) -> list[tuple]:

@@ -14,8 +14,9 @@ import pytest
 
 import vlmagent
 from tests.tui.test_tmux import Terminal
-from vlmagent import launch, paths
-from vlmagent.daemon import daemon_info
+from vlmagent import paths
+from vlmagent.runs import folders
+from vlmagent.runs.daemon import daemon_info
 
 ROOT = Path(vlmagent.__file__).parents[1]
 
@@ -75,7 +76,7 @@ def test_the_wheel_plays_outside_the_checkout(wheel: Path, tmp_path: Path):
     table = Terminal(tmp_path / "tmux", 80, 24, [*outside, *play, *beside])
     try:
         table.wait(lambda text: "your turn" in text and "action" in text)
-        (folder,) = launch.run_folders()
+        (folder,) = folders.run_folders()
         info = daemon_info(folder)
         assert info is not None
         for process in (psutil.Process(info.pid), *psutil.Process(info.pid).children()):

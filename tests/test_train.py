@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import SMALL
-from vlmagent import checkpoint, launch, paths
+from vlmagent import checkpoint, paths
 from vlmagent import train as training
 from vlmagent.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, VlmAgentError
 from vlmagent.rollout import Rollout
+from vlmagent.runs import folders, launch
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.train import rollout_metrics, train
@@ -30,7 +31,7 @@ COLUMNS = (
 
 def new_run(tmp_path: Path, name: str, **changes) -> Path:
     config = Config.model_validate({**SMALL, **changes})
-    return launch.create_run(config, tmp_path / name)
+    return folders.create_run(config, tmp_path / name)
 
 
 def rows(run: Path, sql: str) -> list[tuple]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vlmagent.supervisor import free_port
+from vlmagent.runs.supervisor import free_port
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 400

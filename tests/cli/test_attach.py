@@ -14,9 +14,10 @@ import pytest
 from rich.console import Console
 
 from tests.store.records import step
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.cli import attach
 from vlmagent.config import Config
+from vlmagent.runs import folders, status
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import EpisodeEnd, EpisodeStart
 
@@ -79,11 +80,11 @@ def rl(writer: StoreWriter, output: str = '{"action": "+"}', thoughts: str = "3 
 
 
 def test_sft_with_time_left() -> None:
-    run = launch.create_run(CONFIG)
+    run = folders.create_run(CONFIG)
     view = attach.RunView(run)
     view.refresh()
     assert view.state == "starting"
-    with launch.daemon_session(run), writer_of(run) as writer:
+    with folders.daemon_session(run), writer_of(run) as writer:
         sft(writer)
         writer.flush()
         view.refresh()
@@ -100,8 +101,8 @@ def test_sft_with_time_left() -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_rl_fits_and_shows_everything(width: int) -> None:
-    run = launch.create_run(CONFIG)
-    with launch.daemon_session(run), writer_of(run) as writer:
+    run = folders.create_run(CONFIG)
+    with folders.daemon_session(run), writer_of(run) as writer:
         sft(writer)
         rl(writer)
         writer.flush()
@@ -124,8 +125,8 @@ def test_rl_fits_and_shows_everything(width: int) -> None:
 
 
 def test_model_output_is_only_text() -> None:
-    run = launch.create_run(CONFIG)
-    with launch.daemon_session(run), writer_of(run) as writer:
+    run = folders.create_run(CONFIG)
+    with folders.daemon_session(run), writer_of(run) as writer:
         rl(writer, output=NASTY, thoughts=NASTY)
         writer.event("error", NASTY)
         writer.flush()
@@ -143,7 +144,7 @@ def test_model_output_is_only_text() -> None:
 
 
 def test_lines_without_a_terminal() -> None:
-    run = launch.create_run(CONFIG)
+    run = folders.create_run(CONFIG)
     out = console(terminal=False)
 
     def train() -> None:
@@ -154,7 +155,7 @@ def test_lines_without_a_terminal() -> None:
             rl(writer, NASTY)
             writer.set_status("done")
 
-    with launch.daemon_session(run):
+    with folders.daemon_session(run):
         thread = threading.Thread(target=train)
         thread.start()
         attach.CLOSING_SECONDS, before = 0.0, attach.CLOSING_SECONDS
@@ -176,7 +177,7 @@ def test_lines_without_a_terminal() -> None:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_failed_tells_why_and_where(terminal: bool) -> None:
-    run = launch.create_run(CONFIG)
+    run = folders.create_run(CONFIG)
     with writer_of(run) as writer:
         writer.set_status("failed", "The disk [/] is full.")
     out = console(terminal=terminal, width=300)
@@ -186,7 +187,7 @@ def test_failed_tells_why_and_where(terminal: bool) -> None:
 
 
 def test_lost_shows_the_end_of_the_log() -> None:
-    run = launch.create_run(CONFIG)
+    run = folders.create_run(CONFIG)
     (run / paths.LOG).write_text("Killed [bold]by somebody\n")
     with writer_of(run):
         pass
@@ -197,7 +198,7 @@ def test_lost_shows_the_end_of_the_log() -> None:
 
 
 def test_a_database_that_breaks_meanwhile() -> None:
-    run = launch.create_run(CONFIG)
+    run = folders.create_run(CONFIG)
     (run / paths.DATABASE).write_bytes(b"nonsense" * 500)
     out = console(terminal=True)
     assert attach.attach(run, out) == "damaged"
@@ -214,8 +215,8 @@ print("state", attach(Path(sys.argv[1]), Console(stderr=True)), flush=True)
 
 
 def test_ctrl_c_detaches() -> None:
-    run = launch.create_run(CONFIG)
-    with launch.daemon_session(run), writer_of(run) as writer:
+    run = folders.create_run(CONFIG)
+    with folders.daemon_session(run), writer_of(run) as writer:
         sft(writer)
         writer.flush()
         watcher = subprocess.Popen(
@@ -227,7 +228,7 @@ def test_ctrl_c_detaches() -> None:
         os.kill(watcher.pid, signal.SIGINT)
         assert watcher.wait(30) == 0
         assert watcher.stdout.read() == "state detached\n"
-        assert launch.run_state(run) == "running"
+        assert status.run_state(run) == "running"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SMALL
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import load_config
+from vlmagent.runs import folders
 
 
 def flatten(section, prefix=""):
@@ -46,7 +47,7 @@ def trained(tmp_path_factory):
         patch.setenv("VLMAGENT_CACHE", str(folder / "cache"))
         result = vlmagent("train", "numberline", *SMALL_OPTIONS)
         assert result.returncode == 0, result.stderr
-        yield launch.resolve_run("latest"), result
+        yield folders.resolve_run("latest"), result
 
 
 def test_train_attached_shows_progress_and_what_next(trained):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.agents.simple import RandomAgent
 from vlmagent.cli.tables import eval_table
 from vlmagent.config import Config
@@ -25,6 +25,7 @@ from vlmagent.evaluation.evaluate import (
 )
 from vlmagent.evaluation.results import EvalResult, evaluation_row
 from vlmagent.evaluation.systems import System, baseline_system
+from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tasks.registry import build_task, task_from_config
@@ -65,7 +66,7 @@ def test_every_system_plays_the_same_episodes_whatever_the_batch(small_config: C
 
 
 def test_results_and_transitions_are_stored_apart_from_training(small_config: Config, tmp_path: Path):
-    run = launch.create_run(small_config, tmp_path / "run")
+    run = folders.create_run(small_config, tmp_path / "run")
     with StoreWriter(run / paths.DATABASE) as writer:
         writer.start_run("run", "numberline", "tiny", "{}", 0)
     wanted = plan(small_config, "expert", run=run, folder=run / paths.EVALUATIONS)

@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import SMALL
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.evaluation.jobs import EvalRequest, eval_command, plan_jobs
+from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.train import train
 
@@ -32,7 +33,7 @@ def runs(tmp_path_factory) -> Path:
         patch.setenv("VLMAGENT_CACHE", str(folder / "cache"))
         for seed in (0, 1):
             config = Config.model_validate({**SMALL, "seed": seed, "agent": "cnn", "cnn": {"hidden": [8]}})
-            run = launch.create_run(config, folder / "runs" / f"seed{seed}")
+            run = folders.create_run(config, folder / "runs" / f"seed{seed}")
             assert train(run, lambda: False) == "done"
         return folder / "runs"
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import SMALL
 from tests.evaluation.report.made_runs import OVERRIDES, baseline, finished_run
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.cli.main import app
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
@@ -19,6 +19,7 @@ from vlmagent.evaluation.report.catalogue import CNN, NO_COT, RL, expected_confi
 from vlmagent.evaluation.report.collect import Options
 from vlmagent.evaluation.report.runs import Library
 from vlmagent.evaluation.reproduce import plan, run_all, usable_jobs, waited
+from vlmagent.runs import folders, launch
 
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
 
@@ -49,7 +50,7 @@ def test_weights_that_are_the_recipes_own_share_its_run():
 
 def test_a_folder_with_another_recipe_is_not_touched():
     other = expected_config("numberline", RL, 0, {"ppo": {"env_steps": 10240}})
-    launch.create_run(other, paths.runs_dir() / "reproduce" / "numberline-rl-seed0")
+    folders.create_run(other, paths.runs_dir() / "reproduce" / "numberline-rl-seed0")
     with pytest.raises(UsageError, match=r"holds a run of another recipe.*mv "):
         plan(find_item("table3"), OPTIONS)
 

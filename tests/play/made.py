@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.conftest import SMALL
-from vlmagent import launch
 from vlmagent.config import Config
+from vlmagent.runs import folders
 from vlmagent.seeding import play_episode_seed
 from vlmagent.tasks.registry import build_task
 
@@ -21,7 +21,7 @@ def config(task: str = "numberline") -> Config:
 
 def make_run(task: str = "numberline", checkpoint: bool = True) -> Path:
     """A run under the runs folder."""
-    run = launch.create_run(config(task))
+    run = folders.create_run(config(task))
     if checkpoint:
         add_checkpoint(run, task)
     return run

@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from tests.play.made import EASY, config
 from tests.play.test_session import play_to_the_end, right
-from vlmagent import launch
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
 from vlmagent.play.export import export_sft
 from vlmagent.play.plan import plan_play, plan_run
 from vlmagent.play.session import YOU, PlaySession
+from vlmagent.runs import folders
 from vlmagent.tasks.registry import build_task
 from vlmagent.types import Decision, ParsedAction
 
@@ -22,7 +22,7 @@ from vlmagent.types import Decision, ParsedAction
 @pytest.fixture
 def run() -> Path:
     """A run beside which a person played two episodes, the first one without a wrong step."""
-    run = launch.create_run(config())
+    run = folders.create_run(config())
     session = PlaySession(plan_run(run, "human"))
     play_to_the_end(session)
     session.begin()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.play.made import config, make_run
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import load_config
 from vlmagent.errors import UsageError
 from vlmagent.play.plan import (
@@ -16,6 +16,7 @@ from vlmagent.play.plan import (
     run_config,
 )
 from vlmagent.play.session import PlaySession
+from vlmagent.runs import folders
 
 
 def mark(run: Path, *steps: int) -> None:
@@ -44,8 +45,8 @@ def test_seeds() -> None:
 
 
 def test_the_newest_run_of_the_task_with_a_checkpoint() -> None:
-    old, new = launch.create_run(config()), launch.create_run(config())
-    other = launch.create_run(config("blackjack"))
+    old, new = folders.create_run(config()), folders.create_run(config())
+    other = folders.create_run(config("blackjack"))
     mark(other, 0)
     waiting = plan_play("numberline", human=True)
     assert waiting.opponent is None
@@ -70,7 +71,7 @@ def test_newest_checkpoint(tmp_path: Path) -> None:
 
 
 def test_wrong_usage() -> None:
-    run = launch.create_run(config("blackjack"))
+    run = folders.create_run(config("blackjack"))
     with pytest.raises(UsageError, match="Did you mean 'numberline'"):
         plan_play("numberlin")
     with pytest.raises(UsageError, match="exclude each other"):
@@ -90,7 +91,7 @@ def test_wrong_usage() -> None:
 
 
 def test_overrides_and_the_runs_own_rules() -> None:
-    run = launch.create_run(config().model_copy(update={"env": {"n_max": 9}}))
+    run = folders.create_run(config().model_copy(update={"env": {"n_max": 9}}))
     mark(run, 0)
     assert plan_play("numberline").config.env == {"n_max": 9}
     assert plan_play("numberline", overrides=["env.n_max=7"]).config.env == {"n_max": 7}
@@ -99,7 +100,7 @@ def test_overrides_and_the_runs_own_rules() -> None:
 
 
 def test_from_the_dashboard() -> None:
-    run = launch.create_run(config())
+    run = folders.create_run(config())
     assert plan_run(run, "human").opponent is None
     with pytest.raises(UsageError, match="has no checkpoint yet"):
         plan_run(run, "watch")
@@ -112,7 +113,7 @@ def test_a_session_of_its_own_is_no_run_to_play_beside() -> None:
     session.choose("+")
     session.close()
     folder = session.database.parent
-    assert folder in [found.resolve() for found in launch.run_folders()]
+    assert folder in [found.resolve() for found in folders.run_folders()]
     assert plan_play("numberline", human=True).folder is None
     assert run_config(folder, {}).task == "numberline"
     assert plan_run(folder, "human").config == session.plan.config

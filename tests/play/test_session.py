@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from tests.play.made import EASY, config, first_state
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.errors import UsageError
 from vlmagent.play.plan import Continuation, Plan, plan_play, plan_run
 from vlmagent.play.session import THEM, YOU, PlaySession
 from vlmagent.play.table import Moment
+from vlmagent.runs import folders, status
 from vlmagent.seeding import EVALUATION_BIT, play_episode_seed
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import TransitionRow
@@ -114,7 +115,7 @@ def test_killed_in_the_middle() -> None:
     assert [row.actor for row in rows(database, 1)] == ["human"] * 5
     with StoreReader(database) as reader:
         assert reader.image(rows(database, 1)[4].image_sha256).shape == (300, 300, 3)
-    assert launch.run_state(database.parent) == "lost"
+    assert status.run_state(database.parent) == "lost"
 
 
 def test_the_cards_own_rules() -> None:
@@ -184,7 +185,7 @@ def test_again_deals_the_same() -> None:
 
 
 def test_where_the_log_goes() -> None:
-    run = launch.create_run(config())
+    run = folders.create_run(config())
     one, two = (PlaySession(plan_run(run, "human")) for _ in range(2))
     for session in (one, two):
         assert session.database.parent == run / paths.PLAYS
@@ -194,18 +195,18 @@ def test_where_the_log_goes() -> None:
     assert not (run / paths.DATABASE).exists(), "a trainer's own database is never touched"
     alone = PlaySession(human(opponent="expert"))
     assert alone.database.parent.name.endswith("-numberline-play")
-    assert launch.run_state(alone.database.parent) == "running"
+    assert status.run_state(alone.database.parent) == "running"
     alone.choose("+")
     alone.close()
-    assert launch.run_state(alone.database.parent) == "done"
+    assert status.run_state(alone.database.parent) == "done"
 
 
 def test_nothing_played_leaves_nothing() -> None:
-    run = launch.create_run(config())
+    run = folders.create_run(config())
     PlaySession(plan_run(run, "human")).close()
     assert not (run / paths.PLAYS).exists()
     PlaySession(human(opponent="expert")).close()
-    assert launch.run_folders() == [run] or [folder.resolve() for folder in launch.run_folders()] == [run]
+    assert folders.run_folders() == [run] or [folder.resolve() for folder in folders.run_folders()] == [run]
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_playing_on_from_a_logged_state() -> None:
-    run = launch.create_run(config())
+    run = folders.create_run(config())
     first = PlaySession(plan_run(run, "human"))
     begun = first.moments[YOU]
     for _ in range(2):  # back and forth, so that there is more to play
@@ -240,7 +241,7 @@ def test_playing_on_from_a_logged_state() -> None:
 
 
 def test_playing_on_where_the_environment_changed() -> None:
-    run = launch.create_run(config())
+    run = folders.create_run(config())
     first = PlaySession(plan_run(run, "human"))
     play_to_the_end(first)
     first.close()
@@ -255,7 +256,7 @@ def test_playing_on_where_the_environment_changed() -> None:
 
 
 def test_the_steps_of_a_training_run_are_marked_as_logged() -> None:
-    run = launch.create_run(config())
+    run = folders.create_run(config())
     first = PlaySession(plan_run(run, "human"))
     first.choose("-" if right(first.moments[YOU]) == "+" else "+")
     first.close()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.tui.made_runs import change, make_run, write_update
-from vlmagent import launch, paths
+from vlmagent import paths
+from vlmagent.runs import folders, status
 from vlmagent.store.rows import MetricRow
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui import live as live_module
@@ -94,7 +95,7 @@ async def test_before_there_is_a_database(tmp_path: Path) -> None:
 
 async def test_a_silent_process_is_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", status="running")
-    with launch.daemon_session(run):
+    with folders.daemon_session(run):
         live = LiveRun(run)
         await live.refresh()
         assert live.view.state == "running"
@@ -113,9 +114,9 @@ async def test_catalogue_reads_only_what_changed(tmp_path: Path, monkeypatch: py
     elsewhere = make_run(tmp_path / "elsewhere", updates=1, status="failed", error="out of memory")
     read: list[str] = []
     real = live_module.launch.show_run
-    monkeypatch.setattr(launch, "show_run", lambda run: read.append(run.name) or real(run))
+    monkeypatch.setattr(status, "show_run", lambda run: read.append(run.name) or real(run))
     catalogue = Catalogue(elsewhere)
-    with launch.daemon_session(running):
+    with folders.daemon_session(running):
         found = {run.name: run for run in catalogue.scan()}
         assert {name: run.state for name, run in found.items()} == {
             "done": "done", "running": "running", "broken": "damaged", "elsewhere": "failed",

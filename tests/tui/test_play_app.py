@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 
 from tests.tui.driving import shown
 from tests.tui.made_play import Brain, alone, begin, brains, happens, host, plan, press, table
-from vlmagent import launch
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.play.messages import Died
+from vlmagent.runs import folders
 from vlmagent.tui.play_app import PlayApp, photograph_play
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.play import PlayScreen
@@ -83,7 +83,7 @@ def test_a_picture_of_the_table(tmp_path: Path) -> None:
     assert text.startswith("<svg")
     for part in ("blackjack", "you play", "expert", "action", "stand", "thoughts"):
         assert part in text
-    assert launch.run_folders() == [], "nobody played"
+    assert folders.run_folders() == [], "nobody played"
 
 
 def test_a_picture_of_an_opponent_that_cannot_think(brains: list[Brain], tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from tests.play.made import EASY, config
 from tests.tui.driving import shown
 from tests.tui.made_episodes import Host
 from tests.tui.made_play import Brain, begin, brains, happens
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.play.plan import Continuation, plan_play, plan_run
 from vlmagent.play.session import PlaySession
+from vlmagent.runs import folders
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.episodes import EpisodesScreen
@@ -24,7 +25,7 @@ __all__ = ["brains"]
 @pytest.fixture
 def run() -> Path:
     """A run that looks as if it had a checkpoint."""
-    made = launch.create_run(config())
+    made = folders.create_run(config())
     folder = made / paths.CHECKPOINTS / "step-8"
     folder.mkdir(parents=True)
     (folder / paths.TRAINER).touch()
@@ -61,7 +62,7 @@ async def test_from_the_list_of_runs(run: Path, brains: list[Brain]) -> None:
 
 
 async def test_without_a_checkpoint() -> None:
-    launch.create_run(config())
+    folders.create_run(config())
     app = VlmAgentApp()
     async with app.run_test(size=(100, 30)) as pilot:
         await happens(pilot, lambda: isinstance(app.screen, RunsScreen) and app.screen.current is not None)

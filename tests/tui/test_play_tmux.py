@@ -14,8 +14,9 @@ import pytest
 
 from tests.tui.made_play import SEED
 from tests.tui.test_tmux import Terminal
-from vlmagent import launch, paths
-from vlmagent.daemon import daemon_info
+from vlmagent import paths
+from vlmagent.runs import folders, status
+from vlmagent.runs.daemon import daemon_info
 from vlmagent.seeding import play_episode_seed
 from vlmagent.tasks.registry import build_task
 
@@ -54,7 +55,7 @@ def test_killed_in_the_middle(play: Callable[..., Terminal]) -> None:
     for count, key in enumerate(("1", "+", "("), start=1):
         table.keys(key)
         table.wait(lambda text, count=count: f"step {count} " in text)  # type: ignore[misc]
-    (folder,) = launch.run_folders()
+    (folder,) = folders.run_folders()
     process = screen_process(folder)
     children = process.children()
     assert len(children) == 1, "whoever thinks has a process of its own"
@@ -74,11 +75,11 @@ def test_played_to_the_end(play: Callable[..., Terminal]) -> None:
         table.keys(key)
         table.wait(lambda text, count=count: f"step {count} " in text)  # type: ignore[misc]
     table.wait(lambda text: "✓ success, return +1.00" in text and "you 1/1" in text)
-    (folder,) = launch.run_folders()
+    (folder,) = folders.run_folders()
     table.keys("q")
     psutil.wait_procs([screen_process(folder)], timeout=60)
     assert actions(folder / paths.DATABASE) == [way] * distance
-    assert launch.run_state(folder) == "done"
+    assert status.run_state(folder) == "done"
 
 
 def test_asked_to_terminate(play: Callable[..., Terminal]) -> None:
@@ -86,8 +87,8 @@ def test_asked_to_terminate(play: Callable[..., Terminal]) -> None:
     table.wait(lambda text: "your turn" in text)
     table.keys("s")
     table.wait(lambda text: "success" in text)
-    (folder,) = launch.run_folders()
+    (folder,) = folders.run_folders()
     process = screen_process(folder)
     process.terminate()
     psutil.wait_procs([process], timeout=60)
-    assert launch.run_state(folder) == "done"
+    assert status.run_state(folder) == "done"

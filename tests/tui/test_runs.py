@@ -12,7 +12,8 @@ from textual.widgets import Input
 
 from tests.tui.driving import shown, until
 from tests.tui.made_runs import change, freeze, make_run
-from vlmagent import launch, paths
+from vlmagent import paths
+from vlmagent.runs import folders, launch
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.catalogue import RunSummary
 from vlmagent.tui.run_rows import age, columns_for
@@ -183,7 +184,7 @@ async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatc
         return "stopped"
 
     monkeypatch.setattr(launch, "stop_run", stop)
-    with launch.daemon_session(run):
+    with folders.daemon_session(run):
         async with VlmAgentApp().run_test() as pilot:
             await begin(pilot)
             assert current(pilot) == "live"
@@ -213,7 +214,7 @@ async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatc
 
 async def test_a_stop_that_fails_says_why(three: Path) -> None:
     run = make_run(three / "live", status="running")
-    with launch.daemon_session(run):
+    with folders.daemon_session(run):
         async with VlmAgentApp().run_test() as pilot:
             await begin(pilot)
             await until(pilot, lambda: current(pilot) == "live")

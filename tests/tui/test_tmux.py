@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
-from vlmagent import launch
 from vlmagent.config import Config
+from vlmagent.runs import folders, launch, status
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 SECONDS = 90.0
@@ -56,10 +56,10 @@ class Terminal:
 def training() -> Iterator[Path]:
     """A real run that trains for a while."""
     more = {**SMALL, "ppo": {**SMALL["ppo"], "env_steps": 32 * 400}}  # type: ignore[dict-item]
-    run = launch.create_run(Config.model_validate(more))
+    run = folders.create_run(Config.model_validate(more))
     launch.start_daemon(run)
     yield run
-    if launch.is_alive(run):
+    if status.is_alive(run):
         launch.stop_run(run, 60)
 
 
@@ -106,7 +106,7 @@ def test_beside_a_training_run(training: Path, terminal: Callable[..., Terminal]
     tui.wait(lambda text: "Stop the run" in text)
     tui.keys("y")
     tui.wait(lambda text: "■ stopped" in text)
-    assert launch.run_state(training) == "stopped"
+    assert status.run_state(training) == "stopped"
     tui.keys("Escape")
     tui.wait(lambda text: "┃ update" not in text)
     tui.keys("Escape")

@@ -10,7 +10,8 @@ from textual.pilot import Pilot
 
 from tests.tui.driving import said, seen, shown, until
 from tests.tui.made_runs import NASTY, STEPS, change, freeze, make_run, write_update
-from vlmagent import launch, paths
+from vlmagent import paths
+from vlmagent.runs import folders, launch
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.metrics import RL_KEYS, SFT_KEYS
@@ -344,7 +345,7 @@ async def test_stop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(paths.runs_dir() / "first", status="running")
     stopped: list[str] = []
     monkeypatch.setattr(launch, "stop_run", lambda run, timeout: stopped.append(run.name) or "stopped")
-    with launch.daemon_session(run):
+    with folders.daemon_session(run):
         async with VlmAgentApp(run).run_test(size=BIG) as pilot:
             await begin(pilot)
             await pilot.press("S")

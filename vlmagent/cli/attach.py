@@ -17,9 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vlmagent import launch, paths
-from vlmagent.daemon import daemon_info
-from vlmagent.follow import PHASES, RunView
+from vlmagent import paths
+from vlmagent.runs import export, status
+from vlmagent.runs.daemon import daemon_info
+from vlmagent.runs.follow import PHASES, RunView
 from vlmagent.store.rows import EventRow, TransitionRow
 from vlmagent.text import duration, encodable, harmless, is_unicode, number, percent, sparkline
 
@@ -43,7 +44,7 @@ def attach(run: Path, console: Console) -> str:
         state = _print_lines(view, console) if lines else _redraw(view, console)
         _say_how_it_ended(view, state, console)
         deadline = time.monotonic() + CLOSING_SECONDS
-        while launch.is_alive(run) and time.monotonic() < deadline:  # it is closing its files
+        while status.is_alive(run) and time.monotonic() < deadline:  # it is closing its files
             time.sleep(0.05)
     except KeyboardInterrupt:
         return "detached"
@@ -215,7 +216,7 @@ def _say_how_it_ended(view: RunView, state: str, console: Console) -> None:
         _line(console, f"Log: {log}")
     elif state in ("lost", "damaged"):
         _line(console, f"The run is {state}: {view.problem or 'its process is gone'}", "bold red")
-        for line in launch.log_tail(view.run, 5):
+        for line in export.log_tail(view.run, 5):
             _line(console, f"  {line}")
         _line(console, f"Log: {log}")
     else:

@@ -100,8 +100,8 @@ def train(
     ] = False,
 ) -> None:
     """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
-    from vlmagent import launch
     from vlmagent.hosts import check_distributed, check_resumed, distributed_overrides
+    from vlmagent.runs import folders, launch
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed, must_exist=not plan)
     overrides = [*(set_ or []), *where]
@@ -113,14 +113,14 @@ def train(
             raise UsageError(
                 "--resume continues a run with its own config: beside it go --set, --detach and where to run it."
             )
-        run = launch.resolve_run(resume)
+        run = folders.resolve_run(resume)
         check_resumed(run, overrides)
         launch.update_config(run, overrides)
     else:
         overrides += [f"agent={agent}"] if agent else []
         resolved = build_config(task, config, overrides, model)
         check_distributed(resolved)
-        run = launch.create_run(resolved, run_dir, suffix="-cnn" if resolved.agent == "cnn" else "")
+        run = folders.create_run(resolved, run_dir, suffix="-cnn" if resolved.agent == "cnn" else "")
     _start(run, detach)
 
 
@@ -138,13 +138,13 @@ def sft(
     deepspeed: DeepspeedOption = None,
 ) -> None:
     """Only the supervised start: fine-tune on solver samples. The result is cached; `train` takes it from there."""
-    from vlmagent import launch
     from vlmagent.hosts import check_distributed, distributed_overrides
+    from vlmagent.runs import folders
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed)
     resolved = build_config(task, config, [*(set_ or []), *where, "ppo.env_steps=0"], model)
     check_distributed(resolved)
-    _start(launch.create_run(resolved, run_dir, suffix="-sft"), detach)
+    _start(folders.create_run(resolved, run_dir, suffix="-sft"), detach)
 
 
 @app.command()
@@ -252,21 +252,21 @@ def eval_(
 @runs_app.command("list")
 def runs_list(as_json: JsonOption = False) -> None:
     """All runs, newest first."""
-    from vlmagent import launch
     from vlmagent.cli.tables import runs_table
+    from vlmagent.runs import status
 
-    runs = launch.list_runs()
+    runs = status.list_runs()
     _out(runs, as_json, lambda: runs_table(runs))
 
 
 @runs_app.command("show")
 def runs_show(run: RunArgument = None, as_json: JsonOption = False) -> None:
     """One run: state, progress, newest numbers, checkpoints and evaluations."""
-    from vlmagent import launch
     from vlmagent.cli.tables import run_panel
+    from vlmagent.runs import folders, status
 
-    path = launch.resolve_run(run)
-    row = launch.show_run(path)
+    path = folders.resolve_run(run)
+    row = status.show_run(path)
     _out(row, as_json, lambda: run_panel(path, row))
 
 
@@ -278,9 +278,9 @@ def runs_stop(
     ] = 600,
 ) -> None:
     """Ask a run to stop: it finishes its step, writes a checkpoint and closes its database."""
-    from vlmagent import launch
+    from vlmagent.runs import folders, launch
 
-    path = launch.resolve_run(run)
+    path = folders.resolve_run(run)
     typer.echo(f"Stopping {path} ...", err=True)
     state = launch.stop_run(path, timeout)
     typer.echo(f"{path}: {state}. Continue with: vlmagent train --resume {path}")
@@ -293,9 +293,9 @@ def runs_logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows.")] = False,
 ) -> None:
     """The daemon's log."""
-    from vlmagent import launch
+    from vlmagent.runs import export, folders
 
-    for line in launch.log_tail(launch.resolve_run(run), lines, follow):
+    for line in export.log_tail(folders.resolve_run(run), lines, follow):
         typer.echo(line)
 
 
@@ -320,19 +320,19 @@ def runs_export(
     ] = None,
 ) -> None:
     """Copy a run, also a live one: databases, config, newest checkpoint. Or write what was played as SFT data."""
-    from vlmagent import launch
     from vlmagent.errors import unknown_choice
+    from vlmagent.runs import export, folders
 
     if kind not in ("run", "sft"):
         raise unknown_choice("value of --as", kind, ("run", "sft"))
-    path = launch.resolve_run(run)
+    path = folders.resolve_run(run)
     if merge is not None:
-        from vlmagent.export import merge_run
+        from vlmagent.runs.merge import merge_run
 
         typer.echo(f"A plain model was written to {merge_run(path, merge)}")
         return
     if kind == "run":
-        launch.export_run(path, out)
+        export.export_run(path, out)
         typer.echo(f"{path} exported to {out}")
         return
     from vlmagent.play.export import export_sft
@@ -358,9 +358,9 @@ def tui(
     ] = None,
 ) -> None:
     """The dashboard: all runs, or one of them, live."""
-    from vlmagent import launch
+    from vlmagent.runs import folders
 
-    folder = None if run is None and screenshot is None else launch.resolve_run(run)
+    folder = None if run is None and screenshot is None else folders.resolve_run(run)
     from vlmagent.tui.run import run_dashboard, take_screenshots
 
     if screenshot is not None and folder is not None:
@@ -385,7 +385,7 @@ def _print_plan(config: Config) -> None:
 
 def _start(run: Path, detach: bool) -> None:
     """Start the daemon and stay with it, unless told to detach."""
-    from vlmagent import launch
+    from vlmagent.runs import launch
 
     pid = launch.start_daemon(run)
     typer.echo(f"Run {run} started (pid {pid}). Log: {run}/log.txt", err=True)

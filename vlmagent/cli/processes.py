@@ -18,13 +18,14 @@ def add_commands(app: typer.Typer) -> None:
 
 def _daemon(run: Path) -> None:
     """What the detached process runs."""
-    from vlmagent import launch, paths
+    from vlmagent import paths
     from vlmagent.config import load_config
+    from vlmagent.runs import folders
 
-    with launch.daemon_session(run) as stop:
+    with folders.daemon_session(run) as stop:
         config = load_config(run / paths.CONFIG)
         if config.distributed.processes > 1:
-            from vlmagent.supervisor import supervise
+            from vlmagent.runs.supervisor import supervise
 
             supervise(run, config, stop)
             return
@@ -35,6 +36,6 @@ def _daemon(run: Path) -> None:
 
 def _rank(run: Path) -> None:
     """One of several processes that train a run."""
-    from vlmagent.rank_process import run_rank
+    from vlmagent.runs.rank_process import run_rank
 
     run_rank(run)

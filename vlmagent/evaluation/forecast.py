@@ -10,11 +10,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import SFT_STAGES, Config, load_config
 from vlmagent.errors import RunFailedError, StoreError, UsageError
 from vlmagent.evaluation.report.runs import Library
 from vlmagent.evaluation.reproduce import Work
+from vlmagent.runs import folders, launch
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.study import Durations, durations
 
@@ -112,7 +113,7 @@ def probe(config: Config) -> Speed:
     ppo = config.ppo.model_copy(update={"env_steps": PROBED_UPDATES * config.ppo.steps_per_update})
     small = config.model_copy(update={"sft": sft, "ppo": ppo})
     with tempfile.TemporaryDirectory(prefix="vlmagent-probe-") as place:
-        run = launch.create_run(small, Path(place) / "run")
+        run = folders.create_run(small, Path(place) / "run")
         environment = {**os.environ, "VLMAGENT_RUNS": place, "VLMAGENT_CACHE": f"{place}/cache"}
         done = subprocess.run(
             launch.daemon_command(run),

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import (
     Config,
     available_configs,
@@ -22,6 +22,7 @@ from vlmagent.config import (
 )
 from vlmagent.config.validation import validate
 from vlmagent.errors import RunFailedError, UsageError
+from vlmagent.runs import folders as runs_folders
 from vlmagent.text import duration
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _configs(
 ) -> Iterator[tuple[Config, Path | None]]:
     """A config per run asked for, or per task where none was named."""
     if request.runs:
-        runs = [launch.resolve_run(name) for name in request.runs]
+        runs = [runs_folders.resolve_run(name) for name in request.runs]
         configs = [load_config(run / paths.CONFIG, over) for run in dict.fromkeys(runs)]
         trained = {config.task for config in configs}
         for task in request.tasks:
@@ -170,8 +171,8 @@ def _recipe(task: str, over: dict[str, Any]) -> Config:
 def _newest_run(task: str | None, optional: bool) -> Path | None:
     """The newest run of the task, or the newest of all."""
     if task is None:
-        return launch.resolve_run(None)
-    for folder in launch.run_folders():
+        return runs_folders.resolve_run(None)
+    for folder in runs_folders.run_folders():
         try:
             if load_config(folder / paths.CONFIG).task == task:
                 return folder

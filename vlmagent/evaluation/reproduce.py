@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
 from vlmagent.evaluation.report.catalogue import (
@@ -29,6 +29,7 @@ from vlmagent.evaluation.report.catalogue import (
 from vlmagent.evaluation.report.collect import Options, conditions
 from vlmagent.evaluation.report.runs import REPRODUCED, Library, complete
 from vlmagent.evaluation.report.sources import Conditions, RunSource, evaluated, temperature_of
+from vlmagent.runs import folders, launch, status
 
 POLL_SECONDS = 0.5
 QUOTED_LINES = 5
@@ -101,7 +102,7 @@ def _folder(name: str, config: Config) -> Path:
         UsageError: it is of another one.
     """
     folder = paths.runs_dir() / REPRODUCED / name
-    if launch.is_run(folder) and not same_study(load_config(folder / paths.CONFIG), config):
+    if folders.is_run(folder) and not same_study(load_config(folder / paths.CONFIG), config):
         raise UsageError(
             f"{folder} holds a run of another recipe than today's. Move it away, then reproduce again: "
             f"mv {folder} {folder}-old"
@@ -162,17 +163,17 @@ def _train(work: Work, environment: Mapping[str, str], cancelled: threading.Even
     assert work.folder is not None
     if cancelled.is_set():
         raise CancelledError
-    if not launch.is_run(work.folder):
-        launch.create_run(work.config, work.folder)
-    if not launch.is_alive(work.folder) and launch.run_state(work.folder) != "done":
+    if not folders.is_run(work.folder):
+        folders.create_run(work.config, work.folder)
+    if not status.is_alive(work.folder) and status.run_state(work.folder) != "done":
         launch.start_daemon(work.folder, environment=environment)
-    while launch.is_alive(work.folder):
+    while status.is_alive(work.folder):
         if cancelled.wait(POLL_SECONDS):
             launch.stop_run(work.folder, timeout=600)
             raise CancelledError
-    state = launch.run_state(work.folder)
+    state = status.run_state(work.folder)
     if state != "done":
-        error = launch.show_run(work.folder).get("error") or f"see {work.folder / paths.LOG}"
+        error = status.show_run(work.folder).get("error") or f"see {work.folder / paths.LOG}"
         raise RunFailedError(f"the training is {state}: {error}")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import (
     Config,
     available_configs,
@@ -24,6 +24,7 @@ from vlmagent.config import (
 from vlmagent.config.validation import validate
 from vlmagent.errors import StoreError, UsageError, unknown_choice
 from vlmagent.evaluation.systems import baseline_names, check_baseline
+from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import build_task
 
@@ -209,7 +210,7 @@ def _check_opponent(name: str) -> None:
 
 
 def _given_run(task: str, name: str, run: str) -> Path:
-    folder = launch.resolve_run(run)
+    folder = folders.resolve_run(run)
     found = run_config(folder, {}).task
     if found != task and _task_name(found) != name:
         raise UsageError(
@@ -221,7 +222,7 @@ def _given_run(task: str, name: str, run: str) -> Path:
 def _newest_run(name: str) -> Path | None:
     """The newest run of a task, one with a checkpoint if there is any; sessions of play do not count."""
     without: Path | None = None
-    for folder in launch.run_folders():
+    for folder in folders.run_folders():
         try:
             of_task = _task_name(load_config(folder / paths.CONFIG).task) == name
         except UsageError:

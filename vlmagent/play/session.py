@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmagent import launch, paths
-from vlmagent.daemon import write_info
+from vlmagent import paths
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.play.plan import Continuation, Plan
 from vlmagent.play.table import Moment, SessionLog, Table
+from vlmagent.runs import folders
+from vlmagent.runs.daemon import write_info
 from vlmagent.seeding import derive, play_episode_seed
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
@@ -149,7 +150,7 @@ def _database(plan: Plan) -> Path:
     """A new file; a session without a run gets a folder of its own, which this process then holds."""
     task = plan.config.task.replace("/", "-").replace(":", "-")
     if plan.folder is None:
-        folder = launch.create_session(plan.config.task)
+        folder = folders.create_session(plan.config.task)
         write_info(folder)
         return folder / paths.DATABASE
     folder, stem = plan.folder / paths.PLAYS, f"{time.strftime('%Y%m%d-%H%M%S')}-{task}"

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.errors import StoreError
-from vlmagent.follow import Goal
+from vlmagent.runs import folders as runs_folders
+from vlmagent.runs import status as runs_status
+from vlmagent.runs.follow import Goal
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import RunRow
 from vlmagent.tui.live import seen_state
@@ -73,8 +75,8 @@ class Catalogue:
 
     def scan(self) -> list[RunSummary]:
         """All runs, newest first. A run that cannot be read is listed as ``damaged``; never raises."""
-        folders = [folder.resolve() for folder in launch.run_folders()]
-        if self._extra is not None and self._extra not in folders and launch.is_run(self._extra):
+        folders = [folder.resolve() for folder in runs_folders.run_folders()]
+        if self._extra is not None and self._extra not in folders and runs_folders.is_run(self._extra):
             folders.insert(0, self._extra)
         self._known = {folder: self._look(folder) for folder in folders}
         return sorted((run for _, run in self._known.values()), key=lambda run: -(run.created_at or 0.0))
@@ -85,14 +87,14 @@ class Catalogue:
         if known is None or known[0] != signature or known[1].locked:
             return signature, summarise(folder)
         if known[1].state in LIVE or known[1].alive:  # its process may have died without a word
-            state, alive = _state(launch.show_run(folder))
+            state, alive = _state(runs_status.show_run(folder))
             return signature, replace(known[1], state=state, alive=alive)
         return known
 
 
 def summarise(folder: Path) -> RunSummary:
     """Read one run. Never raises."""
-    shown = launch.show_run(folder)
+    shown = runs_status.show_run(folder)
     state, alive = _state(shown)
     summary = RunSummary(
         path=folder,

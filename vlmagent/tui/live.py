@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmagent import launch, paths
-from vlmagent.daemon import DaemonInfo, daemon_info
+from vlmagent import paths
 from vlmagent.errors import StoreError
-from vlmagent.follow import News, RunView, read_news
+from vlmagent.runs import status
+from vlmagent.runs.daemon import DaemonInfo, daemon_info
+from vlmagent.runs.follow import News, RunView, read_news
 from vlmagent.store.reader import NotReadyError
 from vlmagent.store.rows import MetricRow, RunRow
 from vlmagent.tui.source import Source
@@ -129,7 +130,7 @@ class LiveRun:
             problem = ""
         except StoreError as error:
             problem = str(error)
-        state, self.info = await self.source.call(lambda: (launch.run_state(self.run), daemon_info(self.run)))
+        state, self.info = await self.source.call(lambda: (status.run_state(self.run), daemon_info(self.run)))
         restarted = news is not None and self._is_other(news)
         if restarted:
             self._forget()
@@ -177,6 +178,6 @@ class LiveRun:
 def seen_state(state: str, row: RunRow | None) -> str:
     """``state``, but ``lost`` for a run whose process lives and has not said so for a while."""
     silent = (
-        row is not None and row.finished_at is None and time.time() - row.heartbeat_at > launch.STALE_SECONDS
+        row is not None and row.finished_at is None and time.time() - row.heartbeat_at > status.STALE_SECONDS
     )
     return "lost" if state == "running" and silent else state

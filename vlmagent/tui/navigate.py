@@ -12,8 +12,8 @@ from typing import Any
 from textual.app import App
 from textual.content import Content
 
-from vlmagent import launch
 from vlmagent.errors import VlmAgentError
+from vlmagent.runs import launch
 from vlmagent.tui.source import Worker
 from vlmagent.tui.text import safe
 

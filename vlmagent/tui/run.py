@@ -13,8 +13,9 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.errors import StoreError, UsageError
+from vlmagent.runs import folders, status
 from vlmagent.store.browse import Filter, episode_page, output_page
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.app import VlmAgentApp
@@ -100,9 +101,9 @@ async def _photograph(folder: Path, run: Path) -> list[Path]:
 
 def _others(run: Path) -> list[Path]:
     """Other runs of the same task, newest first."""
-    task = launch.show_run(run)["task"]
-    found = [one for one in launch.run_folders() if one.resolve() != run.resolve()]
-    return [one for one in found if launch.show_run(one)["task"] == task]
+    task = status.show_run(run)["task"]
+    found = [one for one in folders.run_folders() if one.resolve() != run.resolve()]
+    return [one for one in found if status.show_run(one)["task"] == task]
 
 
 async def _settle(pilot: Pilot[None]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.cli.doctor.made import NOTE, OK, PROBLEM, only
 from vlmagent import paths
 from vlmagent.cli.doctor import work
-from vlmagent.daemon import DaemonInfo
+from vlmagent.runs.daemon import DaemonInfo
 from vlmagent.store.connection import Database
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.evaluation.report.catalogue import Variant, expected_config
 from vlmagent.evaluation.report.sources import temperature_of
 from vlmagent.evaluation.results import EvalResult, Outcome, evaluation_row, summary
+from vlmagent.runs import folders
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
 
@@ -63,7 +64,7 @@ def finished_run(
     """
     config = expected_config(task, variant, seed, OVERRIDES)
     assert config is not None
-    run = launch.create_run(config, paths.runs_dir() / f"{task}-{variant.name}-{seed}")
+    run = folders.create_run(config, paths.runs_dir() / f"{task}-{variant.name}-{seed}")
     end = config.num_updates * config.ppo.steps_per_update
     temperature = temperature_of(config)
     with StoreWriter(run / paths.DATABASE) as writer:

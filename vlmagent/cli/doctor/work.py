@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.cli.doctor.findings import Finding, State
 from vlmagent.errors import UsageError
+from vlmagent.runs import folders as runs_folders
+from vlmagent.runs import status
 
 RUNS, KEYS = "Runs", "API keys"
 LOOK_SECONDS = 1.0
@@ -20,12 +22,12 @@ _found = partial(Finding, RUNS)
 
 def check_runs() -> Iterator[Finding]:
     """How many runs there are, and which have lost their process or a readable database."""
-    folders, states = launch.run_folders(), dict[str, list[str]]()
+    folders, states = runs_folders.run_folders(), dict[str, list[str]]()
     deadline, seen = time.monotonic() + LOOK_SECONDS, 0
     for folder in folders:
         if time.monotonic() > deadline:
             break
-        states.setdefault(launch.run_state(folder), []).append(folder.name)
+        states.setdefault(status.run_state(folder), []).append(folder.name)
         seen += 1
     yield _found("Runs", State.OK, _counted(len(folders), seen, states))
     if lost := states.get("lost"):

@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.evaluation.report.catalogue import same_study
 from vlmagent.evaluation.report.records import Record, RecordSource, config_of, read_records
 from vlmagent.evaluation.report.sources import Conditions, RunSource, Source, evaluated
 from vlmagent.evaluation.results import EvalResult, result_of
+from vlmagent.runs import folders, status
 from vlmagent.store.reader import StoreReader
 
 REPRODUCED = "reproduce"
@@ -51,7 +52,7 @@ class Library:
     def find(self, expected: Config) -> Path | None:
         """The newest finished run of a config."""
         for folder, config in self._configs:
-            if same_study(config, expected) and launch.run_state(folder) == "done":
+            if same_study(config, expected) and status.run_state(folder) == "done":
                 return folder
         return None
 
@@ -109,7 +110,7 @@ def complete(source: Source, conditions: Conditions, *, start: bool) -> bool:
 def _folders(root: Path) -> list[Path]:
     """Runs in a folder, newest first."""
     try:
-        found = [entry for entry in root.iterdir() if not entry.is_symlink() and launch.is_run(entry)]
+        found = [entry for entry in root.iterdir() if not entry.is_symlink() and folders.is_run(entry)]
     except OSError:
         return []
     return sorted(found, key=lambda folder: folder.stat().st_mtime, reverse=True)

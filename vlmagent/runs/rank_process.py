@@ -20,11 +20,11 @@ from typing import NoReturn
 
 from vlmagent import paths
 from vlmagent.config import load_config
-from vlmagent.daemon import daemon_info, process_of
 from vlmagent.engines.group import join, leave
 from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.lifeline import Lifeline
 from vlmagent.models.device import choose_device
+from vlmagent.runs.daemon import daemon_info, process_of
 from vlmagent.shared_store import SharedWriter
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter

@@ -11,16 +11,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from vlmagent import daemon, launch, paths
+from vlmagent import paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
+from vlmagent.runs import daemon, export, launch
+from vlmagent.runs import folders as runs_folders
+from vlmagent.runs import status as runs_status
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
 
 DAEMON = """
 import sys
 from pathlib import Path
-from vlmagent.daemon import daemon_session
+from vlmagent.runs.daemon import daemon_session
 from vlmagent.errors import VlmAgentError
 from vlmagent.store.writer import StoreWriter
 run = Path(sys.argv[1])
@@ -80,21 +83,23 @@ def finished(run: Path, status: str = "done") -> Path:
 
 
 def test_create_and_resolve(runs: Path) -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     assert run.parent == runs.resolve()
     assert run.name.endswith("-numberline")
     assert load_config(run / paths.CONFIG) == CONFIG
-    second = launch.create_run(CONFIG)
+    second = runs_folders.create_run(CONFIG)
     assert second != run
     for name in (str(run), run.name, run / paths.CONFIG):
-        assert launch.resolve_run(name) == run
+        assert runs_folders.resolve_run(name) == run
     with pytest.raises(UsageError, match="several runs"):
-        launch.resolve_run(run.name[:8])
+        runs_folders.resolve_run(run.name[:8])
 
 
 def test_many_at_once_get_folders_of_their_own() -> None:
     made: list[Path] = []
-    threads = [threading.Thread(target=lambda: made.append(launch.create_run(CONFIG))) for _ in range(16)]
+    threads = [
+        threading.Thread(target=lambda: made.append(runs_folders.create_run(CONFIG))) for _ in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -103,41 +108,41 @@ def test_many_at_once_get_folders_of_their_own() -> None:
 
 
 def test_tasks_of_other_packages_make_plain_names() -> None:
-    run = launch.create_run(Config(task="some.module:Env/Name-v0"))
+    run = runs_folders.create_run(Config(task="some.module:Env/Name-v0"))
     assert run.name.endswith("-some.module-Env-Name-v0")
 
 
 def test_an_explicit_folder(tmp_path: Path) -> None:
-    run = launch.create_run(CONFIG, tmp_path / "deep" / "er")
+    run = runs_folders.create_run(CONFIG, tmp_path / "deep" / "er")
     assert (run / paths.CONFIG).is_file()
     with pytest.raises(UsageError, match="--resume"):
-        launch.create_run(CONFIG, run)
+        runs_folders.create_run(CONFIG, run)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="not an empty folder"):
-        launch.create_run(CONFIG, tmp_path / "mine")
+        runs_folders.create_run(CONFIG, tmp_path / "mine")
     with pytest.raises(UsageError, match="not an empty folder"):
-        launch.create_run(CONFIG, tmp_path / "mine" / "thesis.tex")
+        runs_folders.create_run(CONFIG, tmp_path / "mine" / "thesis.tex")
     with pytest.raises(UsageError, match="could not be written"):
-        launch.create_run(CONFIG, tmp_path / "mine" / "thesis.tex" / "below")
+        runs_folders.create_run(CONFIG, tmp_path / "mine" / "thesis.tex" / "below")
 
 
 def test_latest_follows_and_survives_a_dangling_link(runs: Path) -> None:
     with pytest.raises(UsageError, match="no run under"):
-        launch.resolve_run()
-    first, second = launch.create_run(CONFIG), launch.create_run(CONFIG)
+        runs_folders.resolve_run()
+    first, second = runs_folders.create_run(CONFIG), runs_folders.create_run(CONFIG)
     for run in (second, first):
-        with launch.daemon_session(run):
+        with runs_folders.daemon_session(run):
             pass
         for name in (None, "latest", "runs/latest", str(runs / "latest")):
-            assert launch.resolve_run(name) == run
+            assert runs_folders.resolve_run(name) == run
     (runs / "latest").unlink()
     (runs / "latest").symlink_to("gone")
-    assert launch.resolve_run() in (first, second)
+    assert runs_folders.resolve_run() in (first, second)
 
 
 def test_a_suffix_and_a_changed_config() -> None:
-    run = launch.create_run(CONFIG, suffix="-sft")
+    run = runs_folders.create_run(CONFIG, suffix="-sft")
     assert run.name.endswith("-numberline-sft")
     assert launch.update_config(run, []) == CONFIG
     changed = launch.update_config(run, ["ppo.env_steps=30000"])
@@ -145,24 +150,24 @@ def test_a_suffix_and_a_changed_config() -> None:
     assert load_config(run / paths.CONFIG) == changed
     with pytest.raises(UsageError, match="Unknown key"):
         launch.update_config(run, ["ppo.envsteps=30000"])
-    with launch.daemon_session(run), pytest.raises(UsageError, match="already being trained"):
+    with runs_folders.daemon_session(run), pytest.raises(UsageError, match="already being trained"):
         launch.update_config(run, ["seed=1"])
     assert load_config(run / paths.CONFIG) == changed
 
 
 def test_names_that_are_no_run(tmp_path: Path) -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     (tmp_path / "other").mkdir()
     with pytest.raises(UsageError, match=r"neither config.yaml nor run.db.*Newest runs"):
-        launch.resolve_run(str(tmp_path / "other"))
+        runs_folders.resolve_run(str(tmp_path / "other"))
     with pytest.raises(UsageError, match=f"Did you mean '{run.name}'"):
-        launch.resolve_run(run.name[:-1] + "x")
+        runs_folders.resolve_run(run.name[:-1] + "x")
     with pytest.raises(UsageError, match="There is no run 'zzz'"):
-        launch.resolve_run("zzz")
+        runs_folders.resolve_run("zzz")
 
 
 def test_the_link_is_never_missing_while_daemons_race(runs: Path) -> None:
-    folders = [launch.create_run(CONFIG) for _ in range(4)]
+    folders = [runs_folders.create_run(CONFIG) for _ in range(4)]
     daemon._point_latest(folders[0])
     done = threading.Event()
 
@@ -185,13 +190,13 @@ def test_the_link_is_never_missing_while_daemons_race(runs: Path) -> None:
 
 
 def test_start_show_stop(start: Callable[..., int]) -> None:
-    run = launch.create_run(CONFIG)
-    assert launch.run_state(run) == "starting"
+    run = runs_folders.create_run(CONFIG)
+    assert runs_status.run_state(run) == "starting"
     pid = start(run)
-    assert launch.is_alive(run)
-    assert launch.run_state(run) == "running"
+    assert runs_status.is_alive(run)
+    assert runs_status.run_state(run) == "running"
     assert os.getsid(pid) == pid  # a session of its own: ctrl-c here does not reach it
-    shown = launch.show_run(run)
+    shown = runs_status.show_run(run)
     assert (shown["status"], shown["state"], shown["pid"], shown["env_steps"]) == (
         "running",
         "running",
@@ -202,79 +207,79 @@ def test_start_show_stop(start: Callable[..., int]) -> None:
     assert shown["task"] == "numberline"
     json.dumps(shown)
     assert launch.stop_run(run, timeout=30) == "stopped"
-    assert not launch.is_alive(run)
+    assert not runs_status.is_alive(run)
     with pytest.raises(UsageError, match="not running: it is stopped"):
         launch.stop_run(run)
-    assert list(launch.log_tail(run)) == ["ready", "ended"]
-    assert list(launch.log_tail(run, lines=1)) == ["ended"]
+    assert list(export.log_tail(run)) == ["ready", "ended"]
+    assert list(export.log_tail(run, lines=1)) == ["ended"]
 
 
 def test_two_daemons_on_one_folder(start: Callable[..., int]) -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     pid = start(run)
     with pytest.raises(UsageError, match=f"process {pid}"):
         launch.start_daemon(run)
-    with pytest.raises(UsageError, match=f"process {pid}"), launch.daemon_session(run):
+    with pytest.raises(UsageError, match=f"process {pid}"), runs_folders.daemon_session(run):
         pass
     second = subprocess.run(
         [sys.executable, "-c", DAEMON, str(run)], capture_output=True, text=True, check=False
     )
     assert second.returncode == 2
     assert f"process {pid}" in second.stderr
-    assert launch.is_alive(run)
+    assert runs_status.is_alive(run)
 
 
 def test_two_runs_side_by_side(start: Callable[..., int]) -> None:
-    one, two = launch.create_run(CONFIG), launch.create_run(CONFIG)
+    one, two = runs_folders.create_run(CONFIG), runs_folders.create_run(CONFIG)
     assert start(one) != start(two)
-    assert launch.resolve_run() == two
-    assert [row["state"] for row in launch.list_runs()] == ["running", "running"]
+    assert runs_folders.resolve_run() == two
+    assert [row["state"] for row in runs_status.list_runs()] == ["running", "running"]
 
 
 def test_ended_daemons_leave_no_zombies(start: Callable[..., int]) -> None:
-    first = launch.create_run(CONFIG)
+    first = runs_folders.create_run(CONFIG)
     pid = start(first)
     launch.stop_run(first)
-    start(launch.create_run(CONFIG))
+    start(runs_folders.create_run(CONFIG))
     assert not psutil.pid_exists(pid)
 
 
 def test_killed_is_lost_and_can_start_again(start: Callable[..., int]) -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     os.kill(start(run), signal.SIGKILL)
-    until(lambda: launch.run_state(run) == "lost")
+    until(lambda: runs_status.run_state(run) == "lost")
     with pytest.raises(UsageError, match=r"lost.*--resume"):
         launch.stop_run(run)
     (run / paths.LOG).write_text("")
     start(run)
-    assert launch.run_state(run) == "running"
+    assert runs_status.run_state(run) == "running"
 
 
 def test_a_reused_pid_is_not_the_daemon() -> None:
-    run = finished(launch.create_run(CONFIG), "running")
-    info = {"pid": os.getpid(), "started": time.time(), "host": launch.platform.node()}
+    run = finished(runs_folders.create_run(CONFIG), "running")
+    info = {"pid": os.getpid(), "started": time.time(), "host": runs_folders.platform.node()}
     (run / paths.DAEMON).write_text(json.dumps({**info, "create_time": psutil.Process().create_time()}))
-    assert launch.is_alive(run)
+    assert runs_status.is_alive(run)
     (run / paths.DAEMON).write_text(json.dumps({**info, "create_time": 1.0}))
-    assert not launch.is_alive(run)
-    assert launch.run_state(run) == "lost"
+    assert not runs_status.is_alive(run)
+    assert runs_status.run_state(run) == "lost"
     with pytest.raises(UsageError, match="lost"):
         launch.stop_run(run)
 
 
 def test_a_run_of_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = finished(launch.create_run(CONFIG), "running")
+    run = finished(runs_folders.create_run(CONFIG), "running")
     info = {"pid": os.getpid(), "started": time.time(), "host": "elsewhere", "create_time": 1.0}
     (run / paths.DAEMON).write_text(json.dumps(info))
-    assert launch.run_state(run) == "running"
+    assert runs_status.run_state(run) == "running"
     with pytest.raises(UsageError, match="on host elsewhere"):
         launch.stop_run(run)
-    monkeypatch.setattr(launch, "STALE_SECONDS", -1.0)
-    assert launch.run_state(run) == "lost"
+    monkeypatch.setattr(runs_status, "STALE_SECONDS", -1.0)
+    assert runs_status.run_state(run) == "lost"
 
 
 def test_a_daemon_that_dies_at_once_is_quoted() -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     with pytest.raises(RunFailedError, match="the reason"):
         launch.start_daemon(run, [sys.executable, "-c", "raise SystemExit('the reason')"])
     with pytest.raises(UsageError, match="wrote nothing"):
@@ -282,26 +287,26 @@ def test_a_daemon_that_dies_at_once_is_quoted() -> None:
 
 
 def test_a_daemon_that_never_begins_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "START_SECONDS", 0.3)
-    run = launch.create_run(CONFIG)
+    monkeypatch.setattr(runs_status, "START_SECONDS", 0.3)
+    run = runs_folders.create_run(CONFIG)
     with pytest.raises(RunFailedError, match="-9"):
         launch.start_daemon(run, [sys.executable, "-c", "import time; time.sleep(60)"])
 
 
 def test_signals_only_set_the_event() -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     before = signal.getsignal(signal.SIGINT)
-    with launch.daemon_session(run) as stop:
+    with runs_folders.daemon_session(run) as stop:
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
             os.kill(os.getpid(), number)
         assert stop.wait(5)
     assert signal.getsignal(signal.SIGINT) is before
-    with launch.daemon_session(run):
+    with runs_folders.daemon_session(run):
         pass  # the lock was given back
 
 
 def test_a_stop_that_takes_too_long(start: Callable[..., int]) -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     start(run, DAEMON.replace("stop.wait(120)", "__import__('time').sleep(60)"))
     with pytest.raises(VlmAgentError, match="still finishing"):
         launch.stop_run(run, timeout=0.3)
@@ -311,9 +316,9 @@ def test_a_stop_that_takes_too_long(start: Callable[..., int]) -> None:
 
 
 def test_the_list_survives_anything(runs: Path) -> None:
-    assert launch.list_runs() == []
-    good = finished(launch.create_run(CONFIG))
-    young = launch.create_run(CONFIG)
+    assert runs_status.list_runs() == []
+    good = finished(runs_folders.create_run(CONFIG))
+    young = runs_folders.create_run(CONFIG)
     for name, content in (("text", b"no database " * 100), ("empty", b"")):
         folder = runs / name
         folder.mkdir()
@@ -324,7 +329,7 @@ def test_the_list_survives_anything(runs: Path) -> None:
     (runs / "notes.txt").touch()
     (runs / "unrelated").mkdir()
     (young / paths.DAEMON).write_text("{")
-    rows = {Path(row["path"]).name: row for row in launch.list_runs()}
+    rows = {Path(row["path"]).name: row for row in runs_status.list_runs()}
     assert {name: row["state"] for name, row in rows.items()} == {
         good.name: "done", young.name: "starting", "text": "damaged", "empty": "starting", "cut": "damaged",
     }  # fmt: skip
@@ -334,20 +339,20 @@ def test_the_list_survives_anything(runs: Path) -> None:
 
 
 def test_following_the_log(start: Callable[..., int]) -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     start(run)
     lines: list[str] = []
-    thread = threading.Thread(target=lambda: lines.extend(launch.log_tail(run, follow=True)))
+    thread = threading.Thread(target=lambda: lines.extend(export.log_tail(run, follow=True)))
     thread.start()
     launch.stop_run(run)
     thread.join(30)
     assert not thread.is_alive()
     assert lines == ["ready", "ended"]
-    assert list(launch.log_tail(launch.create_run(CONFIG))) == []
+    assert list(export.log_tail(runs_folders.create_run(CONFIG))) == []
 
 
 def test_export_of_a_live_run(start: Callable[..., int], tmp_path: Path) -> None:
-    run = launch.create_run(CONFIG)
+    run = runs_folders.create_run(CONFIG)
     start(run)
     for number in (1, 2):
         (run / "checkpoints" / f"step-{number}").mkdir(parents=True)
@@ -355,25 +360,25 @@ def test_export_of_a_live_run(start: Callable[..., int], tmp_path: Path) -> None
     (run / "checkpoints" / "latest").symlink_to("step-2")
     (run / "evaluations").mkdir()
     StoreWriter(run / "evaluations" / "a.db").close()
-    out = launch.export_run(run, tmp_path / "copy")
+    out = export.export_run(run, tmp_path / "copy")
     assert (out / "checkpoints" / "latest" / "model").read_text() == "2"
     assert not (out / "checkpoints" / "step-1").exists()
     assert load_config(out / paths.CONFIG) == CONFIG
     for name in ("run.db", "evaluations/a.db"):
         with StoreReader(out / name) as reader:
             assert reader.env_steps() == 0
-    assert launch.run_state(out) == "lost"  # can be resumed
+    assert runs_status.run_state(out) == "lost"  # can be resumed
     with pytest.raises(UsageError, match="already exists"):
-        launch.export_run(run, out)
+        export.export_run(run, out)
     (run / paths.DATABASE).write_bytes(b"broken" * 1000)
     with pytest.raises(VlmAgentError):
-        launch.export_run(run, tmp_path / "copy2")
+        export.export_run(run, tmp_path / "copy2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "runs"]
 
 
 def test_importing_is_cheap() -> None:
     code = (
-        "import sys, vlmagent.launch; "
+        "import sys, vlmagent.runs.folders; "
         "print([m for m in ('sqlite_utils', 'torch', 'transformers', 'textual') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,10 +13,10 @@ from tests.conftest import SMALL
 from vlmagent.checkpoint import find_checkpoint, load_checkpoint
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.export import merge_run
-from vlmagent.launch import create_run
 from vlmagent.models.hf import load_policy
 from vlmagent.models.policy import Policy
+from vlmagent.runs.folders import create_run
+from vlmagent.runs.merge import merge_run
 from vlmagent.store.writer import add_evaluation
 from vlmagent.tasks.registry import build_task
 from vlmagent.train import train

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
-from vlmagent import launch, paths, supervisor
+from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
-from vlmagent.supervisor import supervise
+from vlmagent.runs import folders, supervisor
+from vlmagent.runs.supervisor import supervise
 
 RANK = """
 import json, os, signal, sys, time
@@ -42,7 +43,7 @@ sys.exit(3 if what == "exit" else 0)
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A run of three processes that do what a script says."""
     config = Config.model_validate({**SMALL, **_three()})
-    folder = launch.create_run(config, tmp_path / "run")
+    folder = folders.create_run(config, tmp_path / "run")
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.5)
 
     def begin(stop: threading.Event | None = None, **script) -> None:
@@ -159,7 +160,7 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     changes = _three()
     changes["distributed"] = {"processes": 3, "hostfile": str(tmp_path / "hosts")}
     config = Config.model_validate({**SMALL, **changes})
-    folder = launch.create_run(config, tmp_path / "run")
+    folder = folders.create_run(config, tmp_path / "run")
 
     def begin(words: dict, code: int) -> None:
         command = [sys.executable, "-c", LAUNCHER, str(folder), json.dumps(words), str(code)]

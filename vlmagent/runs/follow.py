@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlmagent import launch, paths
+from vlmagent import paths
 from vlmagent.config import SFT_STAGES
 from vlmagent.errors import StoreError
+from vlmagent.runs import status
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
 
@@ -124,7 +125,7 @@ class RunView:
 
     def refresh(self) -> None:
         """Read what is new. A database that cannot be read right now becomes ``problem``."""
-        self.state = launch.run_state(self.run)
+        self.state = status.run_state(self.run)
         try:
             self._read()
             self.problem = ""

@@ -1,0 +1,1 @@
+"""What a run is: its folder, its process, its state. Training itself stands in ``training``."""

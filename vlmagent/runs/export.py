@@ -1,0 +1,95 @@
+"""Copies a run, also while it trains, and reads the end of its log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlmagent import paths
+from vlmagent.errors import UsageError, VlmAgentError
+from vlmagent.runs.status import is_alive
+from vlmagent.store.reader import copy_database
+
+
+def log_tail(run: Path, lines: int = 50, follow: bool = False) -> Iterator[str]:
+    """The last ``lines`` of a run's log; with ``follow`` also what comes until the run ends."""
+    path = run / paths.LOG
+    position, rest = 0, b""
+    if path.exists():
+        data = path.read_bytes()
+        position = len(data)
+        whole, _, rest = data.rpartition(b"\n")
+        if not follow and rest:
+            whole, rest = data, b""
+        shown = whole.splitlines()
+        yield from (line.decode(errors="replace") for line in shown[max(0, len(shown) - lines) :])
+    while follow:
+        alive = is_alive(run)
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(position)
+                new = file.read()
+            position += len(new)
+            *complete, rest = (rest + new).split(b"\n")
+            yield from (line.decode(errors="replace") for line in complete)
+        if not alive:
+            if rest:
+                yield rest.decode(errors="replace")
+            return
+        time.sleep(0.2)
+
+
+def export_run(run: Path, out: Path) -> Path:
+    """Copy a run, also while it trains, to the new folder ``out``: config, log, checkpoint, all databases.
+
+    The newest checkpoint is copied before the database, so that the copy's rows reach at least as far and it
+    can be resumed.
+
+    Raises:
+        UsageError: ``out`` exists and is not empty.
+        VlmAgentError: something could not be read or written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} already exists. Choose a new folder for the copy.")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        _copy_checkpoint(run / paths.CHECKPOINTS, partial / paths.CHECKPOINTS)
+        for name in (paths.CONFIG, paths.LOG):
+            if (run / name).is_file():
+                shutil.copy2(run / name, partial / name)
+        others = (*(run / paths.EVALUATIONS).glob("*.db"), *(run / paths.PLAYS).glob("*.db"))
+        for database in [run / paths.DATABASE, *sorted(others)]:
+            if database.is_file():
+                target = partial / database.relative_to(run)
+                target.parent.mkdir(exist_ok=True)
+                copy_database(database, target)
+        if out.is_dir():
+            out.rmdir()
+        partial.replace(out)
+    except (OSError, shutil.Error) as error:
+        raise VlmAgentError(f"The run {run.name} could not be copied to {out}: {error}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out.resolve()
+
+
+def _copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy what ``latest`` points at; tried again when the trainer removes it in the middle."""
+    link = source / paths.LATEST
+    for attempt in range(5):
+        if not link.exists():
+            return
+        newest = link.resolve()
+        try:
+            shutil.copytree(newest, target / newest.name)
+        except (OSError, shutil.Error):
+            shutil.rmtree(target, ignore_errors=True)
+            if attempt == 4 or newest.exists():
+                raise
+            continue
+        (target / paths.LATEST).symlink_to(newest.name)
+        return

@@ -1,0 +1,154 @@
+"""Starts and stops the process that trains a run, and changes the config of one that is about to be continued."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from vlmagent import paths
+from vlmagent.config import Config, dump_config, load_config, parse_overrides
+from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
+from vlmagent.runs.daemon import already_running, daemon_info, process_of
+from vlmagent.runs.status import START_SECONDS, RunState, is_alive, run_state
+
+POLL_SECONDS = 0.05
+
+
+_children: list[subprocess.Popen[bytes]] = []  # kept, so that Python does not warn about them
+
+
+def update_config(run: Path, overrides: Sequence[str]) -> Config:
+    """Apply ``--set`` pairs to the config of a run that is about to be continued; returns the result.
+
+    Raises:
+        UsageError: a pair is not valid, the run is being trained, or its config cannot be read or written.
+    """
+    path = run / paths.CONFIG
+    config = load_config(path, parse_overrides(overrides))
+    if not overrides:
+        return config
+    info = daemon_info(run)
+    if info is not None and is_alive(run):
+        raise already_running(run, info)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(dump_config(config), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} could not be written: {error.strerror or error}.") from None
+    return config
+
+
+def daemon_command(run: Path) -> list[str]:
+    """The command that trains ``run`` in a process of its own."""
+    return [sys.executable, "-m", "vlmagent", "_daemon", str(run)]
+
+
+def start_daemon(
+    run: Path, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> int:
+    """Start the process that trains ``run``, detached from this one; returns its pid once it holds the run.
+
+    Args:
+        command: what to run; ``daemon_command`` by default.
+        environment: variables that the process gets beside ours.
+
+    Raises:
+        UsageError: a process already trains this run, or its folder is not writable.
+        RunFailedError: the process ended at once; quotes the end of its log.
+    """
+    info = daemon_info(run)
+    if info is not None and is_alive(run):
+        raise already_running(run, info)
+    log = run / paths.LOG
+    try:
+        output = log.open("ab")
+    except OSError as error:
+        raise UsageError(f"The run folder {run} is not writable: {error.strerror or error}.") from None
+    with output:
+        offset = log.stat().st_size
+        process = subprocess.Popen(
+            list(command or daemon_command(run)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            close_fds=True,
+            # waiting threads must not spin: two runs on the same cores would each slow down tenfold
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"},
+        )
+    for earlier in _children:
+        earlier.poll()  # takes leave of one that ended: a long reproduction would gather zombies
+    _children.append(process)
+    _await_start(run, process, offset)
+    return process.pid
+
+
+def _await_start(run: Path, process: subprocess.Popen[bytes], offset: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        ended = process.poll()
+        info = daemon_info(run)
+        if info is not None and info.pid == process.pid:
+            return
+        if ended is None and time.monotonic() > deadline:
+            process.kill()
+            ended = process.wait()
+        if ended is not None:
+            break
+        time.sleep(POLL_SECONDS)
+    with (run / paths.LOG).open("rb") as file:
+        file.seek(offset)
+        said = file.read().decode(errors="replace").strip().splitlines()[-8:]
+    kind = UsageError if ended == UsageError.exit_code else RunFailedError
+    quoted = "\n".join(said) or "(it wrote nothing)"
+    raise kind(
+        f"The training process ended with code {ended} before it began. "
+        f"{run / paths.LOG} ends with:\n{quoted}"
+    )
+
+
+def stop_run(run: Path, timeout: float = 120.0) -> RunState:
+    """Ask a run's process to finish its step, save and end; waits for that and returns the final state.
+
+    Raises:
+        UsageError: the run is not running, is lost, or runs on another host.
+        VlmAgentError: it may not be signalled, or has not ended after ``timeout`` seconds.
+    """
+    info = daemon_info(run)
+    if info is not None and info.host != platform.node() and is_alive(run):
+        raise UsageError(
+            f"The run {run.name} runs on host {info.host}. Stop it there: vlmagent runs stop {run}"
+        )
+    process = None if info is None else process_of(info)
+    if info is None or process is None:
+        state = run_state(run)
+        more = (
+            f" Its process is gone; continue it with `vlmagent train --resume {run}`."
+            if state == "lost"
+            else ""
+        )
+        raise UsageError(f"The run {run.name} is not running: it is {state}.{more}")
+    try:
+        process.send_signal(signal.SIGTERM)
+    except psutil.AccessDenied:
+        raise VlmAgentError(f"The process {info.pid} of {run.name} belongs to another user.") from None
+    except psutil.NoSuchProcess:
+        return run_state(run)
+    deadline = time.monotonic() + timeout
+    while process_of(info) is not None:
+        if time.monotonic() > deadline:
+            raise VlmAgentError(
+                f"The run {run.name} was told to stop, but is still finishing its step after {timeout:g} s. "
+                f"Look again with `vlmagent runs show {run.name}`; `kill -9 {info.pid}` ends it unsaved."
+            )
+        time.sleep(POLL_SECONDS)
+    return run_state(run)
