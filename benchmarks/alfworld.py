@@ -12,10 +12,10 @@ import time
 import psutil
 
 from vlmagent.agents.simple import ExpertAgent
-from vlmagent.rollout import Rollout
 from vlmagent.seeding import train_episode_seed
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import build_task
+from vlmagent.training.rollout import Rollout
 
 WARM_UP = 10
 

@@ -27,22 +27,22 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from vlmagent.agents.vlm import VlmAgent
 from vlmagent.config import Config, find_config, load_config
-from vlmagent.engines.local import LocalEngine
-from vlmagent.hardware import find_hardware
 from vlmagent.models import lora, tiny
 from vlmagent.models import recompute as models_recompute
 from vlmagent.models.architectures import shipped
 from vlmagent.models.families import family_of
 from vlmagent.models.hf import quiet
 from vlmagent.models.policy import Policy
-from vlmagent.plan import Flops, Sizes, Tokens
-from vlmagent.rl.buffer import RolloutBuffer, Sample
-from vlmagent.rl.ppo import PpoUpdater
-from vlmagent.rollout import Rollout, observation_of
 from vlmagent.seeding import train_episode_seed
-from vlmagent.sft_samples import solver_samples
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
+from vlmagent.training.engines.local import LocalEngine
+from vlmagent.training.plan.hardware import find_hardware
+from vlmagent.training.plan.plan import Flops, Sizes, Tokens
+from vlmagent.training.rl.buffer import RolloutBuffer, Sample
+from vlmagent.training.rl.ppo import PpoUpdater
+from vlmagent.training.rollout import Rollout, observation_of
+from vlmagent.training.sft.samples import solver_samples
 
 MODEL = "llava-hf/llava-v1.6-mistral-7b-hf"
 PAPER_HOURS = 30.0

@@ -6,8 +6,8 @@ import torch
 
 from tests.models.test_cnn import network
 from vlmagent.agents.cnn import CnnAgent, action_slot
-from vlmagent.rollout import Rollout
 from vlmagent.tasks.registry import build_task
+from vlmagent.training.rollout import Rollout
 from vlmagent.types import Learner, Observation
 
 

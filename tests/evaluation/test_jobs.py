@@ -20,7 +20,7 @@ from vlmagent.errors import UsageError
 from vlmagent.evaluation.jobs import EvalRequest, eval_command, plan_jobs
 from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
-from vlmagent.train import train
+from vlmagent.training.train import train
 
 QUIET = {"file": io.StringIO(), "force_terminal": False}
 

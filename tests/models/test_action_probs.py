@@ -10,9 +10,9 @@ from vlmagent.config import ModelConfig
 from vlmagent.models.action_probs import action_probs
 from vlmagent.models.hf import build_policy
 from vlmagent.models.policy import EncodedState, Policy
-from vlmagent.sft_samples import corpus
 from vlmagent.tasks.parsing import with_action
 from vlmagent.tasks.registry import build_task
+from vlmagent.training.sft.samples import corpus
 
 TASKS = {"numberline": 2, "points24": 17}
 

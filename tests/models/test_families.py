@@ -15,14 +15,14 @@ from transformers import AutoModelForImageTextToText
 from tests.models.tiny_families import BUILDERS
 from vlmagent.agents.vlm import VlmAgent
 from vlmagent.config import ModelConfig, PpoConfig
-from vlmagent.engines.local import LocalEngine
 from vlmagent.models.families import family_of
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import EncodedState, Policy
-from vlmagent.rl.buffer import Sample
-from vlmagent.rl.ppo import PpoUpdater
-from vlmagent.sft import response_loss
 from vlmagent.tasks.registry import build_task
+from vlmagent.training.engines.local import LocalEngine
+from vlmagent.training.rl.buffer import Sample
+from vlmagent.training.rl.ppo import PpoUpdater
+from vlmagent.training.sft.loss import response_loss
 from vlmagent.types import ImageArray, SftSample, Transition
 
 PROMPTS = ["Which way?", "You are playing a game. " * 3, "action", "larger or smaller"]

@@ -16,13 +16,13 @@ from transformers import AutoModelForImageTextToText
 
 from tests.models.test_families import PROMPTS, make_agent, pictures, states, transitions
 from vlmagent.config import ModelConfig
-from vlmagent.engines.local import LocalEngine
 from vlmagent.errors import UsageError
 from vlmagent.models import lora
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.lora import count_parts, describe_parts
 from vlmagent.models.policy import Policy
-from vlmagent.sft import response_loss
+from vlmagent.training.engines.local import LocalEngine
+from vlmagent.training.sft.loss import response_loss
 from vlmagent.types import SftSample
 
 Checkpoint = Callable[[str], Path]

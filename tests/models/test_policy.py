@@ -11,9 +11,9 @@ from vlmagent.config import Config, ModelConfig
 from vlmagent.errors import UsageError
 from vlmagent.models.hf import build_policy, load_policy, save_policy
 from vlmagent.models.policy import Policy, output_lengths
-from vlmagent.sft import response_loss
-from vlmagent.sft_samples import corpus, solver_samples
 from vlmagent.tasks.registry import build_task, task_from_config
+from vlmagent.training.sft.loss import response_loss
+from vlmagent.training.sft.samples import corpus, solver_samples
 
 PROMPTS = ["Which way?", "You are playing a game called number line. Which way? " * 3]
 
@@ -169,7 +169,7 @@ def test_a_folder_that_is_no_checkpoint(tmp_path: Path):
 
 
 def test_sft_lowers_the_loss(small_config: Config):
-    from vlmagent.sft import train_sft
+    from vlmagent.training.sft.sft import train_sft
 
     config = small_config.model_copy(update={"sft": small_config.sft.model_copy(update={"samples": 480})})
     task = task_from_config(config)

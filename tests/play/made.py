@@ -29,9 +29,9 @@ def make_run(task: str = "numberline", checkpoint: bool = True) -> Path:
 
 def add_checkpoint(run: Path, task: str = "numberline", env_steps: int = 0, seed: int = 1) -> Path:
     """Write a checkpoint of a fresh policy into a run."""
-    from vlmagent.checkpoint import TrainerState, save_checkpoint
     from vlmagent.models.hf import build_policy
-    from vlmagent.sft_samples import corpus
+    from vlmagent.training.checkpoint import TrainerState, save_checkpoint
+    from vlmagent.training.sft.samples import corpus
 
     policy = build_policy(config(task).model, corpus(build_task(task)), seed)
     return save_checkpoint(run, policy, TrainerState(0, env_steps, None, None))

@@ -10,7 +10,6 @@ import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.conftest import SMALL
-from vlmagent.checkpoint import find_checkpoint, load_checkpoint
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.models.hf import load_policy
@@ -19,7 +18,8 @@ from vlmagent.runs.folders import create_run
 from vlmagent.runs.merge import merge_run
 from vlmagent.store.writer import add_evaluation
 from vlmagent.tasks.registry import build_task
-from vlmagent.train import train
+from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint
+from vlmagent.training.train import train
 
 
 def config_of(base: Path) -> Config:

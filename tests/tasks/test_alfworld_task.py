@@ -15,12 +15,12 @@ from tests.tasks.alfworld_states import ADMISSIBLE, SMALL, STATE, needs_alfworld
 from vlmagent.agents.simple import ExpertAgent
 from vlmagent.errors import RunFailedError, UsageError
 from vlmagent.evaluation.evaluate import Tally
-from vlmagent.rollout import Rollout, illegal_reward
 from vlmagent.seeding import evaluation_episode_seed, train_episode_seed
-from vlmagent.sft_samples import captions, solver_samples
 from vlmagent.tasks.parsing import parse_action
 from vlmagent.tasks.registry import build_task, task_names
-from vlmagent.train import EpisodeLog
+from vlmagent.training.metrics import EpisodeLog
+from vlmagent.training.rollout import Rollout, illegal_reward
+from vlmagent.training.sft.samples import captions, solver_samples
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, ParsedAction, Transition
 
 PROMPT = (

@@ -100,8 +100,8 @@ def train(
     ] = False,
 ) -> None:
     """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
-    from vlmagent.hosts import check_distributed, check_resumed, distributed_overrides
     from vlmagent.runs import folders, launch
+    from vlmagent.training.distributed.hosts import check_distributed, check_resumed, distributed_overrides
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed, must_exist=not plan)
     overrides = [*(set_ or []), *where]
@@ -138,8 +138,8 @@ def sft(
     deepspeed: DeepspeedOption = None,
 ) -> None:
     """Only the supervised start: fine-tune on solver samples. The result is cached; `train` takes it from there."""
-    from vlmagent.hosts import check_distributed, distributed_overrides
     from vlmagent.runs import folders
+    from vlmagent.training.distributed.hosts import check_distributed, distributed_overrides
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed)
     resolved = build_config(task, config, [*(set_ or []), *where, "ppo.env_steps=0"], model)
@@ -159,8 +159,8 @@ def data(
     """Write solver samples as a data set: pictures and a JSON file in LLaVA's conversation format."""
     from rich.progress import Progress
 
-    from vlmagent.data import write_dataset
     from vlmagent.tasks.registry import task_from_config
+    from vlmagent.training.sft.dataset import write_dataset
 
     overrides = [*(set_ or []), *([] if cot else ["cot=false"])]
     resolved = build_config(task, config, overrides, None, trains=False)
@@ -378,7 +378,7 @@ def _print_plan(config: Config) -> None:
     from rich.console import Console
 
     from vlmagent.cli.plan_view import plan_view
-    from vlmagent.plan import make_plan
+    from vlmagent.training.plan.plan import make_plan
 
     Console().print(plan_view(make_plan(config)))
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from vlmagent.text import duration
 
 if TYPE_CHECKING:
-    from vlmagent.plan import Cost, Plan
+    from vlmagent.training.plan.plan import Cost, Plan
 
 GB = 10**9
 

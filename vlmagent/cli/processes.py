@@ -20,16 +20,16 @@ def _daemon(run: Path) -> None:
     """What the detached process runs."""
     from vlmagent import paths
     from vlmagent.config import load_config
-    from vlmagent.runs import folders
+    from vlmagent.runs import daemon
 
-    with folders.daemon_session(run) as stop:
+    with daemon.daemon_session(run) as stop:
         config = load_config(run / paths.CONFIG)
         if config.distributed.processes > 1:
             from vlmagent.runs.supervisor import supervise
 
             supervise(run, config, stop)
             return
-        from vlmagent.train import train as run_training
+        from vlmagent.training.train import train as run_training
 
         run_training(run, stop.is_set)
 

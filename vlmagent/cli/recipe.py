@@ -62,8 +62,8 @@ def build_config(
     from vlmagent.config.validation import validate
     from vlmagent.models.encoders import check_encoders
     from vlmagent.models.locate import check_model
-    from vlmagent.sft_samples import check_offered
     from vlmagent.tasks.registry import task_from_config, task_names
+    from vlmagent.training.sft.samples import check_offered
 
     if task is None and config is None:
         raise UsageError(

@@ -20,13 +20,13 @@ from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, StoreError
 from vlmagent.evaluation.results import EvalResult, Evaluation, Outcome, evaluation_row, result_of, summary
 from vlmagent.evaluation.systems import System
-from vlmagent.rollout import Rollout
 from vlmagent.seeding import derive, evaluation_episode_seed
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
 from vlmagent.store.writer import StoreWriter, add_evaluation
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
+from vlmagent.training.rollout import Rollout
 from vlmagent.types import EpisodeEnd, EpisodeStart, Transition
 
 PAPER_EPISODES = 200

@@ -194,7 +194,7 @@ def _items(job: Job, request: EvalRequest, budget: Budget | None) -> list[_Item]
     task = task_from_config(job.config)
     items: list[_Item] = []
     if job.checkpoints and job.run is not None:
-        from vlmagent.checkpoint import find_checkpoint
+        from vlmagent.training.checkpoint import find_checkpoint
 
         temperature = _temperature(job.config)
         folders = [find_checkpoint(job.run, name) for name in job.checkpoints]

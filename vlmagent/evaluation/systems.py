@@ -58,9 +58,9 @@ def checkpoint_system(config: Config, task: Task, folder: Path, temperature: flo
     Args:
         temperature: of a language model's sampling; the baseline samples its own distribution.
     """
-    from vlmagent.checkpoint import load_network
-    from vlmagent.learners import make_agent
     from vlmagent.models.device import choose_device
+    from vlmagent.training.checkpoint import load_network
+    from vlmagent.training.learners import make_agent
 
     network, state = load_network(folder, config.model)
     network.to(choose_device(config.model.device))

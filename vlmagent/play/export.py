@@ -15,13 +15,13 @@ from pathlib import Path
 from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.config.validation import validate
-from vlmagent.data import write_samples
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.play.table import LOGGED
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow, TransitionRow
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
+from vlmagent.training.sft.dataset import write_samples
 from vlmagent.types import SftSample
 
 ANY = "all"

@@ -175,7 +175,7 @@ class CheckpointMind:
         server.say(Loading("importing the libraries", 1, 3))
         import torch
 
-        from vlmagent.checkpoint import TRAINER, find_checkpoint
+        from vlmagent.training.checkpoint import TRAINER, find_checkpoint
 
         # one core is left to the screen, which has to answer keys meanwhile
         torch.set_num_threads(self.config.model.threads or max(1, (os.cpu_count() or 2) - 1))

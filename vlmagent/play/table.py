@@ -11,10 +11,10 @@ from typing import Any
 
 from vlmagent.agents.human import HumanAgent
 from vlmagent.errors import UsageError
-from vlmagent.rollout import Rollout
 from vlmagent.seeding import derive
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tasks.base import Task
+from vlmagent.training.rollout import Rollout
 from vlmagent.types import Agent, Decision, EpisodeEnd, EpisodeStart, Observation, Transition
 
 LOGGED = "logged"

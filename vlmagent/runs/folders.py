@@ -1,8 +1,4 @@
-"""Creates, starts, finds, stops and copies runs: everything about a run's folder and its process.
-
-Deliberately knows nothing of training: a daemon is a command that enters ``daemon_session``. Never imports
-torch.
-"""
+"""Finds and creates the folders of runs. Knows nothing of processes and databases; never imports torch."""
 
 from __future__ import annotations
 
@@ -14,18 +10,6 @@ from pathlib import Path
 from vlmagent import paths
 from vlmagent.config import Config, dump_config
 from vlmagent.errors import UsageError, nearest
-from vlmagent.runs.daemon import daemon_session
-from vlmagent.runs.export import export_run, log_tail
-from vlmagent.runs.launch import start_daemon, stop_run, update_config
-from vlmagent.runs.status import is_alive, list_runs, run_state, show_run
-
-__all__ = [
-    "create_run", "create_session", "daemon_session", "export_run", "is_alive", "is_run", "list_runs", "log_tail",
-    "resolve_run", "run_folders", "run_state", "show_run", "start_daemon", "stop_run", "update_config",
-]  # fmt: skip
-
-
-# Finding and creating
 
 
 def is_run(folder: Path) -> bool:
@@ -137,6 +121,7 @@ def _known_runs() -> str:
 
 
 def created_at(folder: Path) -> float:
+    """Unix seconds at which a run's folder got its first file; 0.0 for a folder without any."""
     for name in (paths.CONFIG, paths.DATABASE):
         with contextlib.suppress(OSError):
             return (folder / name).stat().st_mtime

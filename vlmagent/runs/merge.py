@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 
 from vlmagent import __version__, paths
-from vlmagent.checkpoint import find_checkpoint, load_checkpoint
 from vlmagent.config import Config, dump_config, load_config
 from vlmagent.errors import StoreError, UsageError, VlmAgentError
 from vlmagent.models import lora
 from vlmagent.models.hf import save_plain
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EvaluationRow
+from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint
 
 CARD = "README.md"
 

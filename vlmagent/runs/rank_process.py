@@ -20,15 +20,16 @@ from typing import NoReturn
 
 from vlmagent import paths
 from vlmagent.config import load_config
-from vlmagent.engines.group import join, leave
 from vlmagent.errors import UsageError, VlmAgentError
-from vlmagent.lifeline import Lifeline
 from vlmagent.models.device import choose_device
 from vlmagent.runs.daemon import daemon_info, process_of
-from vlmagent.shared_store import SharedWriter
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter
-from vlmagent.train import Trainer, explain, recorded
+from vlmagent.training.distributed.group import join, leave
+from vlmagent.training.distributed.lifeline import Lifeline
+from vlmagent.training.distributed.shared_store import SharedWriter
+from vlmagent.training.train import explain, recorded
+from vlmagent.training.trainer import Trainer
 
 LOOK_SECONDS = 2.0
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket", "NCCL")

@@ -23,8 +23,8 @@ from typing import Any
 from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, StoreError
-from vlmagent.hosts import read_hostfile
 from vlmagent.store.writer import StoreWriter, mark_failed
+from vlmagent.training.distributed.hosts import read_hostfile
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.doctor.made import NOTE, OK, PROBLEM, only
 from vlmagent.cli.doctor import installed, machine
 from vlmagent.cli.doctor.findings import Finding
-from vlmagent.hardware import GIB, Gpu
+from vlmagent.training.plan.hardware import GIB, Gpu
 
 CPU_TORCH = machine.TorchView("2.13.0+cpu", None, None, ())
 CUDA_TORCH = machine.TorchView("2.13.0+cu130", "13.0", None, ())
@@ -157,7 +157,7 @@ def test_nvidia_smi_absent_or_hanging(monkeypatch):
 
 def test_the_limits_of_a_container_count(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "CGROUP", tmp_path)
-    monkeypatch.setattr("vlmagent.hardware.usable_cores", lambda: 64)
+    monkeypatch.setattr("vlmagent.training.plan.hardware.usable_cores", lambda: 64)
     assert only(machine.check_processor(), "Processor").text == "64 cores"
     (tmp_path / "cpu.max").write_text("250000 100000\n")
     (tmp_path / "memory.max").write_text(f"{GIB // 2}\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "results_page.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "results_page.py"
 
 
 @pytest.fixture(scope="module")

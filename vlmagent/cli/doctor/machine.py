@@ -15,7 +15,7 @@ from typing import Any
 
 from vlmagent.cli.doctor import installed
 from vlmagent.cli.doctor.findings import Finding, State
-from vlmagent.hardware import GIB, Gpu
+from vlmagent.training.plan.hardware import GIB, Gpu
 
 AREA = "Machine"
 CGROUP = Path("/sys/fs/cgroup")
@@ -32,7 +32,7 @@ def check_processor() -> Iterator[Finding]:
     """Cores and memory, those of the container where it has fewer."""
     import psutil
 
-    from vlmagent.hardware import usable_cores
+    from vlmagent.training.plan.hardware import usable_cores
 
     cores, quota = usable_cores(), _cpu_quota()
     text = f"{cores} core{'s' * (cores != 1)}"

@@ -14,7 +14,7 @@ def main() -> None:
     """Print the fields of ``machine.TorchView``."""
     import torch
 
-    from vlmagent.hardware import find_gpus
+    from vlmagent.training.plan.hardware import find_gpus
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

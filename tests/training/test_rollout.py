@@ -1,0 +1,180 @@
+"""Stepping agents and environments: seeds, ends, values, and coming back to where one was."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vlmagent.agents.simple import ExpertAgent, RandomAgent
+from vlmagent.seeding import evaluation_episode_seed, sft_episode_seed, train_episode_seed
+from vlmagent.tasks.registry import build_task
+from vlmagent.training.rollout import Rollout
+from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Observation, ParsedAction, Transition
+
+
+class Recorder:
+    """A sink that keeps everything in order."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+
+    def episode_started(self, episode: EpisodeStart) -> None:
+        self.log.append(episode)
+
+    def transition(self, transition: Transition) -> None:
+        self.log.append(transition)
+
+    def episode_ended(self, episode: EpisodeEnd) -> None:
+        self.log.append(episode)
+
+    def of(self, kind: type) -> list[Any]:
+        return [entry for entry in self.log if isinstance(entry, kind)]
+
+
+class Wrong:
+    """Always walks away from the target, and values a state by its distance."""
+
+    name = "wrong"
+
+    def __init__(self, task) -> None:
+        self.task = task
+        self.valued: list[Observation] = []
+
+    def act(self, observations: Sequence[Observation], states: Sequence[Mapping[str, Any]], seed: int):
+        return [
+            Decision("p", "o", "", ParsedAction("-" if s["target"] > s["current"] else "+", True, "", None))
+            for s in states
+        ]
+
+    def values(self, observations: Sequence[Observation]):
+        self.valued += observations
+        return np.arange(10.0, 10.0 + len(observations), dtype=np.float32)
+
+
+def rollout(agent, sinks=(), num_envs=3, seed=0, **kwargs) -> Rollout:
+    task = build_task("numberline")
+    result = Rollout(
+        task,
+        agent(task),
+        num_envs=num_envs,
+        split="train",
+        seed=seed,
+        episode_seeds=kwargs.get("episode_seeds", lambda env, n: train_episode_seed(seed, env, n)),
+        sinks=sinks,
+    )
+    result.start()
+    return result
+
+
+def test_sinks_hear_every_episode_in_order():
+    recorder = Recorder()
+    run = rollout(ExpertAgent, [recorder])
+    for _ in range(20):
+        run.step(1)
+    transitions, ends, starts = recorder.of(Transition), recorder.of(EpisodeEnd), recorder.of(EpisodeStart)
+    assert [t.id for t in transitions] == list(range(1, 61))
+    assert [s.id for s in starts] == list(range(1, len(starts) + 1))
+    assert len(starts) == len(ends) + 3
+    assert all(end.success and end.goal and end.ended == "terminated" for end in ends)
+    for end in ends:
+        own = [t for t in transitions if t.episode_id == end.id]
+        assert [t.step for t in own] == list(range(end.length))
+        assert sum(t.reward for t in own) == end.episode_return == 1.0
+        assert own[-1].terminated
+
+
+def test_the_picture_of_a_transition_is_the_one_that_was_seen():
+    recorder = Recorder()
+    run = rollout(ExpertAgent, [recorder], num_envs=1)
+    first = run.slots[0].observation.image.copy()
+    run.step()
+    assert np.array_equal(recorder.of(Transition)[0].image, first)
+
+
+def test_truncation_values_the_final_state_not_the_next_episodes():
+    recorder = Recorder()
+    run = rollout(Wrong, [recorder], num_envs=2)
+    final = None
+    for _ in range(10):  # n_max = 5: truncated after 10 steps
+        final = [slot.observation for slot in run.slots]
+        transitions = run.step()
+    assert [t.truncated for t in transitions] == [True, True]
+    assert [t.terminated for t in transitions] == [False, False]
+    assert [t.bootstrap_value for t in transitions] == [10.0, 11.0]
+    assert [t.step for t in transitions] == [9, 9]
+    assert len(run.agent.valued) == 2
+    # the walk ends at a wall, so the final picture is the last one seen, and not the new episode's
+    assert np.array_equal(run.agent.valued[0].image, final[0].image)
+    assert {e.ended for e in recorder.of(EpisodeEnd)} == {"truncated"}
+    assert [slot.count for slot in run.slots] == [2, 2]
+
+
+def test_terminated_steps_have_no_bootstrap_value():
+    run = rollout(ExpertAgent)
+    ended = [t for _ in range(10) for t in run.step() if t.terminated]
+    assert ended
+    assert all(t.bootstrap_value is None for t in ended)
+
+
+def test_environments_play_different_episodes_and_repeat_under_the_seed():
+    def play(seed):
+        recorder = Recorder()
+        run = rollout(RandomAgent, [recorder], num_envs=8, seed=seed)
+        for _ in range(15):
+            run.step()
+        return [(t.decision.parsed.action, t.reward) for t in recorder.of(Transition)], recorder.of(
+            EpisodeStart
+        )
+
+    one, starts = play(1)
+    assert play(1)[0] == one
+    assert play(2)[0] != one
+    assert len({s.seed for s in starts}) == len(starts)
+
+
+def test_snapshot_and_restore_continue_exactly():
+    straight, recorder = rollout(RandomAgent, [], num_envs=4), Recorder()
+    for _ in range(7):
+        straight.step()
+    saved = straight.snapshot()
+    other = rollout(RandomAgent, [recorder], num_envs=4)
+    recorder.log.clear()
+    other.restore(saved)
+    assert recorder.log == []
+    assert other.snapshot() == saved
+    for _ in range(12):
+        expected, received = straight.step(), other.step()
+        for one, two in zip(expected, received, strict=True):
+            assert (one.id, one.episode_id, one.step, one.reward) == (
+                two.id,
+                two.episode_id,
+                two.step,
+                two.reward,
+            )
+            assert np.array_equal(one.image, two.image)
+
+
+def test_a_fixed_list_of_episodes_is_played_to_its_end():
+    recorder = Recorder()
+    run = rollout(
+        RandomAgent, [recorder], num_envs=3, episode_seeds=lambda env, n: 7 if env + 3 * n < 7 else None
+    )
+    while run.active:
+        run.step()
+    assert len(recorder.of(EpisodeEnd)) == 7
+    assert run.snapshot()["environments"][0]["episode"] is None
+
+
+def test_values_need_a_learner():
+    with pytest.raises(TypeError, match="has no values"):
+        rollout(RandomAgent).values()
+
+
+def test_seeds_of_training_and_evaluation_are_disjoint():
+    training = {train_episode_seed(s, e, n) for s in range(5) for e in range(8) for n in range(50)}
+    training |= {sft_episode_seed(s, n) for s in range(5) for n in range(500)}
+    evaluation = {evaluation_episode_seed(s, n) for s in range(5) for n in range(500)}
+    assert max(training) < 2**31 <= min(evaluation)
+    assert max(evaluation) < 2**32
+    assert len(evaluation) == 2500

@@ -1,0 +1,1 @@
+"""What a training would take in memory and time, computed without weights, network or run."""

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning on solver samples, the start of every RL run (paper, appendix D)."""

@@ -1,0 +1,114 @@
+"""The supervised start of a run: taken from the cache where its like was trained before, else trained and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from vlmagent import paths
+from vlmagent.config import Config
+from vlmagent.models.device import choose_device
+from vlmagent.models.hf import build_policy, load_policy, save_policy
+from vlmagent.models.locate import locate
+from vlmagent.models.policy import Policy
+from vlmagent.tasks.base import Task
+from vlmagent.training.checkpoint import load_sft_state, remove_sft_state
+from vlmagent.training.distributed.ranks import ALONE, Ranks
+from vlmagent.training.sft.samples import corpus
+from vlmagent.training.sft.sft import OnProgress, SftProgress, train_sft
+
+VERSION = 2
+"""Raise when the procedure changes, so that older cached results are not taken for it."""
+CURVE = "sft_curve.json"
+NO_EFFECT = {"micro_batch_size", "checkpoint_every"}
+"""Fields of the config that do not change the result."""
+TRAINED_AS = {"lora", "train_vision", "tiles", "dtype", "quantization"}
+"""Fields of the config that change what comes out of a checkpoint."""
+
+
+def cache_key(config: Config, texts: list[str]) -> str:
+    """Digest of all that the SFT result depends on."""
+    parts = {
+        "version": VERSION,
+        "task": [config.task, config.cot, config.rule_set, config.env],
+        "model": _model_identity(config),
+        "sft": config.sft.model_dump(mode="json", exclude=NO_EFFECT),
+        "seed": config.seed,
+        "texts": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _model_identity(config: Config) -> object:
+    if config.model.name == "tiny":
+        return config.model.tiny.model_dump(mode="json")
+    folder = locate(config.model.name)
+    return [
+        str(folder),
+        sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.glob("*.safetensors")),
+        config.model.model_dump(mode="json", include=TRAINED_AS),
+    ]
+
+
+def sft_policy(
+    config: Config,
+    task: Task,
+    on_progress: OnProgress,
+    should_stop: Callable[[], bool] = lambda: False,
+    run: Path | None = None,
+    ranks: Ranks = ALONE,
+) -> tuple[Policy, bool]:
+    """The policy that RL starts from: built, fine-tuned, or taken from the cache.
+
+    Args:
+        run: folder to save progress in, and to continue from; None keeps nothing of an interrupted fine-tuning.
+        ranks: the processes that fine-tune together. Cache and ``run`` are the first one's to write.
+
+    Returns:
+        The policy, in eval mode with a fresh value head, and whether it came from the cache; from there only the first
+        process has it, the others the policy as it was built.
+    """
+    with_captions = bool(config.sft.caption_samples or config.sft.caption_share)
+    texts = corpus(task, with_captions, config.sft.corpus_samples)
+    if config.sft.all_samples == 0:
+        return build_policy(config.model, texts, config.seed), False
+    folder = paths.cache_dir() / "sft" / cache_key(config, texts)
+    if ranks.share((folder / CURVE).is_file()):
+        if ranks.rank:
+            return build_policy(config.model, texts, config.seed), True
+        for point in json.loads((folder / CURVE).read_text()):
+            on_progress(SftProgress(**point))
+        return load_policy(folder, config.model, config.seed), True
+    saved = load_sft_state(run, config.model, config.seed) if run else None
+    policy, state = saved or (build_policy(config.model, texts, config.seed), None)
+    policy.to(choose_device(config.model.device))
+    curve = train_sft(policy, config, task, on_progress, should_stop, run=run, state=state, ranks=ranks)
+    if ranks.rank == 0:
+        _store_in_cache(policy, curve, folder)
+        if run:
+            remove_sft_state(run)
+    return policy, False
+
+
+def _store_in_cache(policy: Policy, curve: list[SftProgress], folder: Path) -> None:
+    """Write the result under a temporary name and rename it; a second process that was faster wins.
+
+    A cache that cannot be written costs the next run its time, never this one its result.
+    """
+    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_policy(policy, temporary, value_head=False)
+        (temporary / CURVE).write_text(json.dumps([asdict(point) for point in curve]))
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not folder.exists():
+            warnings.warn(f"The supervised start is not kept for later runs: {error}", stacklevel=2)

@@ -1,0 +1,266 @@
+"""The samples that supervised fine-tuning learns from: an expert's states, captions, and their stages in turn.
+
+Knows nothing of models and training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, cycle, islice
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from vlmagent.config import SftConfig
+from vlmagent.errors import UsageError
+from vlmagent.seeding import derive, sft_episode_seed
+from vlmagent.tasks.base import State, Task, TeachingTask
+from vlmagent.text import with_article
+from vlmagent.training.sft.pool import SamplePool
+from vlmagent.types import ImageArray, Observation, SftSample
+
+CAPTION_PROMPT = "What does the picture show?"
+CAPTION_TABLES = 16
+"""Environments that captions are taken from in turns, so that a batch shows as many deals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Part of the fine-tuning: where its samples come from, how many, and the peak learning rate."""
+
+    stream: Iterator[SftSample]
+    samples: int
+    lr: float
+
+
+class _Demonstrated(NamedTuple):
+    """A state of an expert's episode, the action taken there, and how many actions came before it."""
+
+    observation: Observation
+    state: State
+    action: str
+    place: int
+
+
+def _expert_states(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[_Demonstrated]:
+    """Endless states of the expert's own episodes, each with the action that it takes there.
+
+    Args:
+        random_actions: share of the actions that are drawn from the legal ones instead.
+    """
+    env = task.make_sft_env()
+    episode = 0
+    try:
+        while True:
+            image, state = env.reset(seed=sft_episode_seed(seed, episode))
+            rng = np.random.default_rng(derive(seed, "expert", episode))
+            episode += 1
+            place, done = 0, False
+            while not done:
+                observation = task.observe(image, state)
+                action = task.expert_action(state, rng)
+                if random_actions and rng.random() < random_actions:
+                    action = str(rng.choice(observation.legal_actions))
+                yield _Demonstrated(observation, state, action, place)
+                place += 1
+                image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
+                done = terminated or truncated
+    finally:
+        env.close()
+
+
+def solver_samples(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
+    """Endless samples from the expert's own episodes, one per state it meets; see ``SftConfig.random_actions``."""
+    return (_sample(task, met) for met in _expert_states(task, seed, random_actions))
+
+
+def thinned_samples(
+    task: Task, sft: SftConfig, seed: int, random_actions: float = 0.0
+) -> Iterator[SftSample]:
+    """Those of ``solver_samples`` that ``SftConfig.keep_states`` and ``keep_first`` leave."""
+    rng = np.random.default_rng(derive(seed, "thinned"))
+    for met in _expert_states(task, seed, random_actions):
+        if rng.random() < sft.keep_states or met.place < sft.keep_first:
+            yield _sample(task, met)
+
+
+def _sample(task: Task, met: _Demonstrated) -> SftSample:
+    prompt = task.prompt(met.observation)
+    return SftSample(met.observation.image, prompt, task.expert_response(met.state, met.action))
+
+
+def captions(task: Task, seed: int) -> Iterator[SftSample]:
+    """Endless captions of states that ``task.caption_options`` and random actions lead to, many deals by turns.
+
+    Raises:
+        UsageError: the task has no captions.
+    """
+    tables = [_random_states(task, derive(seed, "captions", index)) for index in range(CAPTION_TABLES)]
+    for table in cycle(tables):
+        image, state = next(table)
+        caption = task.caption(state)
+        if caption is None:
+            raise UsageError(
+                f"The task '{task.name}' has no captions. Use sft.caption_samples=0 and sft.caption_share=0."
+            )
+        yield SftSample(image, CAPTION_PROMPT, caption)
+
+
+def _random_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State]]:
+    """Endless states of episodes in which every action is random."""
+    env = task.make_sft_env()
+    try:
+        for episode in count():
+            rng = np.random.default_rng(derive(seed, "deal", episode))
+            image, state = env.reset(seed=sft_episode_seed(seed, episode), options=task.caption_options(rng))
+            done = False
+            while not done:
+                yield image, state
+                observation = task.observe(image, state)
+                action = str(rng.choice(observation.legal_actions))
+                image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
+                done = terminated or truncated
+    finally:
+        env.close()
+
+
+def drills(task: TeachingTask, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
+    """Endless drills of the expert's states, from a task that has some."""
+    rng = np.random.default_rng(derive(seed, "drills"))
+    for met in _expert_states(task, derive(seed, "drilled"), random_actions):
+        drawn = task.drill(met.state, rng)
+        if drawn is not None:
+            yield SftSample(met.observation.image, *drawn)
+
+
+def primer(task: TeachingTask, seed: int) -> Iterator[SftSample]:
+    """The endless short texts of a task that has some."""
+    rng = np.random.default_rng(derive(seed, "primer"))
+    while True:
+        yield SftSample(None, *task.primer(rng))
+
+
+def mixed(
+    samples: Iterator[SftSample], others: Iterator[SftSample], share: float, seed: int
+) -> Iterator[SftSample]:
+    """``samples`` with a random ``share`` of ``others`` among them."""
+    rng = np.random.default_rng(derive(seed, "mixture"))
+    while True:
+        yield next(others if rng.random() < share else samples)
+
+
+def corpus(task: Task, with_captions: bool = False, size: int = 2000) -> list[str]:
+    """The task's texts, for the tiny model's tokenizer: the same for every seed of a run.
+
+    Args:
+        size: how many samples, and how many captions, they come from.
+    """
+    samples = list(islice(solver_samples(task, 0), size))
+    if with_captions:
+        samples += islice(captions(task, 0), size)
+    prompts = dict.fromkeys(f"USER: {s.prompt}\nASSISTANT: " for s in samples)
+    responses = dict.fromkeys(s.response for s in samples)
+    # twice, so that a text that occurs once is merged too (the trainer ignores pairs seen a single time)
+    return [*prompts, *responses] * 2
+
+
+NUMBERS = 4
+"""Numbers that a renamed thing may get."""
+
+
+def renamed(
+    samples: Iterator[SftSample], names: Sequence[str], share: float, seed: int
+) -> Iterator[SftSample]:
+    """The same texts, in a random ``share`` of them with ``names`` exchanged for each other throughout.
+
+    The number of a thing that has no namesake is drawn anew too. Articles follow the new names in responses; prompts
+    keep theirs, which games do not always choose well.
+    """
+    rng = np.random.default_rng(derive(seed, "renamed"))
+    longest_first = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    named = re.compile(rf"\b(an? )?({longest_first})( \d+)?\b")
+    for sample in samples:
+        if rng.random() < share:
+            drawn = dict(zip(names, rng.permutation(names).tolist(), strict=True))
+            numbers = rng.integers(1, NUMBERS, len(names), endpoint=True)
+            yield _renamed(sample, named, drawn, dict(zip(names, numbers.tolist(), strict=True)))
+        else:
+            yield sample
+
+
+def _renamed(
+    sample: SftSample, named: re.Pattern[str], drawn: Mapping[str, str], numbers: Mapping[str, int]
+) -> SftSample:
+    """One sample with other names, found by ``named`` as (article and space, name, space and number)."""
+    texts = (sample.prompt, sample.response)
+    met = {(found[2], found[3]) for text in texts for found in named.finditer(text) if found[3]}
+    alone = [name for name, count in Counter(name for name, _ in met).items() if count == 1]
+    new = {name: f" {numbers[name]}" for name in alone}
+
+    def number(found: re.Match[str]) -> str:
+        return new.get(found[2], found[3]) if found[3] else ""
+
+    def kept(found: re.Match[str]) -> str:
+        return (found[1] or "") + drawn[found[2]] + number(found)
+
+    def ruled(found: re.Match[str]) -> str:
+        name = with_article(drawn[found[2]]) if found[1] else drawn[found[2]]
+        return name + number(found)
+
+    return replace(sample, prompt=named.sub(kept, sample.prompt), response=named.sub(ruled, sample.response))
+
+
+def without_pictures(samples: Iterator[SftSample]) -> Iterator[SftSample]:
+    """The same texts with nothing to see: all that can be learnt from them is the language, and it costs less."""
+    for sample in samples:
+        yield replace(sample, image=None)
+
+
+def check_offered(task: Task, sft: SftConfig) -> None:
+    """Whether the task has what the recipe asks of it and not every task offers; captions show only when drawn.
+
+    Raises:
+        UsageError: it has no primer, drills or names to exchange; names the option that does without.
+    """
+    if sft.primer_samples and not hasattr(task, "primer"):
+        raise UsageError(f"The task '{task.name}' has no primer. Use sft.primer_samples=0.")
+    if sft.drill_share and not (hasattr(task, "drill") and task.cot):
+        without = " without chain of thought" if hasattr(task, "drill") else ""
+        raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.drill_share=0.")
+    if sft.language_renamed and not getattr(task, "exchangeable", ()):
+        raise UsageError(f"The task '{task.name}' has no names to exchange. Use sft.language_renamed=0.")
+
+
+def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
+    """Primer, language, perception, and the task itself, in this order.
+
+    Raises:
+        UsageError: see ``check_offered``.
+    """
+    check_offered(task, sft)
+    teaching = cast(TeachingTask, task)
+    words = thinned_samples(task, sft, derive(seed, "language"))
+    perception = captions(task, derive(seed, "captions"))
+    real = thinned_samples(task, sft, seed, sft.random_actions)
+    drilled = drills(teaching, seed, sft.random_actions)
+    exercise = drilled
+    if sft.distinct_samples:
+        pool, kept = SamplePool(real, sft.distinct_samples), SamplePool(drilled, sft.distinct_samples)
+        words, real = pool.stream(derive(seed, "language")), pool.stream(seed)
+        exercise, drilled = kept.stream(derive(seed, "language")), kept.stream(seed)
+    if sft.drill_share:
+        words = mixed(words, exercise, sft.drill_share, derive(seed, "drilled language"))
+        real = mixed(real, drilled, sft.drill_share, derive(seed, "mixed drills"))
+    if sft.caption_share:
+        real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
+    if sft.language_renamed:
+        words = renamed(words, teaching.exchangeable, sft.language_renamed, seed)
+    return [
+        Stage(primer(teaching, seed), sft.primer_samples, sft.language_lr),
+        Stage(without_pictures(words), sft.language_samples, sft.language_lr),
+        Stage(perception, sft.caption_samples, sft.caption_lr),
+        Stage(real, sft.samples, sft.lr),
+    ]

@@ -1,0 +1,70 @@
+"""``vlmagent train``: opens the run's database, trains, records how that ended; what the daemon runs."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from vlmagent import paths
+from vlmagent.config import Config, load_config
+from vlmagent.errors import VlmAgentError
+from vlmagent.store.rows import RunStatus
+from vlmagent.store.writer import StoreWriter, mark_failed
+from vlmagent.training.learners import network_name
+from vlmagent.training.trainer import ShouldStop, Trainer
+
+
+def train(run: Path, should_stop: ShouldStop) -> RunStatus:
+    """Train the run in folder ``run`` until done or asked to stop; continue it if it has checkpoints.
+
+    Args:
+        run: holds ``config.yaml``; everything else is written here.
+        should_stop: asked after every environment step and SFT step.
+
+    Returns:
+        ``done`` or ``stopped``. On any error the run is marked ``failed`` in the database and the error goes on.
+    """
+    try:
+        config = load_config(run / paths.CONFIG)
+        return recorded(run, config, lambda writer: Trainer(run, config, writer, should_stop).run())
+    except BaseException as error:
+        mark_failed(run / paths.DATABASE, explain(error))
+        raise
+
+
+def recorded(run: Path, config: Config, work: Callable[[StoreWriter], RunStatus]) -> RunStatus:
+    """Do ``work`` with the run's database open; how it began and ended is recorded, but not how it failed."""
+    with StoreWriter(
+        run / paths.DATABASE, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
+    ) as writer:
+        writer.start_run(
+            run.resolve().name,
+            config.task,
+            network_name(config),
+            json.dumps(config.model_dump(mode="json")),
+            config.seed,
+        )
+        writer.set_status("running")
+        status = work(writer)
+        writer.event("info", f"training {status}")
+        writer.set_status(status)
+        writer.flush()
+    return status
+
+
+def explain(error: BaseException) -> str:
+    """What the database says about a failure: our sentences as they are, foreign errors with their last frame."""
+    if isinstance(error, VlmAgentError):
+        return str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return (
+            f"Out of memory: {error}. Lower rollout.num_envs, rollout.max_new_tokens or ppo.micro_batch_size, or set "
+            "model.activation_checkpointing=true, and resume."
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
