@@ -42,7 +42,7 @@ from vlmagent.errors import StoreError
 from vlmagent.runs import folders, launch
 from vlmagent.store import browse
 from vlmagent.store.reader import StoreReader
-from vlmagent.tui.source import Source
+from vlmagent.tui.data.source import Source
 
 OPEN_SECONDS, ANSWER_SECONDS, MEMORY_MIB, LATE_SECONDS, SLOWER = 2.0, 0.3, 250.0, 0.1, 0.95
 COLUMNS, ROWS = 120, 40

@@ -13,11 +13,11 @@ from vlmagent import paths
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
 from vlmagent.tui.app import VlmAgentApp
-from vlmagent.tui.run import run_dashboard, take_screenshots
 from vlmagent.tui.screens.help import HelpScreen, keys_of
 from vlmagent.tui.screens.runs import RunsScreen
 from vlmagent.tui.screens.train import TrainScreen
 from vlmagent.tui.settings import load_theme, save_theme
+from vlmagent.tui.start import run_dashboard, take_screenshots
 
 HEAVY = ("torch", "transformers", "sqlite_utils", "safetensors", "scipy", "gymnasium")
 

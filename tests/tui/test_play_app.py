@@ -6,14 +6,14 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.tui.driving import shown
-from tests.tui.made_play import Brain, alone, begin, brains, happens, host, plan, press, table
+from tests.tui.play.made_play import Brain, alone, begin, brains, happens, host, plan, press, table
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.play.messages import Died
 from vlmagent.runs import folders
+from vlmagent.tui.play.screen import PlayScreen
 from vlmagent.tui.play_app import PlayApp, photograph_play
 from vlmagent.tui.screens.confirm import ConfirmScreen
-from vlmagent.tui.screens.play import PlayScreen
 
 __all__ = ["brains"]
 
@@ -93,7 +93,7 @@ def test_a_picture_of_an_opponent_that_cannot_think(brains: list[Brain], tmp_pat
             self.say(Died("It ended with code 1."))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlmagent.tui.play_game.ThinkingProcess", Dying)
+        patch.setattr("vlmagent.tui.play.game.ThinkingProcess", Dying)
         with pytest.raises(VlmAgentError, match="ended with code 1"):
             photograph_play(plan(human=True, hints="on"), tmp_path)
     assert not (tmp_path / "play.svg").exists()

@@ -361,7 +361,7 @@ def tui(
     from vlmagent.runs import folders
 
     folder = None if run is None and screenshot is None else folders.resolve_run(run)
-    from vlmagent.tui.run import run_dashboard, take_screenshots
+    from vlmagent.tui.start import run_dashboard, take_screenshots
 
     if screenshot is not None and folder is not None:
         for file in take_screenshots(screenshot, folder):

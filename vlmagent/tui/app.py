@@ -13,7 +13,7 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from vlmagent.errors import unknown_choice
-from vlmagent.tui import collector
+from vlmagent.tui import preload
 from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import open_train
 from vlmagent.tui.settings import load_theme, save_theme
@@ -60,7 +60,7 @@ class VlmAgentApp(App[None]):
     def on_ready(self) -> None:
         """Where people watch, for hours: keep frames in time."""
         if not self.is_headless:
-            self.set_timer(collector.AFTER_SECONDS, collector.spare_what_stays)
+            self.set_timer(preload.AFTER_SECONDS, preload.spare_what_stays)
 
     def open_first(self) -> None:
         """The list of runs, and on top of it the run that was asked for."""

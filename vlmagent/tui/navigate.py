@@ -14,7 +14,7 @@ from textual.content import Content
 
 from vlmagent.errors import VlmAgentError
 from vlmagent.runs import launch
-from vlmagent.tui.source import Worker
+from vlmagent.tui.data.source import Worker
 from vlmagent.tui.text import safe
 
 STOP_SECONDS = 600.0
@@ -94,8 +94,8 @@ def open_play(app: App[Any], run: Path, start: tuple[Path, int, int] | None = No
 
 async def _play(app: App[Any], run: Path, start: tuple[Path, int, int] | None) -> None:
     from vlmagent.play.plan import Continuation, Mode, plan_run
+    from vlmagent.tui.play.screen import PlayScreen
     from vlmagent.tui.screens.choose import ChooseScreen
-    from vlmagent.tui.screens.play import PlayScreen
 
     modes: dict[Mode, tuple[str, str]] = {
         "human": ("you play", "the checkpoint gives hints when asked"),

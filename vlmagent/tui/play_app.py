@@ -12,9 +12,9 @@ from pathlib import Path
 from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.play.plan import Plan
 from vlmagent.tui.app import VlmAgentApp
-from vlmagent.tui.play_game import Game
-from vlmagent.tui.run import SCREENSHOT_SIZE, need_terminal
-from vlmagent.tui.screens.play import PlayScreen
+from vlmagent.tui.play.game import Game
+from vlmagent.tui.play.screen import PlayScreen
+from vlmagent.tui.start import SCREENSHOT_SIZE, need_terminal
 from vlmagent.tui.widgets.picture import prepare_graphics
 
 _LOOK_SECONDS = 0.1

@@ -20,18 +20,18 @@ from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Static
 
 from vlmagent.errors import StoreError
-from vlmagent.tui.compare_feed import CompareSide, Side, choose_sides, how_to_evaluate, read_known
-from vlmagent.tui.evaluations import Evaluation
+from vlmagent.tui.data.compare_feed import CompareSide, Side, choose_sides, how_to_evaluate, read_known
+from vlmagent.tui.data.evaluations import Evaluation
+from vlmagent.tui.data.pair_list import COLOURS, ORDERS, SHOWN, columns_for, key_of, tally_content
+from vlmagent.tui.data.pairs import Pair, Tally, count, pair_up
+from vlmagent.tui.data.source import Worker
+from vlmagent.tui.data.trail import FixedTrail
 from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import images_of
-from vlmagent.tui.pair_list import COLOURS, ORDERS, SHOWN, columns_for, key_of, tally_content
-from vlmagent.tui.pairs import Pair, Tally, count, pair_up
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
-from vlmagent.tui.source import Worker
 from vlmagent.tui.text import safe_line
-from vlmagent.tui.trail import FixedTrail
 from vlmagent.tui.widgets.growing_table import GrowingTable
 from vlmagent.tui.widgets.side_pane import SidePane
 from vlmagent.tui.widgets.timeline import Timeline

@@ -21,25 +21,17 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.store.reader import NotReadyError
-from vlmagent.tui.episode_feed import EpisodeFeed, RowsTrail
-from vlmagent.tui.episode_list import (
-    EVERYTHING,
-    ORDERS,
-    OUTCOMES,
-    Row,
-    View,
-    episode_of,
-    parse_updates,
-)
+from vlmagent.tui.data.episode_feed import EpisodeFeed, RowsTrail
+from vlmagent.tui.data.episode_list import EVERYTHING, ORDERS, OUTCOMES, Row, View, episode_of, parse_updates
+from vlmagent.tui.data.recordings import NAMES, read_recordings
+from vlmagent.tui.data.source import Worker
+from vlmagent.tui.data.trail import Place, find
 from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import images_of, open_compare, open_play
-from vlmagent.tui.recordings import NAMES, read_recordings
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.screens.replay import ReplayScreen
-from vlmagent.tui.source import Worker
 from vlmagent.tui.text import safe_line
-from vlmagent.tui.trail import Place, find
 from vlmagent.tui.widgets.episode_table import EpisodesTable
 from vlmagent.tui.widgets.filter_bar import FilterBar
 from vlmagent.tui.widgets.step_preview import StepPreview

@@ -12,9 +12,9 @@ from textual.screen import ModalScreen
 from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
-from vlmagent.tui.catalogue import RunSummary
+from vlmagent.tui.data.catalogue import RunSummary
+from vlmagent.tui.data.states import state_sign
 from vlmagent.tui.keys import key
-from vlmagent.tui.states import state_sign
 from vlmagent.tui.text import safe_line
 
 

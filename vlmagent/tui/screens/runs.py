@@ -21,13 +21,13 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from vlmagent import __version__, paths
 from vlmagent.errors import StoreError
-from vlmagent.tui.catalogue import Catalogue, RunSummary
+from vlmagent.tui.data.catalogue import Catalogue, RunSummary
+from vlmagent.tui.data.run_rows import Setting, columns_for, row_of
+from vlmagent.tui.data.source import Worker
+from vlmagent.tui.data.states import state_sign
 from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import open_compare, open_episodes, open_play, open_train, stop_run
-from vlmagent.tui.run_rows import Setting, columns_for, row_of
 from vlmagent.tui.screens.polling import PollingScreen
-from vlmagent.tui.source import Worker
-from vlmagent.tui.states import state_sign
 from vlmagent.tui.widgets.keyed_table import KeyedTable
 from vlmagent.tui.widgets.run_preview import RunPreview
 from vlmagent.tui.widgets.steady import Steady

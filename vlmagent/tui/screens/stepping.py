@@ -14,8 +14,8 @@ from textual.css.query import NoMatches
 from textual.screen import Screen, ScreenResultType
 from textual.timer import Timer
 
+from vlmagent.tui.data.playback import Playback
 from vlmagent.tui.keys import key
-from vlmagent.tui.playback import Playback
 from vlmagent.tui.widgets.timeline import Timeline
 
 

@@ -20,11 +20,21 @@ from textual.css.query import NoMatches
 from textual.widgets import Footer, Static
 
 from vlmagent.errors import StoreError
-from vlmagent.tui.catalogue import Catalogue
-from vlmagent.tui.curves import AXES, AXIS_NAMES, SMOOTHINGS, ZOOMS, Look, Points, lines_of, points_of, span_x
+from vlmagent.tui.data.catalogue import Catalogue
+from vlmagent.tui.data.curves import (
+    AXES,
+    AXIS_NAMES,
+    SMOOTHINGS,
+    ZOOMS,
+    Look,
+    Points,
+    lines_of,
+    points_of,
+    span_x,
+)
+from vlmagent.tui.data.live import Change, LiveRun
+from vlmagent.tui.data.metrics import BY_KEY, RL_KEYS, SFT_KEYS
 from vlmagent.tui.keys import key
-from vlmagent.tui.live import Change, LiveRun
-from vlmagent.tui.metrics import BY_KEY, RL_KEYS, SFT_KEYS
 from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, stop_run
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.polling import PollingScreen

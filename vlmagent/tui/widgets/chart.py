@@ -22,8 +22,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from vlmagent.tui.data.raster import Floats, Span, curve, log_ticks, short, span_of, ticks
 from vlmagent.tui.keys import key
-from vlmagent.tui.widgets.raster import Floats, Span, curve, log_ticks, short, span_of, ticks
 
 LINE_STYLES = 6
 _BRAILLE = 0x2800

@@ -14,7 +14,7 @@ from textual.containers import Container
 from textual.events import DescendantFocus
 from textual.message import Message
 
-from vlmagent.tui.metrics import CHARTS
+from vlmagent.tui.data.metrics import CHARTS
 from vlmagent.tui.widgets.chart import Chart
 
 MIN_COLUMNS, MIN_ROWS = 36, 8

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from vlmagent.tui.episode_list import Column, Row, View, cells_of, columns_for, key_of
+from vlmagent.tui.data.episode_list import Column, Row, View, cells_of, columns_for, key_of
 from vlmagent.tui.keys import key
 from vlmagent.tui.widgets.growing_table import GrowingTable
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from vlmagent.tui.episode_feed import EpisodeFeed
-from vlmagent.tui.episode_list import MOST_NEWS, OUTCOMES, PAGE, View
+from vlmagent.tui.data.episode_feed import EpisodeFeed
+from vlmagent.tui.data.episode_list import MOST_NEWS, OUTCOMES, PAGE, View
 from vlmagent.tui.widgets.chip import Chip
 
 ACTIONS = {

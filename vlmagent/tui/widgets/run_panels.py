@@ -11,8 +11,8 @@ import time
 from textual.content import Content
 
 from vlmagent.text import duration, number, percent
-from vlmagent.tui.live import LiveRun
-from vlmagent.tui.states import LIVE, state_colour, state_content
+from vlmagent.tui.data.live import LiveRun
+from vlmagent.tui.data.states import LIVE, state_colour, state_content
 from vlmagent.tui.text import safe, safe_line
 from vlmagent.tui.widgets.steady import Steady
 

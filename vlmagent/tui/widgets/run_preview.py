@@ -15,12 +15,12 @@ from textual.content import Content
 
 from vlmagent import paths
 from vlmagent.text import duration, number
-from vlmagent.tui.catalogue import RunSummary
-from vlmagent.tui.metrics import BY_KEY
-from vlmagent.tui.states import LIVE, state_content
+from vlmagent.tui.data.catalogue import RunSummary
+from vlmagent.tui.data.metrics import BY_KEY
+from vlmagent.tui.data.raster import Span
+from vlmagent.tui.data.states import LIVE, state_content
 from vlmagent.tui.text import safe, safe_line
 from vlmagent.tui.widgets.chart import Chart, Line
-from vlmagent.tui.widgets.raster import Span
 from vlmagent.tui.widgets.run_panels import bar, how_to_go_on
 from vlmagent.tui.widgets.steady import Steady
 

@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from vlmagent.tui.playback import Playback
+from vlmagent.tui.data.playback import Playback
 
 WIDEST_STEP = 8
 

@@ -30,7 +30,7 @@ from textual.widgets import Static
 
 from vlmagent.store.rows import TransitionRow
 from vlmagent.text import harmless
-from vlmagent.tui.pieces import Pieces
+from vlmagent.tui.data.pieces import Pieces
 from vlmagent.tui.text import safe
 
 SHARES = (0.95, 0.8, 0.5, 0.2, 0.05)

@@ -1,0 +1,287 @@
+import math
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from tests.tui.driving import shown, until
+from tests.tui.made_runs import change, freeze, make_run
+from vlmagent import paths
+from vlmagent.runs import folders, launch
+from vlmagent.tui.app import VlmAgentApp
+from vlmagent.tui.data.catalogue import RunSummary
+from vlmagent.tui.data.run_rows import age, columns_for
+from vlmagent.tui.screens.confirm import ConfirmScreen
+from vlmagent.tui.screens.runs import RunsScreen
+from vlmagent.tui.screens.train import TrainScreen
+from vlmagent.tui.widgets.keyed_table import KeyedTable
+
+
+@pytest.fixture
+def three() -> Path:
+    """Runs a (oldest, failed), b and c (newest)."""
+    root = paths.runs_dir()
+    for number, (name, more) in enumerate(
+        (
+            ("a-run", {"status": "failed", "error": "out of [memory]\nsecond line"}),
+            ("b-run", {"updates": 2}),
+            ("c-run", {"success": (False,)}),
+        )
+    ):
+        make_run(root / name, **more)  # type: ignore[arg-type]
+        freeze(root / name, 1_750_000_000.0 + 100 * number)
+    return root
+
+
+def screen(pilot: Pilot[Any]) -> RunsScreen:
+    found = pilot.app.screen
+    assert isinstance(found, RunsScreen)
+    return found
+
+
+def names(pilot: Pilot[Any]) -> list[str]:
+    return [Path(str(row.key.value)).name for row in screen(pilot).table.ordered_rows]
+
+
+def current(pilot: Pilot[Any]) -> str:
+    run = screen(pilot).current
+    return run.name if run else ""
+
+
+async def begin(pilot: Pilot[Any]) -> None:
+    await until(
+        pilot,
+        lambda: (
+            isinstance(pilot.app.screen, RunsScreen) and screen(pilot).runs and screen(pilot).table.row_count
+        ),
+    )
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_lists_what_matters(three: Path, size: tuple[int, int]) -> None:
+    async with VlmAgentApp().run_test(size=size) as pilot:
+        await begin(pilot)
+        assert names(pilot) == ["c-run", "b-run", "a-run"]
+        text = shown(screen(pilot).table)
+        for part in ("✗ failed", "✓ done", "12", "100.0 %", "0.0 %"):
+            assert part in text, part
+        await pilot.press("down", "down")
+        assert "out of [memory]" in shown(screen(pilot).query_one("#runs-preview Static"))
+        assert "numberline" in shown(screen(pilot).query_one("#runs-preview Static"))
+        if size[0] > 80:
+            await pilot.press("up")
+            assert "100%" in shown(screen(pilot).query_one("#runs-preview Chart"))
+
+
+async def test_the_selection_stays_with_its_run(three: Path) -> None:
+    async with VlmAgentApp().run_test() as pilot:
+        await begin(pilot)
+        await pilot.press("down")
+        assert current(pilot) == "b-run"
+        make_run(three / "d-run")
+        shutil.rmtree(three / "c-run")
+        await pilot.press("f5")
+        await until(pilot, lambda: names(pilot) == ["d-run", "b-run", "a-run"])
+        assert current(pilot) == "b-run"
+        shutil.rmtree(three / "b-run")
+        await pilot.press("f5")
+        await until(pilot, lambda: len(names(pilot)) == 2)
+        assert current(pilot) == "a-run"
+        shutil.rmtree(three)
+        await pilot.press("f5")
+        await until(pilot, lambda: "no runs under" in str(screen(pilot).query_one("#runs-empty").render()))
+        await pilot.press("enter", "space", "c", "e", "S")  # nothing to act on, nothing happens
+        assert isinstance(pilot.app.screen, RunsScreen)
+
+
+async def test_filter(three: Path) -> None:
+    async with VlmAgentApp().run_test() as pilot:
+        await begin(pilot)
+        await pilot.press("slash", *"FAIL")
+        await until(pilot, lambda: names(pilot) == ["a-run"])
+        await pilot.press("enter")
+        assert pilot.app.focused is screen(pilot).table
+        assert screen(pilot).query_one(Input).display
+        await pilot.press("slash", *" zzz", "enter")
+        await until(
+            pilot,
+            lambda: "No run has all these words" in str(screen(pilot).query_one("#runs-empty").render()),
+        )
+        await pilot.press("escape")
+        assert len(names(pilot)) == 3
+        assert not screen(pilot).query_one(Input).display
+        await pilot.press("slash", *"b-run numb", "escape")
+        assert len(names(pilot)) == 3
+
+
+async def test_sort(three: Path) -> None:
+    async with VlmAgentApp().run_test() as pilot:
+        await begin(pilot)
+        orders = []
+        for _ in range(4):
+            await pilot.press("s")
+            orders.append((screen(pilot).order, names(pilot)))
+        assert orders[0] == ("success", ["a-run", "c-run", "b-run"])
+        assert orders[1] == ("env steps", ["c-run", "a-run", "b-run"])
+        assert orders[2] == ("name", ["a-run", "b-run", "c-run"])
+        assert orders[3] == ("newest", ["c-run", "b-run", "a-run"])
+
+
+async def test_mark_open_and_overlay(three: Path) -> None:
+    async with VlmAgentApp().run_test() as pilot:
+        await begin(pilot)
+        await pilot.press("space", "space")
+        assert {Path(path).name for path in screen(pilot).marked} == {"c-run", "b-run"}
+        assert current(pilot) == "a-run"
+        assert "2 marked" in str(screen(pilot).query_one("#runs-title").render())
+        await pilot.press("up", "space", "up", "up", "space")
+        assert not screen(pilot).marked
+        await pilot.press("space", "up", "up", "u")
+        assert not screen(pilot).marked
+        await pilot.press("space", "enter")
+        opened = pilot.app.screen
+        assert isinstance(opened, TrainScreen)
+        assert [live.run.name for live in opened.lives] == ["b-run", "c-run"]
+
+
+async def test_compare_and_episodes(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def note(kind: str) -> Callable[..., None]:
+        return lambda app, *runs: asked.append((kind, *(run.name for run in runs)))
+
+    monkeypatch.setattr("vlmagent.tui.screens.runs.open_compare", note("compare"))
+    monkeypatch.setattr("vlmagent.tui.screens.runs.open_episodes", note("episodes"))
+    async with VlmAgentApp().run_test() as pilot:
+        await begin(pilot)
+        await pilot.press("c", "e", "space", "c", "space", "c", "space", "c")
+        assert asked == [
+            ("compare", "c-run", "c-run"),
+            ("episodes", "c-run"),
+            ("compare", "c-run", "b-run"),
+            ("compare", "c-run", "b-run"),
+        ]
+        await until(
+            pilot, lambda: any("Mark two runs" in toast.message for toast in pilot.app._notifications)
+        )
+
+
+async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(three / "live", status="running")
+    stopped: list[str] = []
+    release = threading.Event()
+
+    def stop(run: Path, timeout: float) -> str:
+        release.wait(10)
+        stopped.append(run.name)
+        return "stopped"
+
+    monkeypatch.setattr(launch, "stop_run", stop)
+    with folders.daemon_session(run):
+        async with VlmAgentApp().run_test() as pilot:
+            await begin(pilot)
+            assert current(pilot) == "live"
+            assert "● running" in shown(screen(pilot).table)
+            for answer in ("n", "escape", "enter"):
+                await pilot.press("S")
+                await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+                await pilot.press(answer)
+                await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+            await pilot.pause(0.1)
+            assert not stopped
+            await pilot.press("S")
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+            await pilot.press("right", "left", "right", "enter")
+            await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+            await pilot.press("down")  # not held up
+            release.set()
+            await until(pilot, lambda: stopped == ["live"])
+            await until(
+                pilot, lambda: any("live: stopped" in toast.message for toast in pilot.app._notifications)
+            )
+            await pilot.press("S")
+            await until(
+                pilot, lambda: any("not running" in toast.message for toast in pilot.app._notifications)
+            )
+
+
+async def test_a_stop_that_fails_says_why(three: Path) -> None:
+    run = make_run(three / "live", status="running")
+    with folders.daemon_session(run):
+        async with VlmAgentApp().run_test() as pilot:
+            await begin(pilot)
+            await until(pilot, lambda: current(pilot) == "live")
+            await pilot.press("S")
+            await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+            (run / paths.DAEMON).unlink()
+            await pilot.press("y")
+            await until(
+                pilot, lambda: any("is not running" in toast.message for toast in pilot.app._notifications)
+            )
+
+
+async def test_quit(three: Path) -> None:
+    app = VlmAgentApp()
+    async with app.run_test() as pilot:
+        await begin(pilot)
+        await pilot.press("q")
+        await until(pilot, lambda: not app.is_running)
+
+
+async def test_the_mouse_opens(three: Path) -> None:
+    async with VlmAgentApp().run_test() as pilot:
+        await begin(pilot)
+        await pilot.click(KeyedTable, offset=(10, 2))
+        await pilot.pause()
+        if isinstance(pilot.app.screen, RunsScreen):
+            assert current(pilot) == "b-run"
+            await pilot.click(KeyedTable, offset=(10, 2))
+        await until(pilot, lambda: isinstance(pilot.app.screen, TrainScreen))
+
+
+async def test_a_damaged_run_leaves_the_others(three: Path) -> None:
+    (three / "b-run" / paths.DATABASE).write_bytes(b"no database " * 100)
+    change(three / "a-run", "PRAGMA user_version = 99")
+    async with VlmAgentApp().run_test(size=(120, 30)) as pilot:
+        await begin(pilot)
+        text = shown(screen(pilot).table)
+        assert text.count("! damaged") == 2
+        assert "✓ done" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
+def test_columns_fit(width: int) -> None:
+    columns = columns_for(width, ["20260101-120000-numberline"])
+    assert sum(column.width + 2 for column in columns) <= width
+    titles = [column.title.strip() for column in columns]
+    assert titles[:2] == ["", "state"]
+    assert {"run", "env steps", "success"} <= set(titles)
+    assert ("age" in titles) == (width >= 80)
+
+
+def test_summaries_and_ages() -> None:
+    run = RunSummary(Path("/x/r"), "running", "Task", "Model")
+    assert run.words == "r task model running"
+    assert [age(seconds) for seconds in (3, 130, 7300, 200_000)] == ["3 s", "2 min", "2 h", "2 d"]
+    assert math.isnan(float("nan"))
+
+
+def test_snapshot(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snap_compare: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VLMAGENT_RUNS", "runs")
+    monkeypatch.setattr("vlmagent.tui.screens.runs.__version__", "1.2.3")
+    app = VlmAgentApp()
+
+    async def settle(pilot: Pilot[Any]) -> None:
+        await begin(pilot)
+        await pilot.press("space")
+
+    monkeypatch.setattr("vlmagent.tui.screens.runs.time", SimpleNamespace(time=lambda: 1_750_009_000.0))
+    assert snap_compare(app, terminal_size=(100, 20), run_before=settle)

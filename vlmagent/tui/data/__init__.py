@@ -1,0 +1,1 @@
+"""What the screens read and lay out; draws nothing itself and imports no widget."""

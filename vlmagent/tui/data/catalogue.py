@@ -1,0 +1,148 @@
+"""All runs as the list shows them; a run that has not changed is not read again.
+
+Deliberately knows no widget. ``scan`` reads files: call it on a worker's thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vlmagent import paths
+from vlmagent.errors import StoreError
+from vlmagent.runs import folders as runs_folders
+from vlmagent.runs import status as runs_status
+from vlmagent.runs.follow import Goal
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.rows import RunRow
+from vlmagent.tui.data.live import seen_state
+from vlmagent.tui.data.states import LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run of the list. Times are unix seconds; what is not known is None or empty.
+
+    Attributes:
+        success: success rate of every update so far.
+        speed: environment steps per second of the last update.
+        error: why it failed, or why it cannot be read.
+        alive: whether its process exists.
+    """
+
+    path: Path
+    state: str
+    task: str = ""
+    model: str = ""
+    seed: int | None = None
+    env_steps: int | None = None
+    goal_steps: int = 0
+    success: tuple[float, ...] = ()
+    speed: float | None = None
+    created_at: float | None = None
+    ended_at: float | None = None
+    error: str = ""
+    alive: bool = False
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def locked(self) -> bool:
+        """Whether another program kept it from being read, for the moment."""
+        return self.state == "damaged" and "locked" in self.error
+
+    @property
+    def words(self) -> str:
+        """What a filter looks through."""
+        return f"{self.name} {self.task} {self.model} {self.state}".lower()
+
+
+_Signature = tuple[tuple[int, int], ...]
+
+
+class Catalogue:
+    """Lists the runs under the runs folder and one more that may lie elsewhere."""
+
+    def __init__(self, extra: Path | None = None) -> None:
+        self._extra = extra
+        self._known: dict[Path, tuple[_Signature, RunSummary]] = {}
+
+    def scan(self) -> list[RunSummary]:
+        """All runs, newest first. A run that cannot be read is listed as ``damaged``; never raises."""
+        folders = [folder.resolve() for folder in runs_folders.run_folders()]
+        if self._extra is not None and self._extra not in folders and runs_folders.is_run(self._extra):
+            folders.insert(0, self._extra)
+        self._known = {folder: self._look(folder) for folder in folders}
+        return sorted((run for _, run in self._known.values()), key=lambda run: -(run.created_at or 0.0))
+
+    def _look(self, folder: Path) -> tuple[_Signature, RunSummary]:
+        signature = _signature(folder)
+        known = self._known.get(folder)
+        if known is None or known[0] != signature or known[1].locked:
+            return signature, summarise(folder)
+        if known[1].state in LIVE or known[1].alive:  # its process may have died without a word
+            state, alive = _state(runs_status.show_run(folder))
+            return signature, replace(known[1], state=state, alive=alive)
+        return known
+
+
+def summarise(folder: Path) -> RunSummary:
+    """Read one run. Never raises."""
+    shown = runs_status.show_run(folder)
+    state, alive = _state(shown)
+    summary = RunSummary(
+        path=folder,
+        state=state,
+        task=str(shown["task"] or ""),
+        model=str(shown["model"] or ""),
+        seed=shown["seed"],
+        env_steps=shown["env_steps"],
+        goal_steps=_goal(shown["config_json"]),
+        created_at=shown["created_at"],
+        ended_at=shown["finished_at"] or shown["heartbeat_at"],
+        error=str(shown["error"] or ""),
+        alive=alive,
+    )
+    try:
+        with StoreReader(folder / paths.DATABASE) as reader:
+            success = tuple(row.value for row in reader.metric_series("rollout/success"))
+            speed = [row.value for row in reader.metric_series("rollout/env_steps_per_second")]
+    except (StoreError, OSError, ValueError):
+        return summary
+    return replace(summary, success=success, speed=speed[-1] if speed else None)
+
+
+def _state(shown: Mapping[str, Any]) -> tuple[str, bool]:
+    """The state as the dashboard sees it, and whether the run's process exists."""
+    state = str(shown["state"])
+    if shown["heartbeat_at"] is None:
+        return state, state in LIVE
+    row = RunRow(**{name: shown[name] for name in RunRow.__dataclass_fields__})
+    return seen_state(state, row), state in LIVE
+
+
+def _goal(config_json: str | None) -> int:
+    try:
+        return Goal.of(json.loads(config_json or "{}")).env_steps
+    except ValueError:
+        return 0
+
+
+def _signature(folder: Path) -> _Signature:
+    """Sizes and times of the files that change when a run does."""
+    found = []
+    for name in (paths.DATABASE, f"{paths.DATABASE}-wal", paths.DAEMON):
+        try:
+            status = (folder / name).stat()
+            found.append(
+                (status.st_mtime_ns, status.st_size) if status.st_size else (0, 0)
+            )  # readers make empty ones
+        except OSError:
+            found.append((0, 0))
+    return tuple(found)

@@ -1,0 +1,146 @@
+"""The two sides of a comparison: which evaluation each one is, its episodes, one of them at a time.
+
+Deliberately knows no widget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmagent import paths
+from vlmagent.errors import StoreError
+from vlmagent.store.reader import StoreReader
+from vlmagent.store.rows import EpisodeRow
+from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluations
+from vlmagent.tui.data.pairs import pair_up
+from vlmagent.tui.data.pieces import PieceReader
+from vlmagent.tui.data.source import Source
+from vlmagent.tui.data.story import Story, read_story
+from vlmagent.tui.widgets.step_facts import thought_weight
+from vlmagent.types import ImageArray
+
+
+@dataclass(frozen=True, slots=True)
+class CompareSide:
+    """What one side of a comparison is to be.
+
+    Attributes:
+        run: the run's folder.
+        database: one of its evaluations; None lets ``checkpoint`` decide.
+        checkpoint: ``start``, ``latest`` or ``step-N``, for its newest evaluation; None leaves it to us.
+    """
+
+    run: Path
+    database: Path | None = None
+    checkpoint: str | None = None
+
+
+def choose_sides(
+    left: CompareSide, right: CompareSide, known: dict[Path, list[Evaluation]]
+) -> tuple[Evaluation | None, Evaluation | None]:
+    """The evaluations two sides stand for; of one run and without more words: its start and the furthest checkpoint.
+
+    Args:
+        known: all evaluations of both runs.
+    """
+    if left == right and left.checkpoint is None and left.database is None:
+        found = known[left.run]
+        last = pick(found, None)
+        first = pick(found, "start")
+        if first is None or first == last:
+            first = next((one for one in found if one != last and not one.problem), first)
+        return first, last
+    return _chosen(left, known[left.run]), _chosen(right, known[right.run])
+
+
+def _chosen(side: CompareSide, found: list[Evaluation]) -> Evaluation | None:
+    if side.database is not None:
+        return next((one for one in found if one.database.name == side.database.name), None)
+    return pick(found, side.checkpoint)
+
+
+def read_known(runs: Sequence[Path]) -> dict[Path, list[Evaluation]]:
+    """All evaluations of some runs."""
+    return {run: read_evaluations(run) for run in runs}
+
+
+def comparable_with(run: Path, others: Iterable[Path]) -> Path | None:
+    """The first of ``others`` that has an evaluation on seeds that one of ``run`` has too; never raises."""
+    for other in others:
+        sides = choose_sides(CompareSide(run), CompareSide(other), read_known([run, other]))
+        if (
+            sides[0] is not None
+            and sides[1] is not None
+            and pair_up(_episodes(sides[0]), _episodes(sides[1]))[0]
+        ):
+            return other
+    return None
+
+
+def _episodes(evaluation: Evaluation) -> list[EpisodeRow]:
+    try:
+        with StoreReader(evaluation.database) as reader:
+            return read_episodes(reader)
+    except StoreError:
+        return []
+
+
+def read_episodes(reader: StoreReader) -> list[EpisodeRow]:
+    """All episodes, in the order they were begun."""
+    return reader.episodes(order="id", descending=False, limit=-1)
+
+
+def how_to_evaluate(run: Path) -> str:
+    """The command that makes what is missing."""
+    name = run.name if (paths.runs_dir() / run.name).exists() else str(run)
+    return f"vlmagent eval --run {name} --checkpoint start --checkpoint {paths.LATEST}"
+
+
+class Side:
+    """One side: an evaluation's database, and the episode of it that is shown."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self.evaluation = evaluation
+        self.story: Story | None = None
+        self.weight: float | None = None
+        self._images: dict[str, ImageArray | None] = {}
+        self._source = Source(evaluation.database)
+        self._pieces = PieceReader(evaluation.run, evaluation.checkpoint)
+
+    async def episodes(self) -> list[EpisodeRow]:
+        """All episodes, in the order they were begun."""
+        return await self._source.query(read_episodes)
+
+    async def load(self, episode: int) -> None:
+        """Take up another episode."""
+
+        def read(reader: StoreReader) -> tuple[Story, float | None]:
+            name = self.evaluation.run.name
+            return read_story(reader, episode, name, self._pieces, images=False), thought_weight(reader.run())
+
+        self.story, self.weight = await self._source.query(read)
+        self._images = {}
+
+    async def image(self, step: int) -> ImageArray | None:
+        """The picture of a step, the last one's beyond the end; None when it is missing."""
+        if self.story is None:
+            return None
+        key = self.story.steps[min(step, len(self.story.steps) - 1)].image_sha256
+        if key not in self._images:
+            try:
+                self._images[key] = await self._source.query(lambda reader: reader.image(key))
+            except StoreError:
+                self._images[key] = None
+        return self._images[key]
+
+    def known_image(self, step: int) -> ImageArray | None:
+        """The same, if it was read before."""
+        if self.story is None:
+            return None
+        return self._images.get(self.story.steps[min(step, len(self.story.steps) - 1)].image_sha256)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._source.close()

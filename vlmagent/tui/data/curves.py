@@ -1,0 +1,125 @@
+"""Turns followed runs into the lines of a chart: which axis, how smooth, which part.
+
+Deliberately knows no widget's life: series in, lines out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlmagent.tui.data.live import LiveRun, Series
+from vlmagent.tui.data.metrics import ChartSpec
+from vlmagent.tui.data.raster import Floats, Span, smooth
+from vlmagent.tui.widgets.chart import LINE_STYLES, Line
+
+AXES = ("steps", "updates", "time")
+AXIS_NAMES = {"steps": "env steps", "updates": "updates", "time": "minutes"}
+SMOOTHINGS = (0.0, 0.6, 0.9)
+MOST_POINTS = 300
+ZOOMS = (1.0, 0.5, 0.25, 0.1, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How all charts are drawn.
+
+    Attributes:
+        axis: one of ``AXES``.
+        smoothing: weight of the past, 0 for none.
+        zoom: the share of the axis that is shown, at its newest end or around the crosshair.
+    """
+
+    axis: str = "steps"
+    smoothing: float = 0.0
+    log: bool = False
+    zoom: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """The points the crosshair steps through: (N,) each, ascending. ``updates`` is None in the SFT phase."""
+
+    x: Floats
+    updates: Sequence[int] | None
+
+    def nearest(self, x: float) -> int | None:
+        """Index of the point nearest to ``x``."""
+        return int(np.argmin(np.abs(self.x - x))) if self.x.size else None
+
+
+def points_of(live: LiveRun, look: Look, sft: bool) -> Points:
+    """The points of a run: its updates, or the logged steps of its supervised start."""
+    if sft:
+        return Points(live.sft_series("sft/loss")[0], None)
+    series = base_series(live)
+    if series is None:
+        return Points(np.zeros(0), ())
+    return Points(_along(series, live, look.axis), series.updates)
+
+
+def base_series(live: LiveRun) -> Series | None:
+    """The longest series over updates: every update has a point in it."""
+    found = [series for name, series in live.series.items() if not name.startswith("sft/")]
+    return max(found, key=len, default=None)
+
+
+def lines_of(spec: ChartSpec, lives: Sequence[LiveRun], look: Look) -> list[Line]:
+    """One line for each run that has the metric; two where it is smoothed, the raw one faint."""
+    lines: list[Line] = []
+    for number, live in enumerate(lives):
+        x, y = _values(spec, live, look)
+        if not x.size:
+            continue
+        colour = number % LINE_STYLES
+        if look.smoothing and x.size > 2:
+            thin_x, thin_y = thin(x, y, MOST_POINTS)
+            lines.append(Line(x, y, colour, faint=True))
+            lines.append(Line(thin_x, smooth(thin_y, look.smoothing), colour))
+        else:
+            lines.append(Line(x, y, colour))
+    return lines
+
+
+def span_x(lives: Sequence[LiveRun], look: Look, sft: bool, cursor: float | None) -> Span:
+    """The part of the axis to show: all runs from the beginning, or the zoomed part of it."""
+    ends = [points.x[-1] for live in lives if (points := points_of(live, look, sft)).x.size]
+    high = float(max(ends, default=1.0)) or 1.0
+    width = high * look.zoom
+    if look.zoom == 1.0:
+        return Span(0.0, high)
+    middle = high if cursor is None else cursor
+    low = min(max(0.0, middle - width / 2), high - width)
+    return Span(low, low + width)
+
+
+def thin(x: Floats, y: Floats, most: int) -> tuple[Floats, Floats]:
+    """At most ``most`` points: means of equally many neighbours; the mean of none known is NaN."""
+    if x.size <= most:
+        return x, y
+    size = -(-x.size // most)
+    starts = np.arange(0, x.size, size)
+    known = np.isfinite(y)
+    counts = np.add.reduceat(known, starts, dtype=np.float64)
+    sums = np.add.reduceat(np.where(known, y, 0.0), starts)
+    lengths = np.diff(np.append(starts, x.size))
+    with np.errstate(invalid="ignore"):
+        return np.add.reduceat(x, starts) / lengths, sums / counts
+
+
+def _values(spec: ChartSpec, live: LiveRun, look: Look) -> tuple[Floats, Floats]:
+    if spec.sft:
+        return live.sft_series(spec.metric)
+    series = live.series.get(spec.metric)
+    if series is None:
+        return np.zeros(0), np.zeros(0)
+    return _along(series, live, look.axis), series.values
+
+
+def _along(series: Series, live: LiveRun, axis: str) -> Floats:
+    x = series.along(axis)
+    if axis == "time" and live.view.row is not None:
+        return np.maximum(x - live.view.row.created_at, 0.0) / 60
+    return x

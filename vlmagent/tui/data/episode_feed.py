@@ -1,0 +1,230 @@
+"""The rows of the list of episodes: read page by page, renewed while the run goes on.
+
+Deliberately knows no widget; every method that reads may raise ``StoreError`` and leaves the rows as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmagent import paths
+from vlmagent.errors import StoreError
+from vlmagent.store.reader import StoreReader
+from vlmagent.tui.data.episode_list import (
+    MOST_NEWS,
+    PAGE,
+    Page,
+    Row,
+    Summary,
+    View,
+    episode_of,
+    key_of,
+    read_news,
+    read_page,
+    read_summary,
+)
+from vlmagent.tui.data.pieces import PieceReader
+from vlmagent.tui.data.source import Source
+from vlmagent.tui.data.story import Story, read_story
+from vlmagent.tui.data.trail import Place
+from vlmagent.tui.widgets.step_facts import thought_weight
+from vlmagent.types import ImageArray
+
+COUNT_SECONDS = 5.0
+MOST_FOLLOWED = 200
+"""Rows that a list keeps while it follows: taking old ones out of a table costs time for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One step of an episode with what is needed to show it."""
+
+    story: Story
+    step: int
+    weight: float | None
+    image: ImageArray | None
+
+
+class EpisodeFeed:
+    """What one list shows.
+
+    Attributes:
+        view: filters, order, search. Change it, then call ``restart``.
+        rows: by ``key_of``, in the order of the list.
+        shown: the view that the rows belong to.
+        more: whether more rows follow.
+        waiting: newly finished episodes that are not among the rows.
+        looked_at: outputs considered so far, for rankings and searches.
+        summary: counts; None until they are known.
+    """
+
+    def __init__(self, run: Path, view: View) -> None:
+        self.run = run
+        self.view = view
+        self.shown = view
+        self.rows: dict[str, Row] = {}
+        self.more = False
+        self.waiting = 0
+        self.looked_at = 0
+        self.summary: Summary | None = None
+        self._source = Source(run / paths.DATABASE)
+        self._pieces = PieceReader(run)
+        self._cursor: Any = None
+        self._seen = -1
+        self._counted = 0.0
+
+    @property
+    def database(self) -> Path:
+        """Where the episodes come from."""
+        return self._source.database
+
+    def use(self, database: Path) -> None:
+        """Take the episodes from another database of this run."""
+        self._source.close()
+        self._source = Source(database)
+        self.rows, self.summary, self.more = {}, None, False
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._source.close()
+
+    async def restart(self) -> None:
+        """Replace the rows by the first page of the present view."""
+        view = self.view
+        self.looked_at, self.waiting, self._counted = 0, 0, 0.0
+        page, seen = await self._source.query(
+            lambda reader: (read_page(reader, view, None), reader.env_steps())
+        )
+        if view == self.view:
+            self._seen, self.shown = seen, view
+            self.rows = {key_of(row): row for row in page.rows}
+            self._take(page)
+
+    async def read_more(self) -> list[Row]:
+        """Add the next page; returns what is new, which may also have come since the end was reached."""
+        view, cursor = self.shown, self._cursor
+        if cursor is None and self.rows:
+            return []
+        page = await self._source.query(lambda reader: read_page(reader, view, cursor))
+        if view != self.shown or cursor != self._cursor:
+            return []
+        new = {key_of(row): row for row in page.rows if key_of(row) not in self.rows}
+        self.rows.update(new)
+        self._take(page)
+        return list(new.values())
+
+    def _take(self, page: Page) -> None:
+        self._cursor, self.more = page.cursor, page.more
+        self.looked_at += page.looked_at
+
+    async def count(self) -> None:
+        """Count anew, unless that was done a moment ago."""
+        view = self.view
+        if time.monotonic() - self._counted < COUNT_SECONDS:
+            return
+        summary = await self._source.query(lambda reader: read_summary(reader, view))
+        if view == self.view:
+            self.summary, self._counted = summary, time.monotonic()
+
+    async def has_news(self) -> bool:
+        """Whether the database has grown since the last look."""
+        steps = await self._source.query(lambda reader: reader.env_steps())
+        grown, self._seen = steps != self._seen, steps
+        return grown
+
+    async def read_news(self, shows: Callable[[], bool]) -> bool:
+        """Look for newly finished episodes; returns whether the rows changed.
+
+        Args:
+            shows: asked at the end whether they may join the rows; otherwise they are counted as waiting.
+        """
+        view = self.shown
+        newest = [episode_of(row)[0] for row in list(self.rows.values())[:PAGE]]
+        found = await self._source.query(lambda reader: read_news(reader, view, newest[-1] if newest else 0))
+        fresh = [row for row in found if key_of(row) not in self.rows]
+        if view != self.shown or not fresh:
+            return False
+        if self.rows and not shows():
+            self.waiting = len(fresh)
+            return False
+        if len(fresh) == MOST_NEWS:  # between them and the rows there may be others
+            self._hold(fresh[:PAGE], more=True)
+        else:
+            rows = sorted([*fresh, *self.rows.values()], key=lambda row: -episode_of(row)[0])
+            self._hold(rows, more=self.more, cursor=self._cursor)
+        return True
+
+    def forget_end(self, least: int) -> None:
+        """Let go of all but the newest rows, if they are many; the others can be read again.
+
+        Args:
+            least: keep so many in any case, because fewer would be read again at once.
+        """
+        kept = max(least, MOST_FOLLOWED)
+        if len(self.rows) > kept:
+            self._hold(list(self.rows.values())[:kept], more=True)
+
+    def _hold(self, rows: Sequence[Row], *, more: bool, cursor: Any = None) -> None:
+        self.rows = {key_of(row): row for row in rows}
+        self._cursor, self.more, self.waiting = cursor or rows[-1], more, 0
+
+    async def look(self, row: Row) -> Look:
+        """The step of a row: the output itself, or the last step of an episode."""
+        episode, step = episode_of(row)
+
+        def read(reader: StoreReader) -> Look:
+            story = read_story(reader, episode, "", self._pieces, images=False)
+            last = len(story.steps) - 1
+            at = last if step is None else min(step, last)
+            image = None
+            with contextlib.suppress(StoreError):
+                image = reader.image(story.steps[at].image_sha256)
+            return Look(story, at, thought_weight(reader.run()), image)
+
+        return await self._source.query(read)
+
+
+class RowsTrail:
+    """The rows of a feed as places to go through; reads more of them when the end is reached.
+
+    Args:
+        feed: whose rows.
+        changed: called when there are more.
+    """
+
+    def __init__(self, feed: EpisodeFeed, changed: Callable[[], object]) -> None:
+        self._feed = feed
+        self._changed = changed
+
+    @property
+    def places(self) -> list[Place]:
+        """One a row."""
+        found = (episode_of(row) for row in self._feed.rows.values())
+        return [(episode, step or 0) for episode, step in found]
+
+    @property
+    def more(self) -> bool:
+        """Whether more rows follow."""
+        return self._feed.more
+
+    async def extend(self, by: int) -> bool:
+        """The next page; before the first row, the episodes that ended meanwhile."""
+        if by < 0:
+            found = self._feed.shown.can_grow and await self._feed.read_news(lambda: True)
+        else:
+            found = await self._read_on()
+        if found:
+            self._changed()
+        return found
+
+    async def _read_on(self) -> bool:
+        while True:
+            count = len(self._feed.rows)
+            await self._feed.read_more()
+            if len(self._feed.rows) > count or not self._feed.more:
+                return len(self._feed.rows) > count

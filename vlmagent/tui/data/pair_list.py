@@ -1,0 +1,112 @@
+"""How a comparison looks in words: the counts, and a row for each pair.
+
+Deliberately knows no widget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual.content import Content
+
+from vlmagent.store.rows import EpisodeRow
+from vlmagent.text import percent
+from vlmagent.tui.data.pairs import KINDS, Kind, Pair, Tally
+from vlmagent.tui.widgets.step_facts import signed
+
+COLOURS: dict[Kind, str] = {"both": "success", "left": "primary", "right": "accent", "neither": "error"}
+WORDS: dict[Kind, str] = {"both": "both", "left": "only left", "right": "only right", "neither": "neither"}
+SHOWN: tuple[tuple[str, tuple[Kind, ...]], ...] = (
+    ("all", KINDS),
+    ("different", ("left", "right")),
+    *((WORDS[kind], (kind,)) for kind in KINDS),
+)
+"""The filters: a name, and the kinds of pairs that pass."""
+ORDERS: dict[str, Callable[[Pair], float] | None] = {
+    "seeds": None,
+    "right better": lambda pair: -pair.difference,
+    "left better": lambda pair: pair.difference,
+    "longest": lambda pair: -max(pair.left.length or 0, pair.right.length or 0),
+}
+Part = Content | str | tuple[str, str]
+
+
+def key_of(pair: Pair) -> str:
+    """A name for a pair that stays the same."""
+    return f"{pair.left.id}-{pair.right.id}"
+
+
+def tally_content(tally: Tally, width: int) -> Content:
+    """Three lines: the counts, a bar of them, rates and returns."""
+    counts: list[Part] = []
+    for kind in KINDS:
+        counts += [(f"{WORDS[kind]} ", f"${COLOURS[kind]}"), (f"{tally.counts[kind]:,}   ", "bold")]
+    alone = f"; {tally.alone:,} without a partner" if tally.alone else ""
+    counts.append((f"of {tally.total:,} seeds{alone}", "$foreground-muted"))
+    left, right = f"bold ${COLOURS['left']}", f"bold ${COLOURS['right']}"
+    rates: list[Part] = [
+        ("success ", "$foreground-muted"), (percent(tally.success("left")), left), " → ",
+        (percent(tally.success("right")), right), ("   return ", "$foreground-muted"),
+        (signed(tally.left_return), left), " → ", (signed(tally.right_return), right),
+        (f"   McNemar p = {tally.p:.2g}", "$foreground-muted"),
+    ]  # fmt: skip
+    lines = [Content.assemble(*counts), Content.assemble(*_bar(tally, width)), Content.assemble(*rates)]
+    return Content("\n").join(lines)
+
+
+def _bar(tally: Tally, width: int) -> list[Part]:
+    """The four kinds as one bar."""
+    parts: list[Part] = []
+    used = done = 0
+    for kind in KINDS:
+        done += tally.counts[kind]
+        end = round(width * done / tally.total) if tally.total else 0
+        parts.append(("━" * (end - used), f"${COLOURS[kind]}"))
+        used = end
+    return [*parts, ("━" * (width - used), "$foreground 15%")]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its title, its width in cells, and how a pair fills it."""
+
+    title: str
+    width: int
+    fill: Callable[[Pair, Mapping[str, str]], Text]
+
+
+def columns_for(width: int) -> list[Column]:
+    """The columns that fit into ``width`` cells; the first three always do."""
+    shown: list[Column] = []
+    used = 1
+    for column in _COLUMNS:
+        used += column.width + 2
+        if used <= width or len(shown) < 3:
+            shown.append(column)
+    return shown
+
+
+def _who(pair: Pair, colours: Mapping[str, str]) -> Text:
+    return Text(WORDS[pair.kind], style=colours[COLOURS[pair.kind]])
+
+
+def _episode(row: EpisodeRow, colours: Mapping[str, str]) -> Text:
+    """Success, return and length."""
+    sign, colour = ("✓", "success") if row.success else ("✗", "error")
+    value = signed(row.episode_return or 0.0)
+    return Text.assemble((sign, colours[colour]), f"{value:>6}", (f"{row.length or 0:>4}", "dim"))
+
+
+def _difference(pair: Pair, colours: Mapping[str, str]) -> Text:
+    return Text((signed(pair.difference) if pair.difference else "·").rjust(7))
+
+
+_COLUMNS = (
+    Column("who", 10, _who),
+    Column("   left  st", 11, lambda pair, colours: _episode(pair.left, colours)),
+    Column("  right  st", 11, lambda pair, colours: _episode(pair.right, colours)),
+    Column("  diff.", 7, _difference),
+    Column("      seed", 10, lambda pair, colours: Text(str(pair.seed).rjust(10), style="dim")),
+)

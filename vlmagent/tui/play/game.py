@@ -1,0 +1,346 @@
+"""A session as the play screen conducts it: who is to act, what is asked of whoever thinks, what is known.
+
+All of it runs on the screen's own thread; the tables and the log are stepped on another one, thinking is another
+process. Deliberately knows no widget: it is told when to act and says when something changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from vlmagent.config import Config
+from vlmagent.errors import StoreError
+from vlmagent.play.client import ThinkingProcess
+from vlmagent.play.desk import Desk, Opinion, Place, place_of
+from vlmagent.play.messages import Event
+from vlmagent.play.plan import Hints, Opponent, Plan, find_opponent, newest_checkpoint, run_config
+from vlmagent.play.score import Score
+from vlmagent.play.session import THEM, YOU, PlaySession
+from vlmagent.play.table import Moment
+from vlmagent.tui.data.source import Worker
+
+Seat = Literal["human", "opponent"]
+HUMAN = "human"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One step of a person, what the opponent would have done there, and what the expert.
+
+    Attributes:
+        theirs, expert: None where it is not known (yet), or there is no expert.
+    """
+
+    before: Moment
+    action: str
+    reward: float
+    theirs: str | None
+    expert: str | None
+
+
+class Game:
+    """One session.
+
+    Args:
+        plan: what is played.
+        changed: called after every change that ``heard`` does not tell of.
+        post: called on another thread with every event of the process that thinks; hands it to ``heard``.
+
+    Attributes:
+        moments: where each table stands; empty before the session is open.
+        seat: who acts at the first table.
+        hints: when the opponent's opinion is shown to a person.
+        asked: whether it was asked for in the present state.
+        problem: what went wrong last, one sentence; "" when nothing did.
+        newer: the name of a checkpoint that is newer than the one that thinks, or None.
+    """
+
+    def __init__(self, plan: Plan, changed: Callable[[], None], post: Callable[[Event], None]) -> None:
+        self.plan = plan
+        self.hints: Hints = plan.hints
+        self.seat: Seat = "opponent" if plan.mode == "watch" else "human"
+        self.opponent = plan.opponent
+        self.advice = plan.advice
+        self._config = plan.config
+        self.desk = Desk(plan.seed)
+        self.moments: tuple[Moment, ...] = ()
+        self.asked = False
+        self.problem = ""
+        self.newer: str | None = None
+        self.score = Score()
+        self._changed = changed
+        self._post = post
+        self._worker = Worker("play")
+        self._session: PlaySession | None = None
+        self._process: ThinkingProcess | None = None
+        self._path: list[Moment] = []
+        self._theirs: dict[Place, str] = {}
+        self._experts: dict[Place, str | None] = {}
+        self._stepping: set[int] = set()
+
+    # -- opening and closing
+
+    async def open(self) -> None:
+        """Begin the session.
+
+        Raises:
+            VlmAgentError: it cannot begin.
+        """
+        self._begun(await self._worker.call(self._make))
+
+    async def close(self) -> None:
+        """End the session and the process; the log is complete when this returns."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+        await self._worker.call(self._finish)
+        self._worker.close()
+
+    # -- looking
+
+    @property
+    def versus(self) -> bool:
+        """Whether there is a second table."""
+        return self.plan.mode == "versus"
+
+    @property
+    def you(self) -> Moment | None:
+        """The first table."""
+        return self.moments[YOU] if self.moments else None
+
+    @property
+    def them(self) -> Moment | None:
+        """The opponent's own table."""
+        return self.moments[THEM] if len(self.moments) > THEM else None
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode at the first table has ended."""
+        return self.you is not None and self.you.end is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether every table's episode has ended."""
+        return bool(self.moments) and all(moment.end is not None for moment in self.moments)
+
+    @property
+    def your_turn(self) -> bool:
+        """Whether a person is to act."""
+        return self.seat == "human" and self.you is not None and not self.over
+
+    @property
+    def opinion(self) -> Opinion | None:
+        """Of the present state at the first table; once it is over, of the one before the last step."""
+        if self.you is None:
+            return None
+        seed, actions = place_of(self.you)
+        return self.desk.opinion((seed, actions[:-1] if self.over else actions))
+
+    @property
+    def shows_opinion(self) -> bool:
+        """Whether a person may see it."""
+        asked = self.hints == "on" or (self.hints == "ask" and self.asked)
+        return self.seat == "opponent" or (asked and not self.over)
+
+    def can_take(self, index: int) -> bool:
+        """Whether it is the opponent's turn at a table, and it has decided."""
+        if index >= len(self.moments) or index in self._stepping or (index == YOU and self.seat == "human"):
+            return False
+        moment = self.moments[index]
+        opinion = self.desk.opinion(place_of(moment))
+        return moment.end is None and opinion is not None and opinion.done and opinion.decision is not None
+
+    @property
+    def alike(self) -> tuple[int, int]:
+        """How often both chose the same so far, and in how many states both did."""
+        same, compared = self._compare()
+        return self.score.alike + same, self.score.compared + compared
+
+    async def choices(self) -> list[Choice]:
+        """The person's steps of this episode beside the opponent's and the expert's."""
+        found, session = [], self._session
+        you = self.you
+        if you is None or session is None:
+            return []
+        first = len(you.steps) - len(self._path) + 1
+        for before, step in zip(self._path, you.steps[first:], strict=False):
+            if step.actor == HUMAN:
+                expert = await self._expert(session, before)
+                theirs = self._theirs.get(place_of(before))
+                found.append(Choice(before, step.action, step.reward, theirs, expert))
+        return found
+
+    async def _expert(self, session: PlaySession, moment: Moment) -> str | None:
+        """The expert's move in a state, which is looked for once."""
+        place = place_of(moment)
+        if place not in self._experts:
+            self._experts[place] = await self._worker.call(lambda: session.expert(moment))
+        return self._experts[place]
+
+    # -- acting
+
+    async def choose(self, action: str) -> None:
+        """A person's action; nothing happens when it is not legal (any more)."""
+        session = self._session
+        if session is not None and self.seat == "human":
+            moment = await self._worker.call(lambda: session.choose(action))
+            if moment is not None:
+                self._moved(YOU, moment)
+
+    async def take(self, index: int = YOU) -> None:
+        """Carry out what the opponent has decided for a table."""
+        session, moment = self._session, self.moments[index]
+        opinion = self.desk.opinion(place_of(moment))
+        if session is None or opinion is None or opinion.decision is None or index in self._stepping:
+            return
+        decision, where = opinion.decision, place_of(moment)
+        self._stepping.add(index)
+        try:
+            moved = await self._worker.call(lambda: session.take(index, decision, where))
+        finally:
+            self._stepping.discard(index)
+        if moved is not None:
+            self._moved(index, moved)
+
+    async def begin(self, *, again: bool = False) -> None:
+        """The next episode, or the same once more."""
+        session = self._session
+        if session is not None:
+            same, compared = self._compare()
+            moments = await self._worker.call(lambda: session.begin(again=again))
+            self.score = self.score.with_choices(same, compared)
+            self._begun(moments)
+
+    def change_seat(self) -> None:
+        """The opponent takes over, or gives back."""
+        self.seat = "human" if self.seat == "opponent" else "opponent"
+        self.think()
+        self._changed()
+
+    def change_hints(self, hints: Hints) -> None:
+        """Show the opponent's opinion at other times."""
+        self.hints = hints
+        self.think()
+        self._changed()
+
+    def ask(self) -> None:
+        """Show what the opponent would do here."""
+        self.asked = True
+        self.think()
+        self._changed()
+
+    def think(self) -> None:
+        """Ask whatever is to be known now; called after every change."""
+        you, them = self.you, self.them
+        if you is None:
+            return
+        if them is not None and them.end is None:
+            self.desk.ask(them, urgent=False)
+        if you.end is None and (self.seat == "opponent" or self.shows_opinion or self.versus):
+            self.desk.ask(you, urgent=self.shows_opinion)
+        wanted = self.versus or self.seat == "opponent" or self.hints != "off"
+        if wanted and self.desk.state == "absent" and self.opponent is not None:
+            self._wake()
+
+    def heard(self, event: Event) -> None:
+        """Take in what the process that thinks said."""
+        before = self.desk.actor
+        place = self.desk.take(event)
+        if place is not None:
+            self._remember(place)
+        if self.desk.actor and self.desk.actor != before and self._session is not None:
+            with contextlib.suppress(StoreError):  # the next step will tell
+                self._session.note(f"thinking: {self.desk.actor}")
+        self.think()
+
+    async def reload(self) -> None:
+        """A newer checkpoint, or a new process where the old one died or nobody was there."""
+        self.newer, self.problem = None, ""
+        if self.opponent is None:
+            self.opponent, self._config = await self._worker.call(self._find)
+        if self.desk.state == "ready":
+            self.desk.reload()
+        elif self.desk.state != "loading" and self.opponent is not None:
+            self._wake()
+        self._changed()
+
+    async def look_for_newer(self) -> None:
+        """Whether the run has written a checkpoint since."""
+        run = self.opponent.run if self.opponent else None
+        if run is None or self.desk.state != "ready":
+            return
+        newest = await self._worker.call(lambda: newest_checkpoint(run))
+        newer = newest if newest and self.desk.actor != f"model {newest}" else None
+        if newer != self.newer:
+            self.newer = newer
+            self._changed()
+
+    # -- inside
+
+    def _make(self) -> tuple[Moment, ...]:
+        self._session = PlaySession(self.plan)
+        return self._session.moments
+
+    def _finish(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _wake(self) -> None:
+        """Start the process that thinks."""
+        assert self.opponent is not None
+        if self._process is not None:
+            self._process.close()
+        self._process = ThinkingProcess(self._config, self.opponent.run, self.opponent.baseline, self._post)
+        self.desk.open(self._process.send)
+
+    def _find(self) -> tuple[Opponent | None, Config]:
+        """Whoever could think by now, and the config to do it with."""
+        found = find_opponent(self.plan)
+        if found is None or found.run is None or found.run == self.plan.folder:
+            return found, self.plan.config
+        return found, run_config(found.run, {})
+
+    def _remember(self, place: Place) -> None:
+        opinion = self.desk.opinion(place)
+        if opinion is not None and opinion.decision is not None:
+            self._theirs.setdefault(place, opinion.decision.parsed.action)
+
+    def _begun(self, moments: tuple[Moment, ...]) -> None:
+        self.desk.turn_to(moments[YOU].seed)
+        self.moments, self._path, self._theirs, self._experts = moments, [moments[YOU]], {}, {}
+        self.asked = False
+        for moment in moments:
+            self._remember(place_of(moment))
+        self.think()
+        self._changed()
+
+    def _moved(self, index: int, moment: Moment) -> None:
+        if index == YOU:
+            if not self.versus:
+                self.desk.drop_all()
+            self._path.append(moment)
+            self.asked = False
+        self.moments = tuple(moment if place == index else old for place, old in enumerate(self.moments))
+        self._remember(place_of(moment))
+        if self.settled:
+            for ended in self.moments:
+                self.score = self.score.with_episode(ended)
+        self.think()
+        self._changed()
+
+    def _compare(self) -> tuple[int, int]:
+        """Of this episode: in how many states both chose the same, and in how many both chose."""
+        you = self.you
+        if you is None:
+            return 0, 0
+        steps = you.steps[len(you.steps) - len(self._path) + 1 :]
+        pairs = [
+            (step.action, self._theirs[place_of(before)])
+            for before, step in zip(self._path, steps, strict=False)
+            if step.actor == HUMAN and place_of(before) in self._theirs
+        ]
+        return sum(ours == theirs for ours, theirs in pairs), len(pairs)

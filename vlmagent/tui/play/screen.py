@@ -1,0 +1,461 @@
+"""The table: a person, a checkpoint or an expert plays, others look on, advise, take over or play along.
+
+Deliberately knows neither environments nor models: ``Game`` conducts the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Coroutine
+from typing import Any, ClassVar
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.message import Message
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Footer, Static
+
+from vlmagent.errors import VlmAgentError
+from vlmagent.play.messages import Died, Event, Ready, Refused, Writing
+from vlmagent.play.plan import HINTS, Plan
+from vlmagent.play.session import THEM, YOU
+from vlmagent.play.table import Moment
+from vlmagent.text import percent
+from vlmagent.tui.data.playback import Playback
+from vlmagent.tui.keys import key
+from vlmagent.tui.navigate import images_of
+from vlmagent.tui.play.game import Game
+from vlmagent.tui.play.mind import Mind, MindKeys
+from vlmagent.tui.play.pad import ActionPad, Chosen
+from vlmagent.tui.play.review import PlayReviewScreen, opponent_name, outcome_words, player_name
+from vlmagent.tui.screens.confirm import ConfirmScreen
+from vlmagent.tui.screens.help import KeyHelp
+from vlmagent.tui.screens.stepping import speed_bindings
+from vlmagent.tui.text import safe, safe_line, safe_text
+from vlmagent.tui.widgets.picture import Picture
+from vlmagent.tui.widgets.steady import Steady
+from vlmagent.tui.widgets.step_facts import signed
+
+WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
+DRAW_SECONDS = 0.05
+NEWER_SECONDS = 5.0
+LOADING_SECONDS = 1.0
+PAUSE_STEPS = 2.5
+"""How many steps long the end of an episode is shown before the next one, while the opponent plays."""
+QUIET = "$foreground-muted"
+WATCHING = ("pause", "step", "faster")
+"""Commands for while the opponent acts."""
+LETTERS = {
+    "hint": ("f2", "Hint"),
+    "hints": ("f3", "Hints"),
+    "seat": ("f4", "Seat"),
+    "reload": ("f5", "Reload"),
+    "new": ("f6", "New"),
+    "review": ("f7", "Review"),
+    "prompt": ("f8", "Prompt"),
+    "zoom": ("f9", "Zoom"),
+}
+"""Commands that have a letter, with the key and the name they go by while letters are typed into the filter."""
+
+
+class Heard(Message):
+    """The process that thinks said something."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__()
+        self.event = event
+
+
+def _typing_bindings() -> list[Binding]:
+    return [
+        key(
+            function,
+            f"typed('{name}')",
+            words,
+            f"play.{name}-typed",
+            f"{words}, while letters filter the actions",
+        )
+        for name, (function, words) in LETTERS.items()
+    ]
+
+
+class PlayScreen(Screen[None]):
+    """One session of play.
+
+    Args:
+        plan: what is played.
+    """
+
+    CSS_PATH = "screen.tcss"
+    AUTO_FOCUS = ""  # else the hidden line of the list would take the keys
+    HORIZONTAL_BREAKPOINTS = WIDTHS
+    BINDINGS: ClassVar = [
+        key("x", "hint", "Hint", "play.hint", "What the opponent would do here, and how sure it is"),
+        key("X", "hints", "Hints", "play.hints", "When hints are shown: off, when asked for, always"),
+        key("space", "pause", "Play", "play.pause", "Play or pause the opponent's steps"),
+        key("right", "step", "Step", "play.step", "One step of the opponent", display="→"),
+        *speed_bindings("play"),
+        key("t", "seat", "Seat", "play.seat", "Take over from the opponent, or let it take over"),
+        key("n,enter", "new", "New", "play.new", "The next episode"),
+        key("N", "again", "Again", "play.again", "The same episode from its start", show=False),
+        key("v", "review", "Review", "play.review", "The episode's moves beside the opponent's and the expert's"),
+        key("r", "reload", "Reload", "play.reload", "Pick up a newer checkpoint; start whoever died again"),
+        key("i", "prompt", "Prompt", "play.prompt", "What the agent is told in words, shown or hidden", show=False),
+        key("z", "zoom", "Zoom", "play.zoom", "The picture alone, as large as it goes", show=False),
+        *_typing_bindings(),
+        key("escape", "leave", "Leave", "play.leave", "Leave the table; what was played is kept"),
+        key("q", "quit", "Quit", "play.quit", "Leave the program; what was played is kept", show=False),
+    ]  # fmt: skip
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.game = Game(plan, self._draw, self._post)
+        self.playback = Playback(playing=plan.mode == "watch")
+        self._step_wanted = False
+        self._reviewed = False
+        self._commands: tuple[object, ...] = ()
+        self._clock: Timer | None = None
+        self._drawing: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """Picture, what is known of the state, what the opponent thinks; the actions; how it stands."""
+        yield Steady(id="play-title")
+        yield Static("", id="play-problem", markup=False)
+        with Horizontal(id="play-body"):
+            yield Picture(mode=images_of(self.app), empty="", id="play-picture")
+            with Vertical(id="play-right"):
+                with VerticalScroll(id="play-state", can_focus=False):
+                    yield Steady(id="play-state-text")
+                yield Mind(id="play-mind")
+        yield ActionPad(id="play-pad")
+        yield Steady(id="play-last")
+        yield Steady(id="play-score")
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Sit down."""
+        self.query_one("#play-problem").display = False
+        if images_of(self.app) == "off":
+            self.query_one(Picture).display = False
+        self.query_one("#play-state").border_title = "state"
+        self.query_one("#play-title", Steady).say(Content("opening the session …"))
+        self.set_interval(NEWER_SECONDS, lambda: self._do(self.game.look_for_newer()))
+        self.set_interval(LOADING_SECONDS, self._draw_loading)
+        self._do(self.game.open())
+
+    async def on_unmount(self) -> None:
+        """End the session; the log is complete afterwards."""
+        with contextlib.suppress(VlmAgentError):
+            await self.game.close()
+
+    def on_screen_resume(self) -> None:
+        """Back from a question or a review: go on."""
+        self._draw()
+
+    # -- what happens
+
+    @work(group="play")
+    async def _do(self, action: Coroutine[Any, Any, None]) -> None:
+        """Something that takes a moment; what goes wrong is said."""
+        try:
+            await action
+        except VlmAgentError as error:
+            self.playback.playing = False
+            self.game.problem = str(error)
+            if self.game.you is None:
+                self.query_one("#play-title", Steady).say(Content("the session could not be opened"))
+            self._draw()
+
+    def _post(self, event: Event) -> None:
+        """Called on another thread."""
+        self.post_message(Heard(event))
+
+    @on(Heard)
+    def _heard(self, message: Heard) -> None:
+        event = message.event
+        self.game.heard(event)
+        if isinstance(event, Writing):
+            if self._drawing is None:
+                self._drawing = self.set_timer(DRAW_SECONDS, self._draw_mind)
+            return
+        if isinstance(event, Ready):
+            words = "is ready" if event.changed else "is still the newest checkpoint"
+            self.notify(f"{event.actor} {words}.", markup=False, timeout=3)
+        elif isinstance(event, Refused):
+            self.notify(safe(event.words, 400), severity="error", markup=False, timeout=10)
+        elif isinstance(event, Died):  # what it thought before may still fill the pane
+            self.notify(safe(event.words, 400), severity="error", markup=False, timeout=5)
+        self._draw()
+
+    def on_key(self, event: events.Key) -> None:
+        """A key of an action."""
+        with contextlib.suppress(NoMatches):
+            action = self.query_one(ActionPad).action_of(event)
+            if action is not None:
+                event.stop()
+                event.prevent_default()
+                self._choose(action)
+
+    @on(Chosen)
+    def _chosen(self, message: Chosen) -> None:
+        if self.game.your_turn:
+            self._choose(message.action)
+
+    def _choose(self, action: str) -> None:
+        """Take an action; what is still being written about the state it leaves need not be drawn before it."""
+        if self._drawing is not None:
+            self._drawing.stop()
+            self._drawing = None
+        self._do(self.game.choose(action))
+
+    def _go_on(self) -> None:
+        """Let the opponent act when its time has come."""
+        game = self.game
+        if game.can_take(THEM):
+            self._do(game.take(THEM))
+        if game.versus and game.settled and not self._reviewed and self.is_current:
+            self._reviewed = True
+            self.action_review()
+        if game.can_take(YOU) and self._step_wanted:
+            self._step_wanted = False
+            self._do(game.take(YOU))
+        elif self._clock is None and self.playback.playing and game.can_take(YOU):
+            self._clock = self.set_timer(1 / self.playback.speed, self._due)
+        elif self._clock is None and self.playback.playing and game.seat == "opponent" and game.settled:
+            self._clock = self.set_timer(PAUSE_STEPS / self.playback.speed, self._due)
+
+    def _due(self) -> None:
+        """The opponent's time has come."""
+        self._clock = None
+        if self.playback.playing and self.game.can_take(YOU):
+            self._do(self.game.take(YOU))
+        elif self.playback.playing and self.game.seat == "opponent" and self.game.settled and self.is_current:
+            self._do(self._next_episode())
+
+    async def _next_episode(self, again: bool = False) -> None:
+        self._reviewed, self.game.problem = False, ""
+        await self.game.begin(again=again)
+
+    # -- showing
+
+    def _draw(self) -> None:
+        """Everything, from the game."""
+        with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
+            self._draw_problem()
+            you = self.game.you
+            if you is not None:
+                self._draw_table(you)
+            self._draw_mind()
+            self._draw_keys()
+            self._go_on()
+
+    def _draw_table(self, you: Moment) -> None:
+        game = self.game
+        self.query_one(Picture).show(you.observation.image, moving=game.seat == "opponent")
+        self.query_one(ActionPad).show(you.observation.legal_actions, game.your_turn)
+        state = self.query_one("#play-state", VerticalScroll)
+        text = you.prompt if state.has_class("-prompt") else you.observation.state_text or ""
+        state.display = bool(text)
+        state.border_title = "prompt" if state.has_class("-prompt") else "state"
+        self.query_one("#play-state-text", Steady).say(safe_text(text))
+        self.query_one("#play-title", Steady).say(self._title(you))
+        self.query_one("#play-last", Steady).say(self._last(you))
+        self.query_one("#play-score", Steady).say(self._score())
+
+    def _draw_mind(self) -> None:
+        self._drawing = None
+        with contextlib.suppress(NoMatches):
+            typed = MindKeys(*(LETTERS[name][0] for name in ("hint", "hints", "reload")))
+            self.query_one(Mind).show(self.game, typed if self.query_one(ActionPad).is_list else MindKeys())
+
+    def _draw_keys(self) -> None:
+        """The footer, which costs more than a step, when other commands than before do something."""
+        game = self.game
+        lists = self.query_one(ActionPad).is_list
+        commands = (game.seat, game.your_turn, game.opponent, game.hints, game.asked, lists)
+        if commands != self._commands:
+            self._commands = commands
+            self.refresh_bindings()
+
+    def _draw_loading(self) -> None:
+        """How long loading has taken, while it goes on."""
+        if self.game.desk.state == "loading":
+            self._draw_mind()
+
+    def _draw_problem(self) -> None:
+        problem = self.query_one("#play-problem", Static)
+        problem.display = bool(self.game.problem)
+        problem.update(safe_line(self.game.problem))
+
+    def _title(self, you: Moment) -> Content:
+        game, plan = self.game, self.game.plan
+        who = "you play" if game.seat == "human" else f"{opponent_name(game)} plays"
+        if game.versus:
+            who = f"you against {opponent_name(game)}"
+        facts = f"  episode {you.number} · step {len(you.steps)} · return {signed(you.episode_return)}"
+        return Content.assemble(
+            safe_line(plan.config.task, 30, style="bold"), "  ", safe_line(who, 44, style="$primary"), facts,
+            (f"  seed {you.seed}", QUIET),
+        )  # fmt: skip
+
+    def _last(self, you: Moment) -> Content:
+        """The last step, or how the episode ended."""
+        if you.end is not None:
+            colour = "$success" if you.end.success else "$error"
+            waits = "n: next episode" if self.game.settled else f"{opponent_name(self.game)} is still playing"
+            return Content.assemble((outcome_words(you), f"bold {colour}"), (f"   {waits}", QUIET))
+        if not you.steps:
+            return Content.styled(self._whose_turn(), QUIET)
+        step = you.steps[-1]
+        refused = "  (not possible here)" if you.state.get("illegal") is True else ""
+        colour = "$success" if step.reward > 0 else "$error" if step.reward < 0 else QUIET
+        return Content.assemble(
+            safe_line(f"{player_name(step.actor)}: {step.action}", 60), "  reward ",
+            (f"{signed(step.reward)}{refused}", colour), (f"   {self._whose_turn()}", QUIET),
+        )  # fmt: skip
+
+    def _whose_turn(self) -> str:
+        if self.game.seat == "human":
+            return "your turn"
+        return "playing" if self.playback.playing else "paused: → steps, space plays"
+
+    def _score(self) -> Content:
+        """Success, return and agreement so far, in a line."""
+        parts: list[Content | tuple[str, str]] = []
+        for player, record in self.game.score.records.items():
+            parts += [
+                safe_line(player_name(player), 24, style="bold"),
+                (f" {record.successes}/{record.episodes}", "$success"),
+                (f" return {signed(record.mean_return)}   ", QUIET),
+            ]
+        same, compared = self.game.alike
+        if compared:
+            parts.append((f"alike {same}/{compared} ({percent(same / compared)})   ", QUIET))
+        them = self.game.them
+        if them is not None and them.end is None:
+            parts.append((f"{opponent_name(self.game)} is at step {len(them.steps)}", QUIET))
+        if self.game.seat == "opponent":
+            parts.append((f"{self.playback.speed:g} steps/s", QUIET))
+        return Content.assemble(*parts) if parts else Content.styled("no episode has ended yet", QUIET)
+
+    # -- actions
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Which keys do something now."""
+        game = self.game
+        if action == "typed":
+            typing = game.your_turn and bool(self.query(ActionPad)) and self.query_one(ActionPad).is_list
+            return typing and self.check_action(str(parameters[0]), ()) is not False
+        if action in WATCHING:
+            return game.seat == "opponent"
+        if action == "seat":
+            return game.opponent is not None and not game.versus
+        if action == "hint":
+            return game.your_turn and game.hints == "ask" and not game.asked
+        return True
+
+    async def action_typed(self, name: str) -> None:
+        """What the letter does that cannot be typed now."""
+        await self.run_action(name)
+
+    def action_hint(self) -> None:
+        """What would it do here?"""
+        self.game.ask()
+
+    def action_hints(self) -> None:
+        """Hints at other times."""
+        self.game.change_hints(HINTS[(HINTS.index(self.game.hints) + 1) % len(HINTS)])
+
+    def action_pause(self) -> None:
+        """Play or pause the opponent's steps."""
+        self.playback.playing = not self.playback.playing
+        self._draw()
+
+    def action_step(self) -> None:
+        """One step of the opponent, as soon as it has decided; after the end, the next episode."""
+        self.playback.playing = False
+        if self.game.settled:
+            self._do(self._next_episode())
+        else:
+            self._step_wanted = True
+            self._draw()
+
+    def action_faster(self, levels: int) -> None:
+        """Another speed."""
+        self.playback.faster(levels)
+        self._draw()
+
+    def action_seat(self) -> None:
+        """Change who acts."""
+        self._step_wanted = False
+        self.game.change_seat()
+
+    @work(group="new", exclusive=True)
+    async def action_new(self) -> None:
+        """The next episode."""
+        if self.game.you is not None and await self._may_leave("Begin another episode"):
+            self._do(self._next_episode())
+
+    @work(group="new", exclusive=True)
+    async def action_again(self) -> None:
+        """The same episode once more."""
+        if self.game.you is not None and await self._may_leave("Begin this episode again"):
+            self._do(self._next_episode(again=True))
+
+    @work(group="new", exclusive=True)
+    async def action_leave(self) -> None:
+        """Leave the zoom, else the table."""
+        if self.has_class("-zoomed"):
+            self.remove_class("-zoomed")
+        elif await self._may_leave("Leave the table"):
+            self.dismiss(None)
+
+    @work(group="new", exclusive=True)
+    async def action_quit(self) -> None:
+        """Leave the program: not at once, for whoever holds a queen may mean the card."""
+        if await self._may_leave("Leave the program"):
+            self.app.exit()
+
+    async def _may_leave(self, what: str) -> bool:
+        """Whether an episode that a person has begun may be left unfinished."""
+        game = self.game
+        waits = game.versus and game.over and not game.settled
+        begun = game.seat == "human" and game.you is not None and bool(game.you.steps) and not game.over
+        if not (begun or waits):
+            return True
+        who = f"{opponent_name(game)} is still playing this episode" if waits else "This episode is not over"
+        question = safe_text(f"{who}; unfinished episodes do not count.")
+        answer: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, what, "Play on"))
+        return bool(answer)
+
+    def action_review(self) -> None:
+        """The episode so far, beside what others would have done."""
+        if self.game.you is not None:
+            self.app.push_screen(PlayReviewScreen(self.game), self._reviewed_it)
+
+    def _reviewed_it(self, goes_on: bool | None) -> None:
+        if goes_on:
+            self.action_new()
+
+    def action_reload(self) -> None:
+        """A newer checkpoint, or a new process."""
+        self._do(self.game.reload())
+
+    def action_prompt(self) -> None:
+        """Show or hide the prompt."""
+        self.query_one("#play-state").toggle_class("-prompt")
+        self._draw()
+
+    def action_zoom(self) -> None:
+        """The picture alone, or not."""
+        self.toggle_class("-zoomed")
+
+    def more_keys(self) -> list[KeyHelp]:
+        """The keys of the actions, for the help."""
+        entries = self.query_one(ActionPad).entries
+        return [KeyHelp(entry.shown, f"Choose {entry.action}", "actions") for entry in entries]

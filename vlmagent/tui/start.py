@@ -1,0 +1,144 @@
+"""Runs the dashboard in the terminal, or without one to take pictures of its screens.
+
+Deliberately knows nothing of how screens work inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from vlmagent import paths
+from vlmagent.errors import StoreError, UsageError
+from vlmagent.runs import folders, status
+from vlmagent.store.browse import Filter, episode_page, output_page
+from vlmagent.store.reader import StoreReader
+from vlmagent.tui.app import VlmAgentApp
+from vlmagent.tui.data.compare_feed import comparable_with
+from vlmagent.tui.data.trail import Place
+from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, open_train
+from vlmagent.tui.widgets.picture import prepare_graphics
+
+SCREENSHOT_SIZE = (132, 40)
+_LOOK_SECONDS, _QUIET_LOOKS, _MOST_LOOKS = 0.1, 5, 100
+
+
+def run_dashboard(run: Path | None, images: str = "auto") -> None:
+    """Show the dashboard until the user leaves it.
+
+    Args:
+        run: the run to open at once; None begins with the list.
+        images: ``auto``, ``kitty``, ``sixel``, ``half`` or ``off``.
+
+    Raises:
+        UsageError: there is no terminal, or ``images`` is none of these.
+    """
+    graphics = prepare_graphics(images)
+    need_terminal(
+        "The dashboard",
+        "`vlmagent runs show` prints a run, `vlmagent tui --screenshot DIR` writes pictures of the screens.",
+    )
+    VlmAgentApp(run, graphics.mode, notice=graphics.notice).run()
+
+
+def need_terminal(what: str, instead: str) -> None:
+    """Refuse to draw where nobody would see it.
+
+    Raises:
+        UsageError: standard input, output and errors are not all a terminal.
+    """
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)  # Textual reads the first and draws on the last
+    if not all(stream is not None and stream.isatty() for stream in streams):
+        raise UsageError(f"{what} needs a terminal for input, output and errors. Without one: {instead}")
+
+
+def take_screenshots(folder: Path, run: Path) -> list[Path]:
+    """Write SVG pictures of the screens, drawn without a terminal, into ``folder``.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(_photograph(folder, run))
+    except OSError as error:
+        raise UsageError(
+            f"The pictures could not be written to {folder}: {error.strerror or error}."
+        ) from None
+
+
+async def _photograph(folder: Path, run: Path) -> list[Path]:
+    app = VlmAgentApp(None, "half")
+    made: list[Path] = []
+    async with app.run_test(size=SCREENSHOT_SIZE) as pilot:
+
+        async def take(name: str, prepare: Callable[[], None], *keys: str) -> None:
+            prepare()
+            await _settle(pilot)
+            await pilot.press(*keys)
+            await _settle(pilot)
+            file = folder / f"{name}.svg"
+            file.write_text(app.export_screenshot(title=f"vlmagent tui · {name}"), encoding="utf-8")
+            made.append(file)
+
+        await take("runs", lambda: None)
+        await take("train", lambda: open_train(app, run), "s")
+        updates = _telling_updates(run)
+        await take("episodes", lambda: open_episodes(app, run, updates))
+        place = _telling_place(run, updates)
+        if place is not None:
+            await take("replay", lambda: open_replay(app, run, *place))
+        other = comparable_with(run, [run, *_others(run)])
+        if other is not None:
+            await take("compare", lambda: open_compare(app, run, other))
+    return made
+
+
+def _others(run: Path) -> list[Path]:
+    """Other runs of the same task, newest first."""
+    task = status.show_run(run)["task"]
+    found = [one for one in folders.run_folders() if one.resolve() != run.resolve()]
+    return [one for one in found if status.show_run(one)["task"] == task]
+
+
+async def _settle(pilot: Pilot[None]) -> None:
+    """Wait until nothing has been read for a while."""
+    quiet = 0
+    for _ in range(_MOST_LOOKS):
+        await pilot.pause(_LOOK_SECONDS)
+        quiet = 0 if any(worker.is_running for worker in pilot.app.workers) else quiet + 1
+        if quiet == _QUIET_LOOKS:
+            return
+
+
+def _telling_updates(run: Path) -> tuple[int, int] | None:
+    """Updates worth a picture: the one whose successes and failures are nearest to a balance, and its neighbours."""
+    try:
+        with StoreReader(run / paths.DATABASE) as reader:
+            known = [row for row in reader.metric_series("rollout/success") if not math.isnan(row.value)]
+    except StoreError:
+        return None
+    best = min(known, key=lambda row: abs(row.value - 0.5), default=None)
+    if best is None:
+        return None
+    return max(1, best.update_index - 1), min(known[-1].update_index, best.update_index + 1)
+
+
+def _telling_place(run: Path, updates: tuple[int, int] | None) -> Place | None:
+    """A place worth a picture: the least probable outputs of successes come first, of those a later step."""
+    try:
+        with StoreReader(run / paths.DATABASE) as reader:
+            for filter in (Filter(success=True, updates=updates), Filter(updates=updates), Filter()):
+                rows = output_page(reader, filter, "logprob", limit=20).rows
+                for row in sorted(rows, key=lambda row: row.step == 0):
+                    return row.episode_id, row.step
+                for episode in episode_page(reader, filter, limit=1):
+                    return episode.id, 0
+    except StoreError:
+        pass
+    return None
