@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vlmagent.store.reader import StoreReader, _episode, _fts_query
+from vlmagent.store.queries import episode_row, fts_query
+from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.types import Split
 
@@ -30,7 +31,7 @@ EPISODE_ORDERS: dict[EpisodeOrder, tuple[str, str]] = {
 WINDOW, LARGEST_WINDOW = 1000, 8000
 NARROW = 20_000
 EXCERPT = 400
-_EPISODE = ", ".join(EpisodeRow.__dataclass_fields__)
+EPISODE = ", ".join(EpisodeRow.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +122,15 @@ def episode_page(
         key = getattr(after, column)
         where += f" AND {column} {sign}= ? AND ({column} {sign} ? OR id {sign} ?)"
         values += [key, key, after.id]
-    sql = f"SELECT {_EPISODE} FROM episodes WHERE {where} ORDER BY {column} {way}, id {way} LIMIT ?"
-    return [_episode(*row) for row in reader._query(sql, (*values, limit))]
+    sql = f"SELECT {EPISODE} FROM episodes WHERE {where} ORDER BY {column} {way}, id {way} LIMIT ?"
+    return [episode_row(*row) for row in reader._query(sql, (*values, limit))]
 
 
 def episodes_since(reader: StoreReader, filter: Filter, id: int, limit: int = -1) -> list[EpisodeRow]:
     """The finished episodes with an id of at least ``id``, newest first; no limit below zero."""
     where, values = _episodes_where(filter)
-    sql = f"SELECT {_EPISODE} FROM episodes WHERE {where} AND id >= ? ORDER BY id DESC LIMIT ?"
-    return [_episode(*row) for row in reader._query(sql, (*values, id, limit))]
+    sql = f"SELECT {EPISODE} FROM episodes WHERE {where} AND id >= ? ORDER BY id DESC LIMIT ?"
+    return [episode_row(*row) for row in reader._query(sql, (*values, id, limit))]
 
 
 def count_episodes(reader: StoreReader, filter: Filter) -> int:
@@ -320,7 +321,7 @@ def _ranking(reader: StoreReader, filter: Filter, order: OutputOrder, text: str)
         return None
     if order != "match":
         return _Ranked(reader, order, ids)
-    query = _fts_query(text)
+    query = fts_query(text)
     return _Matches(text, query, ids) if query else None
 
 

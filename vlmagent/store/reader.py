@@ -7,8 +7,6 @@ all its rows at once: a half-read cursor would keep the writer from folding its 
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +14,22 @@ from typing import Any, TypeVar
 
 from vlmagent.errors import StoreError, unknown_choice
 from vlmagent.store import codec
+from vlmagent.store.queries import (
+    ANSWER,
+    EPISODE,
+    EVALUATION,
+    METRIC,
+    RUN,
+    TRANSITION,
+    _nan,
+    answer_row,
+    episode_filter,
+    episode_row,
+    evaluation_row,
+    fts_query,
+    metric_row,
+    transition_row,
+)
 from vlmagent.store.rows import (
     AnswerRow,
     CheckpointRow,
@@ -29,12 +43,6 @@ from vlmagent.store.rows import (
 from vlmagent.types import Ended, ImageArray, Split
 
 BUSY_SECONDS = 5.0
-_TRANSITION = ", ".join(name for name in TransitionRow.__dataclass_fields__)
-_EPISODE = ", ".join(name for name in EpisodeRow.__dataclass_fields__)
-_METRIC = ", ".join(name for name in MetricRow.__dataclass_fields__)
-_RUN = ", ".join(name for name in RunRow.__dataclass_fields__)
-_ANSWER = ", ".join(name for name in AnswerRow.__dataclass_fields__)
-_EVALUATION = ", ".join(name for name in EvaluationRow.__dataclass_fields__ if name != "more")
 EPISODE_ORDERS = ("id", "length", "episode_return", "seed", "update_index", "illegal")
 
 R = TypeVar("R")
@@ -86,7 +94,7 @@ class StoreReader:
 
     def run(self) -> RunRow | None:
         """The run, or None before the trainer has recorded it."""
-        return _first(self._rows(RunRow, f"SELECT {_RUN} FROM run LIMIT 1"))
+        return _first(self._rows(RunRow, f"SELECT {RUN} FROM run LIMIT 1"))
 
     def env_steps(self) -> int:
         """Environment steps recorded so far: the number of transitions."""
@@ -97,18 +105,18 @@ class StoreReader:
 
         A re-done update replaces its rows; they come again, with a new id.
         """
-        sql = f"SELECT {_METRIC} FROM metrics WHERE id > ? ORDER BY id LIMIT ?"
-        return self._rows(_metric, sql, (after_id, limit))
+        sql = f"SELECT {METRIC} FROM metrics WHERE id > ? ORDER BY id LIMIT ?"
+        return self._rows(metric_row, sql, (after_id, limit))
 
     def latest_metrics(self) -> dict[str, MetricRow]:
         """The row of each metric's highest update."""
-        sql = f"SELECT {_METRIC}, max(update_index) FROM metrics GROUP BY name"
-        return {row.name: row for row in self._rows(lambda *values: _metric(*values[:-1]), sql)}
+        sql = f"SELECT {METRIC}, max(update_index) FROM metrics GROUP BY name"
+        return {row.name: row for row in self._rows(lambda *values: metric_row(*values[:-1]), sql)}
 
     def metric_series(self, name: str) -> list[MetricRow]:
         """One metric over the updates."""
         return self._rows(
-            _metric, f"SELECT {_METRIC} FROM metrics WHERE name = ? ORDER BY update_index", (name,)
+            metric_row, f"SELECT {METRIC} FROM metrics WHERE name = ? ORDER BY update_index", (name,)
         )
 
     def metric_names(self) -> list[str]:
@@ -125,7 +133,7 @@ class StoreReader:
 
     def evaluations(self) -> list[EvaluationRow]:
         """All evaluated systems, oldest first."""
-        return self._rows(_evaluation, f"SELECT {_EVALUATION}, json FROM evaluations ORDER BY id")
+        return self._rows(evaluation_row, f"SELECT {EVALUATION}, json FROM evaluations ORDER BY id")
 
     def checkpoints(self) -> list[CheckpointRow]:
         """All checkpoints ever saved, oldest first; older ones may be gone from the disk."""
@@ -134,7 +142,9 @@ class StoreReader:
     def answers(self) -> list[AnswerRow]:
         """What every request to an API came to, oldest first; none in a database from before there were any."""
         return (
-            self._rows(_answer, f"SELECT {_ANSWER} FROM answers ORDER BY id") if self._has("answers") else []
+            self._rows(answer_row, f"SELECT {ANSWER} FROM answers ORDER BY id")
+            if self._has("answers")
+            else []
         )
 
     def failures(self) -> dict[int, str]:
@@ -167,14 +177,14 @@ class StoreReader:
         """
         if order not in EPISODE_ORDERS:
             raise unknown_choice("order", order, EPISODE_ORDERS)
-        where, values = _episode_filter(split, success, ended, illegal, updates)
+        where, values = episode_filter(split, success, ended, illegal, updates)
         way = "DESC" if descending else "ASC"
-        sql = f"SELECT {_EPISODE} FROM episodes {where} ORDER BY {order} {way}, id {way} LIMIT ? OFFSET ?"
-        return self._rows(_episode, sql, (*values, limit, offset))
+        sql = f"SELECT {EPISODE} FROM episodes {where} ORDER BY {order} {way}, id {way} LIMIT ? OFFSET ?"
+        return self._rows(episode_row, sql, (*values, limit, offset))
 
     def episode(self, id: int) -> EpisodeRow | None:
         """One episode, or None."""
-        return _first(self._rows(_episode, f"SELECT {_EPISODE} FROM episodes WHERE id = ?", (id,)))
+        return _first(self._rows(episode_row, f"SELECT {EPISODE} FROM episodes WHERE id = ?", (id,)))
 
     def recent_success(self, episodes: int = 100, split: Split = "train") -> tuple[float, int]:
         """Success rate of the newest finished ``episodes`` and how many there were; (NaN, 0) without any."""
@@ -225,7 +235,7 @@ class StoreReader:
         Words between double quotes must follow each other; the last word may be unfinished. Nothing a user
         types is a syntax error; without any letter or digit the answer is empty.
         """
-        query = _fts_query(text)
+        query = fts_query(text)
         if not query:
             return []
         found = "SELECT rowid FROM transitions_fts WHERE transitions_fts MATCH ? ORDER BY rowid DESC"
@@ -237,9 +247,11 @@ class StoreReader:
     def _transitions(self, rest: str, values: Sequence[Any] = ()) -> list[TransitionRow]:
         if not self._transition_columns:  # a database from before there was an actor has none
             known = {row[1] for row in self._query("PRAGMA table_info(transitions)")}
-            columns = _TRANSITION if "actor" in known else _TRANSITION.replace("actor", "NULL")
+            columns = TRANSITION if "actor" in known else TRANSITION.replace("actor", "NULL")
             self._transition_columns = columns
-        return self._rows(_transition, f"SELECT {self._transition_columns} FROM transitions {rest}", values)
+        return self._rows(
+            transition_row, f"SELECT {self._transition_columns} FROM transitions {rest}", values
+        )
 
     def _rows(self, build: Callable[..., R], sql: str, values: Sequence[Any] = ()) -> list[R]:
         return [build(*row) for row in self._query(sql, values)]
@@ -341,74 +353,3 @@ def copy_database(source: Path, target: Path) -> None:
 
 def _first(rows: Sequence[R]) -> R | None:
     return rows[0] if rows else None
-
-
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _metric(
-    id_: int, update_index: int, env_steps: int, name: str, value: float | None, at: float
-) -> MetricRow:
-    return MetricRow(id_, update_index, env_steps, name, _nan(value), at)
-
-
-def _episode(*values: Any) -> EpisodeRow:
-    row = dict(zip(EpisodeRow.__dataclass_fields__, values, strict=True))
-    for name in ("success", "goal"):
-        row[name] = None if row[name] is None else bool(row[name])
-    return EpisodeRow(**row)
-
-
-def _transition(*values: Any) -> TransitionRow:
-    row = dict(zip(TransitionRow.__dataclass_fields__, values, strict=True))
-    for name in ("legal_output", "terminated", "truncated"):
-        row[name] = bool(row[name])
-    row["reward"] = _nan(row["reward"])
-    row["token_ids"] = row["token_ids"] and codec.decode_ints(row["token_ids"])
-    row["token_logprobs"] = row["token_logprobs"] and codec.decode_floats(row["token_logprobs"])
-    return TransitionRow(**row)
-
-
-def _answer(*values: Any) -> AnswerRow:
-    row = dict(zip(AnswerRow.__dataclass_fields__, values, strict=True))
-    return AnswerRow(**{**row, "text": row["text"] or "", "refusal": bool(row["refusal"])})
-
-
-def _evaluation(*values: Any) -> EvaluationRow:
-    row = dict(zip(EvaluationRow.__dataclass_fields__, values, strict=True))
-    return EvaluationRow(**{**row, "more": json.loads(row["more"])})
-
-
-def _episode_filter(
-    split: str | None,
-    success: bool | None,
-    ended: str | None,
-    illegal: bool | None,
-    updates: tuple[int, int] | None,
-) -> tuple[str, list[Any]]:
-    """The WHERE clause of ``StoreReader.episodes`` and its values."""
-    parts: list[str] = []
-    values: list[Any] = []
-    for column, value in (("split", split), ("success", success), ("ended", ended)):
-        if value is not None:
-            parts.append(f"{column} = ?")
-            values.append(value)
-    if illegal is not None:
-        parts.append("illegal > 0" if illegal else "illegal = 0")
-    if updates is not None:
-        parts.append("update_index BETWEEN ? AND ?")
-        values += updates
-    return ("WHERE " + " AND ".join(parts) if parts else ""), values
-
-
-def _fts_query(text: str) -> str:
-    """``text`` in FTS5's syntax, every word quoted, so that no character of it is an operator."""
-    phrases: list[str] = []
-    for number, part in enumerate(codec.clean_text(text).replace("\0", " ").split('"')):
-        words = [part] if number % 2 else part.split()
-        phrases += [word for word in words if any(character.isalnum() for character in word)]
-    quoted = [f'"{phrase}"' for phrase in phrases]
-    if quoted and not text.rstrip().endswith('"'):
-        quoted[-1] += "*"
-    return " ".join(quoted)

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import App
-from textual.content import Content
 
 from vlmagent.errors import VlmAgentError
-from vlmagent.runs import launch
 from vlmagent.tui.data.source import Worker
+from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe
-
-STOP_SECONDS = 600.0
 
 
 def open_train(app: App[Any], run: Path, overlays: Sequence[Path] = ()) -> None:
@@ -46,41 +43,6 @@ def open_compare(app: App[Any], left: Path, right: Path) -> None:
     from vlmagent.tui.screens.compare import CompareScreen, CompareSide
 
     app.push_screen(CompareScreen(CompareSide(left), CompareSide(right)))
-
-
-def stop_run(app: App[Any], run: Path, state: str, alive: bool) -> None:
-    """Ask whether to stop the run, then do it without holding anything up; says how it went."""
-    if alive:
-        app.run_worker(_stop(app, run), group="stop")
-    else:
-        app.notify(f"This run is not running: it is {state}.", severity="warning")
-
-
-async def _stop(app: App[Any], run: Path) -> None:
-    from vlmagent.tui.screens.confirm import ConfirmScreen
-
-    name = safe(run.name, 80, lines=False)
-    question = Content.assemble(
-        "Stop ", (name, "bold"), "?\n\nIt finishes its step, saves a checkpoint and ends. It can be continued with ",
-        (f"vlmagent train --resume {name}", "$foreground-muted"), ".",
-    )  # fmt: skip
-    if not await app.push_screen_wait(ConfirmScreen(question, "Stop the run")):
-        return
-    app.notify(f"{name} is finishing its step …", markup=False)
-    worker = Worker("stop-run")
-    try:
-        state = await worker.call(lambda: launch.stop_run(run, STOP_SECONDS))
-    except VlmAgentError as error:
-        app.notify(safe(str(error), 400), severity="error", markup=False, timeout=10)
-    else:
-        app.notify(f"{name}: {state}.", markup=False)
-    finally:
-        worker.close()
-
-
-def images_of(app: App[Any]) -> str:
-    """How pictures are drawn in this application."""
-    return str(getattr(app, "images", "half"))
 
 
 def open_play(app: App[Any], run: Path, start: tuple[Path, int, int] | None = None) -> None:

@@ -6,6 +6,9 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
+
+from textual.app import App
 
 from vlmagent import paths
 
@@ -31,3 +34,8 @@ def save_theme(theme: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps({"theme": theme}) + "\n", encoding="utf-8")
         temporary.replace(file)
+
+
+def images_of(app: App[Any]) -> str:
+    """How pictures are drawn in this application."""
+    return str(getattr(app, "images", "half"))

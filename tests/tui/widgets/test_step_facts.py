@@ -6,7 +6,7 @@ import pytest
 from tests.tui.made_episodes import make_episodes
 from vlmagent import paths
 from vlmagent.store.reader import StoreReader
-from vlmagent.tui.widgets.step_facts import step_facts, thought_weight
+from vlmagent.tui.data.step_text import step_facts, thought_weight
 
 
 @pytest.fixture

@@ -19,19 +19,10 @@ from vlmagent.store.codec import clean_text
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import TransitionRow
 from vlmagent.store.writer import StoreWriter
+from vlmagent.tui.data import token_layout
 from vlmagent.tui.data.pieces import PieceReader, Pieces, split_output
-from vlmagent.tui.widgets import tokens as module
-from vlmagent.tui.widgets.tokens import (
-    Output,
-    Tokens,
-    TokenText,
-    facts,
-    lay_out,
-    legend,
-    level,
-    probability,
-    wrap,
-)
+from vlmagent.tui.data.token_layout import Output, facts, lay_out, legend, level, probability, wrap
+from vlmagent.tui.widgets.tokens import Tokens, TokenText
 from vlmagent.types import EpisodeStart
 
 TEXTS = (
@@ -320,7 +311,7 @@ async def test_without_the_tokenizer_there_are_bars(tmp_path: Path) -> None:
         lines = shown(text).splitlines()
         assert lines[0].startswith("a plain output")
         assert "150 tokens, no tokenizer" in shown(text)
-        assert sum(character in module.BARS for character in shown(text)) == 150
+        assert sum(character in token_layout.BARS for character in shown(text)) == 150
         assert text.render_line(0)._segments[0].style.bgcolor == text.rich_style.bgcolor
         widget.move_to(149)
         await pilot.pause()

@@ -17,8 +17,8 @@ from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluations
 from vlmagent.tui.data.pairs import pair_up
 from vlmagent.tui.data.pieces import PieceReader
 from vlmagent.tui.data.source import Source
+from vlmagent.tui.data.step_text import thought_weight
 from vlmagent.tui.data.story import Story, read_story
-from vlmagent.tui.widgets.step_facts import thought_weight
 from vlmagent.types import ImageArray
 
 

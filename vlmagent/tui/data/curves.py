@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vlmagent.tui.data.drawing import LINE_STYLES, Line
 from vlmagent.tui.data.live import LiveRun, Series
 from vlmagent.tui.data.metrics import ChartSpec
 from vlmagent.tui.data.raster import Floats, Span, smooth
-from vlmagent.tui.widgets.chart import LINE_STYLES, Line
 
 AXES = ("steps", "updates", "time")
 AXIS_NAMES = {"steps": "env steps", "updates": "updates", "time": "minutes"}

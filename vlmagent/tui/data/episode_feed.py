@@ -30,9 +30,9 @@ from vlmagent.tui.data.episode_list import (
 )
 from vlmagent.tui.data.pieces import PieceReader
 from vlmagent.tui.data.source import Source
+from vlmagent.tui.data.step_text import thought_weight
 from vlmagent.tui.data.story import Story, read_story
 from vlmagent.tui.data.trail import Place
-from vlmagent.tui.widgets.step_facts import thought_weight
 from vlmagent.types import ImageArray
 
 COUNT_SECONDS = 5.0

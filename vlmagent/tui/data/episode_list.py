@@ -29,8 +29,8 @@ from vlmagent.store.browse import (
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.data.recordings import split_of
+from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.text import safe
-from vlmagent.tui.widgets.step_facts import signed
 from vlmagent.types import Split
 
 PAGE = 100

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vlmagent.text import number, percent
+from vlmagent.tui.data.drawing import Frame
 from vlmagent.tui.data.raster import short
-from vlmagent.tui.widgets.chart import Frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from textual.content import Content
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.text import percent
 from vlmagent.tui.data.pairs import KINDS, Kind, Pair, Tally
-from vlmagent.tui.widgets.step_facts import signed
+from vlmagent.tui.data.step_text import signed
 
 COLOURS: dict[Kind, str] = {"both": "success", "left": "primary", "right": "accent", "neither": "error"}
 WORDS: dict[Kind, str] = {"both": "both", "left": "only left", "right": "only right", "neither": "neither"}

@@ -27,7 +27,7 @@ from vlmagent.store.rows import EpisodeRow, TransitionRow
 from vlmagent.text import harmless, number
 from vlmagent.tui.data.pieces import PieceReader, Pieces
 from vlmagent.tui.data.story_page import SCRIPT, STYLE
-from vlmagent.tui.widgets.tokens import SHARES, level, probability
+from vlmagent.tui.data.token_layout import SHARES, level, probability
 from vlmagent.types import ImageArray
 
 EXPORTS = "exports"

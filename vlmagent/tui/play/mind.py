@@ -15,10 +15,10 @@ from textual.content import Content
 
 from vlmagent.play.desk import Opinion
 from vlmagent.text import duration, percent
+from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.play.game import Game
 from vlmagent.tui.text import safe_line, safe_text
 from vlmagent.tui.widgets.steady import Steady
-from vlmagent.tui.widgets.step_facts import signed
 
 MOST_BARS = 8
 BLOCKS = " ▏▎▍▌▋▊▉█"

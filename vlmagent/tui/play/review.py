@@ -22,10 +22,10 @@ from textual.widgets import Static
 from vlmagent.errors import StoreError
 from vlmagent.play.table import Moment
 from vlmagent.text import percent
+from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.keys import key
 from vlmagent.tui.play.game import Choice, Game
 from vlmagent.tui.text import safe_cell
-from vlmagent.tui.widgets.step_facts import signed
 
 LOOK_SECONDS = 0.5
 

@@ -27,8 +27,8 @@ from vlmagent.play.session import THEM, YOU
 from vlmagent.play.table import Moment
 from vlmagent.text import percent
 from vlmagent.tui.data.playback import Playback
+from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import images_of
 from vlmagent.tui.play.game import Game
 from vlmagent.tui.play.mind import Mind, MindKeys
 from vlmagent.tui.play.pad import ActionPad, Chosen
@@ -36,10 +36,10 @@ from vlmagent.tui.play.review import PlayReviewScreen, opponent_name, outcome_wo
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.help import KeyHelp
 from vlmagent.tui.screens.stepping import speed_bindings
+from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe, safe_line, safe_text
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.steady import Steady
-from vlmagent.tui.widgets.step_facts import signed
 
 WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
 DRAW_SECONDS = 0.05

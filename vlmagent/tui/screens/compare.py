@@ -27,10 +27,10 @@ from vlmagent.tui.data.pairs import Pair, Tally, count, pair_up
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.data.trail import FixedTrail
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import images_of
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
+from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe_line
 from vlmagent.tui.widgets.growing_table import GrowingTable
 from vlmagent.tui.widgets.side_pane import SidePane

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from vlmagent.errors import VlmAgentError
+from vlmagent.runs import launch
+from vlmagent.tui.data.source import Worker
 from vlmagent.tui.keys import key
+from vlmagent.tui.text import safe
 
 
 class ConfirmScreen(ModalScreen[bool]):
@@ -50,3 +55,36 @@ class ConfirmScreen(ModalScreen[bool]):
     def action_other(self) -> None:
         """To the other button."""
         self.focus_next()
+
+
+STOP_SECONDS = 600.0
+
+
+def stop_run(app: App[Any], run: Path, state: str, alive: bool) -> None:
+    """Ask whether to stop the run, then do it without holding anything up; says how it went."""
+    if alive:
+        app.run_worker(_stop(app, run), group="stop")
+    else:
+        app.notify(f"This run is not running: it is {state}.", severity="warning")
+
+
+async def _stop(app: App[Any], run: Path) -> None:
+    from vlmagent.tui.screens.confirm import ConfirmScreen
+
+    name = safe(run.name, 80, lines=False)
+    question = Content.assemble(
+        "Stop ", (name, "bold"), "?\n\nIt finishes its step, saves a checkpoint and ends. It can be continued with ",
+        (f"vlmagent train --resume {name}", "$foreground-muted"), ".",
+    )  # fmt: skip
+    if not await app.push_screen_wait(ConfirmScreen(question, "Stop the run")):
+        return
+    app.notify(f"{name} is finishing its step …", markup=False)
+    worker = Worker("stop-run")
+    try:
+        state = await worker.call(lambda: launch.stop_run(run, STOP_SECONDS))
+    except VlmAgentError as error:
+        app.notify(safe(str(error), 400), severity="error", markup=False, timeout=10)
+    else:
+        app.notify(f"{name}: {state}.", markup=False)
+    finally:
+        worker.close()

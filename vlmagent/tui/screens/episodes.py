@@ -27,10 +27,11 @@ from vlmagent.tui.data.recordings import NAMES, read_recordings
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.data.trail import Place, find
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import images_of, open_compare, open_play
+from vlmagent.tui.navigate import open_compare, open_play
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.screens.replay import ReplayScreen
+from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe_line
 from vlmagent.tui.widgets.episode_table import EpisodesTable
 from vlmagent.tui.widgets.filter_bar import FilterBar

@@ -25,14 +25,16 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import TransitionRow
 from vlmagent.tui.data.pieces import PieceReader
 from vlmagent.tui.data.source import Source, Worker
+from vlmagent.tui.data.step_text import outcome, thought_weight
 from vlmagent.tui.data.story import Story, export_path, read_story, write_gif, write_html
 from vlmagent.tui.data.trail import Place, Trail, find
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import images_of, open_play
+from vlmagent.tui.navigate import open_play
 from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
+from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe, safe_line, safe_text
 from vlmagent.tui.widgets.picture import Picture
-from vlmagent.tui.widgets.step_facts import StepFacts, outcome, thought_weight
+from vlmagent.tui.widgets.step_facts import StepFacts
 from vlmagent.tui.widgets.timeline import Timeline, mark_of
 from vlmagent.tui.widgets.tokens import Tokens
 from vlmagent.types import ImageArray

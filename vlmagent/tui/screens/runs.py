@@ -26,7 +26,8 @@ from vlmagent.tui.data.run_rows import Setting, columns_for, row_of
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.data.states import state_sign
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_compare, open_episodes, open_play, open_train, stop_run
+from vlmagent.tui.navigate import open_compare, open_episodes, open_play, open_train
+from vlmagent.tui.screens.confirm import stop_run
 from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.widgets.keyed_table import KeyedTable
 from vlmagent.tui.widgets.run_preview import RunPreview

@@ -32,14 +32,16 @@ from vlmagent.tui.data.curves import (
     points_of,
     span_x,
 )
+from vlmagent.tui.data.drawing import LINE_STYLES
 from vlmagent.tui.data.live import Change, LiveRun
 from vlmagent.tui.data.metrics import BY_KEY, RL_KEYS, SFT_KEYS
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, stop_run
+from vlmagent.tui.navigate import open_compare, open_episodes, open_replay
+from vlmagent.tui.screens.confirm import stop_run
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.text import safe_line, told_apart
-from vlmagent.tui.widgets.chart import LINE_STYLES, Chart
+from vlmagent.tui.widgets.chart import Chart
 from vlmagent.tui.widgets.chart_grid import ChartGrid
 from vlmagent.tui.widgets.event_log import EventLog
 from vlmagent.tui.widgets.newest import NewestStep

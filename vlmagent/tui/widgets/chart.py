@@ -7,14 +7,12 @@ numpy (about a millisecond), because the processor is busy training.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.content import Content
@@ -22,87 +20,21 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from vlmagent.tui.data.raster import Floats, Span, curve, log_ticks, short, span_of, ticks
+from vlmagent.tui.data.drawing import LINE_STYLES, Frame, Line
+from vlmagent.tui.data.raster import Floats, Span, curve, log_ticks, span_of, ticks
 from vlmagent.tui.keys import key
-
-LINE_STYLES = 6
-_BRAILLE = 0x2800
-_EMPTY, _AXIS, _TICK, _RULE, _CURSOR, _FIRST_LINE = range(6)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Line:
-    """One curve.
-
-    Attributes:
-        x, y: (N,) each, x ascending.
-        colour: which of the ``LINE_STYLES`` colours.
-        faint: drawn beneath the others and not read by the crosshair: unsmoothed values.
-    """
-
-    x: Floats
-    y: Floats
-    colour: int = 0
-    faint: bool = False
-
-    def at(self, x: float) -> float:
-        """The known value nearest to ``x``, NaN without any."""
-        known = np.flatnonzero(np.isfinite(self.y))
-        if not known.size:
-            return math.nan
-        return float(self.y[known[np.argmin(np.abs(self.x[known] - x))]])
-
-    @property
-    def last(self) -> float:
-        """The newest known value, NaN without any."""
-        known = self.y[np.isfinite(self.y)]
-        return float(known[-1]) if known.size else math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """How to draw: the value axis' ends where they are fixed, how values are written, a logarithmic axis."""
-
-    low: float | None = None
-    high: float | None = None
-    write: Callable[[float], str] = short
-    tick: Callable[[float], str] = short
-    log: bool = False
-
-
-@dataclass(slots=True)
-class _Canvas:
-    """Characters and their style numbers, (rows, columns) each."""
-
-    characters: NDArray[np.uint32]
-    styles: NDArray[np.int64]
-
-    @classmethod
-    def blank(cls, columns: int, rows: int) -> _Canvas:
-        return cls(np.full((rows, columns), ord(" "), np.uint32), np.zeros((rows, columns), np.int64))
-
-    def write(self, x: int, y: int, text: str, style: int) -> None:
-        """Put ``text`` at column x of row y; what does not fit is cut off."""
-        rows, columns = self.characters.shape
-        if not 0 <= y < rows or x >= columns:
-            return
-        text = text[max(0, -x) : columns - x]
-        start = max(0, x)
-        self.characters[y, start : start + len(text)] = [ord(character) for character in text]
-        self.styles[y, start : start + len(text)] = style
-
-
-@dataclass(slots=True)
-class _Layout:
-    """Where things are within a chart of a given size, in characters."""
-
-    columns: int
-    rows: int
-    gutter: int
-    x: Span
-    y: Span
-    y_ticks: list[tuple[int, str]] = field(default_factory=list)
-    x_ticks: list[tuple[int, str]] = field(default_factory=list)
+from vlmagent.tui.widgets.chart_canvas import (
+    AXIS,
+    BRAILLE,
+    CURSOR,
+    FIRST_LINE,
+    RULE,
+    TICK,
+    Canvas,
+    Layout,
+    to_strips,
+    x_ticks,
+)
 
 
 class Chart(Widget, can_focus=True):
@@ -177,7 +109,7 @@ class Chart(Widget, can_focus=True):
         self._cursor: float | None = None
         self._strips: list[Strip] | None = None
         self._rich_styles: list[Style] | None = None
-        self._layout_: _Layout | None = None
+        self._layout_: Layout | None = None
 
     # -- what to show
 
@@ -234,17 +166,17 @@ class Chart(Widget, can_focus=True):
 
     def _paint(self) -> list[Strip]:
         columns, rows = self.size.width, self.size.height
-        canvas = _Canvas.blank(columns, rows)
+        canvas = Canvas.blank(columns, rows)
         layout = self._layout_ = self._measure(columns, rows)
         if layout is None:
             if rows and columns > 12:
-                canvas.write((columns - 11) // 2, rows // 2, "no data yet", _TICK)
+                canvas.write((columns - 11) // 2, rows // 2, "no data yet", TICK)
         else:
             self._paint_axes(canvas, layout)
             self._paint_lines(canvas, layout)
-        return _to_strips(canvas, self._styles())
+        return to_strips(canvas, self._styles())
 
-    def _measure(self, columns: int, rows: int) -> _Layout | None:
+    def _measure(self, columns: int, rows: int) -> Layout | None:
         """Sizes and ticks; None when there is nothing to draw or no room."""
         values = [self._scaled(line.y[self._inside(line)]) for line in self._lines]
         known = np.concatenate(values) if values else np.zeros(0)
@@ -256,8 +188,8 @@ class Chart(Widget, can_focus=True):
         y_ticks = self._y_ticks(span, plot_rows)
         gutter = max((len(text) for _, text in y_ticks), default=0) + 1
         plot = columns - gutter
-        layout = _Layout(plot, plot_rows, gutter, self._x, span, y_ticks)
-        layout.x_ticks = _x_ticks(self._x, plot)
+        layout = Layout(plot, plot_rows, gutter, self._x, span, y_ticks)
+        layout.x_ticks = x_ticks(self._x, plot)
         return layout
 
     def _y_ticks(self, span: Span, rows: int) -> list[tuple[int, str]]:
@@ -276,18 +208,18 @@ class Chart(Widget, can_focus=True):
             return y
         return np.log10(np.where(y > 0, y, np.nan))
 
-    def _paint_axes(self, canvas: _Canvas, layout: _Layout) -> None:
+    def _paint_axes(self, canvas: Canvas, layout: Layout) -> None:
         for row in range(layout.rows):
-            canvas.write(layout.gutter - 1, row, "│", _AXIS)
+            canvas.write(layout.gutter - 1, row, "│", AXIS)
         for row, text in layout.y_ticks:
-            canvas.write(layout.gutter - 1 - len(text), row, text, _TICK)
-            canvas.write(layout.gutter - 1, row, "┤", _AXIS)
-            canvas.write(layout.gutter, row, "┈" * layout.columns, _RULE)
-        canvas.write(layout.gutter - 1, layout.rows, "└", _AXIS)
+            canvas.write(layout.gutter - 1 - len(text), row, text, TICK)
+            canvas.write(layout.gutter - 1, row, "┤", AXIS)
+            canvas.write(layout.gutter, row, "┈" * layout.columns, RULE)
+        canvas.write(layout.gutter - 1, layout.rows, "└", AXIS)
         for column, text in layout.x_ticks:
-            canvas.write(layout.gutter + column, layout.rows, text, _TICK)
+            canvas.write(layout.gutter + column, layout.rows, text, TICK)
 
-    def _paint_lines(self, canvas: _Canvas, layout: _Layout) -> None:
+    def _paint_lines(self, canvas: Canvas, layout: Layout) -> None:
         left, cells = layout.gutter, np.zeros((layout.rows, layout.columns), np.uint8)
         styles = canvas.styles[: layout.rows, left:]
         first, count = len(self._lines) and self._lines[0].colour, LINE_STYLES
@@ -295,21 +227,21 @@ class Chart(Widget, can_focus=True):
             bits = curve(line.x, self._scaled(line.y), layout.x, layout.y, layout.columns, layout.rows)
             drawn = bits > 0
             hidden = (
-                drawn & (styles >= _FIRST_LINE + count) & (not line.faint)
+                drawn & (styles >= FIRST_LINE + count) & (not line.faint)
             )  # faint dots would blur this line
             cells = np.where(hidden, bits, cells | bits)
-            styles[drawn] = _FIRST_LINE + line.colour % count + (count if line.faint else 0)
+            styles[drawn] = FIRST_LINE + line.colour % count + (count if line.faint else 0)
         characters = canvas.characters[: layout.rows, left:]
         drawn = cells > 0
         column = self._cursor_column(layout)
         if column is not None:
             characters[:, column], styles[:, column] = (
                 ord("│"),
-                np.where(drawn[:, column], styles[:, column], _CURSOR),
+                np.where(drawn[:, column], styles[:, column], CURSOR),
             )
-        characters[drawn] = cells[drawn].astype(np.uint32) + _BRAILLE
+        characters[drawn] = cells[drawn].astype(np.uint32) + BRAILLE
 
-    def _cursor_column(self, layout: _Layout) -> int | None:
+    def _cursor_column(self, layout: Layout) -> int | None:
         if self._cursor is None:
             return None
         place = float(layout.x.place(np.array(self._cursor)))
@@ -372,35 +304,3 @@ class Chart(Widget, can_focus=True):
         return layout.x.low + (offset.x - layout.gutter) / max(1, layout.columns - 1) * (
             layout.x.high - layout.x.low
         )
-
-
-def _x_ticks(span: Span, columns: int) -> list[tuple[int, str]]:
-    """As many round numbers as fit side by side: where each text begins, and the text."""
-    for most in range(max(2, columns // 5), 0, -1):
-        found, end = [], -2
-        for value in ticks(span, most):
-            text = short(value)
-            middle = round(float(span.place(np.array(value))) * (columns - 1))
-            start = max(0, min(middle - len(text) // 2, columns - len(text)))
-            if start < end + 2:
-                break
-            found.append((start, text))
-            end = start + len(text)
-        else:
-            return found
-    return []
-
-
-def _to_strips(canvas: _Canvas, styles: Sequence[Style]) -> list[Strip]:
-    """The canvas as lines of segments, one segment per run of equal style."""
-    rows, columns = canvas.characters.shape
-    strips = []
-    for y in range(rows):
-        text = canvas.characters[y].astype("<u4").tobytes().decode("utf-32-le")
-        segments, start = [], 0
-        for style, group in groupby(canvas.styles[y].tolist()):
-            end = start + len(list(group))
-            segments.append(Segment(text[start:end], styles[style]))
-            start = end
-        strips.append(Strip(segments, columns))
-    return strips

@@ -16,11 +16,12 @@ from textual.content import Content
 from vlmagent import paths
 from vlmagent.text import duration, number
 from vlmagent.tui.data.catalogue import RunSummary
+from vlmagent.tui.data.drawing import Line
 from vlmagent.tui.data.metrics import BY_KEY
 from vlmagent.tui.data.raster import Span
 from vlmagent.tui.data.states import LIVE, state_content
 from vlmagent.tui.text import safe, safe_line
-from vlmagent.tui.widgets.chart import Chart, Line
+from vlmagent.tui.widgets.chart import Chart
 from vlmagent.tui.widgets.run_panels import bar, how_to_go_on
 from vlmagent.tui.widgets.steady import Steady
 

@@ -10,9 +10,10 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from vlmagent.tui.data.step_text import outcome
 from vlmagent.tui.data.story import Story
 from vlmagent.tui.widgets.picture import Picture
-from vlmagent.tui.widgets.step_facts import StepFacts, outcome
+from vlmagent.tui.widgets.step_facts import StepFacts
 from vlmagent.tui.widgets.tokens import Tokens
 from vlmagent.types import ImageArray
 

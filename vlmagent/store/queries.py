@@ -1,0 +1,88 @@
+"""What every query of the store is made of: columns, builders of rows, filters."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from vlmagent.store import codec
+from vlmagent.store.rows import AnswerRow, EpisodeRow, EvaluationRow, MetricRow, RunRow, TransitionRow
+
+TRANSITION = ", ".join(name for name in TransitionRow.__dataclass_fields__)
+EPISODE = ", ".join(name for name in EpisodeRow.__dataclass_fields__)
+METRIC = ", ".join(name for name in MetricRow.__dataclass_fields__)
+RUN = ", ".join(name for name in RunRow.__dataclass_fields__)
+ANSWER = ", ".join(name for name in AnswerRow.__dataclass_fields__)
+EVALUATION = ", ".join(name for name in EvaluationRow.__dataclass_fields__ if name != "more")
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def metric_row(
+    id_: int, update_index: int, env_steps: int, name: str, value: float | None, at: float
+) -> MetricRow:
+    return MetricRow(id_, update_index, env_steps, name, _nan(value), at)
+
+
+def episode_row(*values: Any) -> EpisodeRow:
+    row = dict(zip(EpisodeRow.__dataclass_fields__, values, strict=True))
+    for name in ("success", "goal"):
+        row[name] = None if row[name] is None else bool(row[name])
+    return EpisodeRow(**row)
+
+
+def transition_row(*values: Any) -> TransitionRow:
+    row = dict(zip(TransitionRow.__dataclass_fields__, values, strict=True))
+    for name in ("legal_output", "terminated", "truncated"):
+        row[name] = bool(row[name])
+    row["reward"] = _nan(row["reward"])
+    row["token_ids"] = row["token_ids"] and codec.decode_ints(row["token_ids"])
+    row["token_logprobs"] = row["token_logprobs"] and codec.decode_floats(row["token_logprobs"])
+    return TransitionRow(**row)
+
+
+def answer_row(*values: Any) -> AnswerRow:
+    row = dict(zip(AnswerRow.__dataclass_fields__, values, strict=True))
+    return AnswerRow(**{**row, "text": row["text"] or "", "refusal": bool(row["refusal"])})
+
+
+def evaluation_row(*values: Any) -> EvaluationRow:
+    row = dict(zip(EvaluationRow.__dataclass_fields__, values, strict=True))
+    return EvaluationRow(**{**row, "more": json.loads(row["more"])})
+
+
+def episode_filter(
+    split: str | None,
+    success: bool | None,
+    ended: str | None,
+    illegal: bool | None,
+    updates: tuple[int, int] | None,
+) -> tuple[str, list[Any]]:
+    """The WHERE clause of ``StoreReader.episodes`` and its values."""
+    parts: list[str] = []
+    values: list[Any] = []
+    for column, value in (("split", split), ("success", success), ("ended", ended)):
+        if value is not None:
+            parts.append(f"{column} = ?")
+            values.append(value)
+    if illegal is not None:
+        parts.append("illegal > 0" if illegal else "illegal = 0")
+    if updates is not None:
+        parts.append("update_index BETWEEN ? AND ?")
+        values += updates
+    return ("WHERE " + " AND ".join(parts) if parts else ""), values
+
+
+def fts_query(text: str) -> str:
+    """``text`` in FTS5's syntax, every word quoted, so that no character of it is an operator."""
+    phrases: list[str] = []
+    for number, part in enumerate(codec.clean_text(text).replace("\0", " ").split('"')):
+        words = [part] if number % 2 else part.split()
+        phrases += [word for word in words if any(character.isalnum() for character in word)]
+    quoted = [f'"{phrase}"' for phrase in phrases]
+    if quoted and not text.rstrip().endswith('"'):
+        quoted[-1] += "*"
+    return " ".join(quoted)
