@@ -1,4 +1,5 @@
 # make demo   a trained agent from nothing     make test   the whole suite     make lint   ruff and mypy
+# make map    the map of the code: modules, circles, floors, longest files and functions
 PYTHON ?= python3
 VENV ?= .venv
 # torch first: a pinned build is taken as it is, a later range would fetch the newest one with all of CUDA.
@@ -11,7 +12,7 @@ JOBS ?= 2
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test slow lint install install-test wheel clean
+.PHONY: demo test slow lint map install install-test wheel clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -58,6 +59,9 @@ lint: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+map:
+	$(PYTHON) -m tests.code_map
 
 wheel: install-test
 	$(PIP) install build

@@ -1,4 +1,4 @@
-"""Imports point downward only, and light commands stay light."""
+"""The wall: imports point downward only and in no circle, and light commands stay light."""
 
 import ast
 import subprocess
@@ -8,46 +8,65 @@ from pathlib import Path
 import pytest
 
 import vlmagent
+from tests.code_map import CodeMap
 
 ROOT = Path(vlmagent.__file__).parent
-LAYERS = [
-    {"__main__"},
-    {"cli"},
-    {"cli_doctor", "cli_play", "cli_processes", "cli_reports"},
-    {"cli_options", "cli_recipe"},
-    {"doctor"},
-    {"tui", "commands"},
-    {"forecast", "reproduce"},
-    {"tables", "progress", "formats", "plan_view", "report"},
-    {
-        *(
-            "launch",
-            "train",
-            "sft",
-            "sft_samples",
-            "data",
-            "evaluate",
-            "play",
-            "published",
-            "daemon",
-            "follow",
-        ),
-        *("results", "statistics", "systems", "learners", "plan", "plan_share", "export", "pool"),
-        *("shared_store", "rank_process", "supervisor", "hosts"),
-    },
-    {"rollout", "rl"},
-    {"agents"},
-    {"checkpoint"},
-    {"models", "engines", "tasks", "store"},
-    {"config", "types", "errors", "paths", "seeding", "words", "hardware", "ranks", "lifeline", "validation"},
-]
-"""From the top down: a module imports from its own layer and those below it."""
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+LONGEST_FILE = 400
+MOST_LOOSE_MODULES = 8
 
 
-def part_of(module: str) -> str:
-    """The architecture's name for a module: its first part below the package."""
-    return module.split(".")[1]
+@pytest.fixture(scope="module")
+def code() -> CodeMap:
+    return CodeMap.of(ROOT.parent)
+
+
+def test_imports_point_downward(code: CodeMap):
+    assert not code.upward()
+
+
+def test_no_circles(code: CodeMap):
+    assert not code.circles()
+
+
+def test_private_names_stay_in_their_module(code: CodeMap):
+    assert not code.private_imports()
+
+
+def test_rooms_hold_what_is_theirs(code: CodeMap):
+    loose = [name for name, file in code.files.items() if file.parent == ROOT and name != "vlmagent"]
+    assert len(loose) <= MOST_LOOSE_MODULES, loose
+    assert not [name for name, lines in code.lengths().items() if lines > LONGEST_FILE]
+
+
+def tree(folder: Path, **files: str) -> CodeMap:
+    """The map of a package made of these modules; ``__`` in a name stands for a folder."""
+    for name, text in files.items():
+        file = folder / "vlmagent" / f"{name.replace('__', '/')}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return CodeMap.of(folder)
+
+
+def test_the_wall_finds_what_it_guards_against(tmp_path: Path):
+    code = tree(
+        tmp_path,
+        runs__a="def f():\n    from vlmagent.runs import b",
+        runs__b="from vlmagent.runs.c import x",
+        runs__c="from vlmagent.runs.a import _f",
+        models__m="from vlmagent.tasks.t import x\nfrom vlmagent.cli.main import main",
+        tasks__t="import vlmagent.text",
+        cli__main="",
+        text="from vlmagent import errors",
+        errors="",
+        attic="from vlmagent import text",
+    )
+    assert code.circles() == [["vlmagent.runs.a", "vlmagent.runs.b", "vlmagent.runs.c"]]
+    assert code.private_imports() == ["vlmagent.runs.c takes _f from vlmagent.runs.a"]
+    assert [problem.split(",")[0] for problem in code.upward()] == [
+        "vlmagent.attic has no place: 'attic' is in none of the rows of tests/code_map.py",
+        "vlmagent.models.m imports vlmagent.cli.main",
+        "vlmagent.models.m imports vlmagent.tasks.t",
+    ]
 
 
 def imports(file: Path) -> set[str]:
@@ -59,20 +78,6 @@ def imports(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return {name for name in found if name.startswith("vlmagent.")}
-
-
-def files() -> list[Path]:
-    return sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py" or path.parent != ROOT)
-
-
-@pytest.mark.parametrize("file", files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_downward(file: Path):
-    own = file.relative_to(ROOT).with_suffix("").parts[0]
-    assert own in LEVEL, f"{own} has no place in the architecture"
-    for name in imports(file):
-        other = part_of(name)
-        if other in LEVEL:  # "from vlmagent import __version__" names no module
-            assert LEVEL[other] >= LEVEL[own], f"{own} imports {name}, which stands above it"
 
 
 def test_environments_never_import_the_program():

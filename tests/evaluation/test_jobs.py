@@ -15,9 +15,10 @@ from rich.console import Console
 
 from tests.conftest import SMALL
 from vlmagent import paths
+from vlmagent.cli.evaluate import eval_command
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.evaluation.jobs import EvalRequest, eval_command, plan_jobs
+from vlmagent.evaluation.jobs import EvalRequest, plan_jobs
 from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.training.train import train

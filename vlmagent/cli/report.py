@@ -93,7 +93,7 @@ def reproduce(
     ] = False,
 ) -> None:
     """Train and evaluate what a table or figure of the paper lacks, then build it. Resumable; ctrl-c stops it."""
-    from vlmagent.evaluation.jobs import reproduce_command
+    from vlmagent.cli.reproduce import reproduce_command
 
     options = _report_options(seeds, task, episodes, eval_seed, set_, records)
     done = reproduce_command(name, options, jobs, _report_folder(out), dry_run, stderr_console())

@@ -9,6 +9,7 @@ from typing import Any
 from vlmagent.store import codec
 from vlmagent.store.rows import AnswerRow, EpisodeRow, EvaluationRow, MetricRow, RunRow, TransitionRow
 
+# The columns a row type asks for, in the order of its fields: builders below take them back by position.
 TRANSITION = ", ".join(name for name in TransitionRow.__dataclass_fields__)
 EPISODE = ", ".join(name for name in EpisodeRow.__dataclass_fields__)
 METRIC = ", ".join(name for name in MetricRow.__dataclass_fields__)
@@ -24,10 +25,12 @@ def _nan(value: float | None) -> float:
 def metric_row(
     id_: int, update_index: int, env_steps: int, name: str, value: float | None, at: float
 ) -> MetricRow:
+    """A row of ``METRIC``. NULL, which is how SQLite keeps NaN, becomes NaN again."""
     return MetricRow(id_, update_index, env_steps, name, _nan(value), at)
 
 
 def episode_row(*values: Any) -> EpisodeRow:
+    """A row of ``EPISODE``; SQLite keeps truth values as 0 and 1."""
     row = dict(zip(EpisodeRow.__dataclass_fields__, values, strict=True))
     for name in ("success", "goal"):
         row[name] = None if row[name] is None else bool(row[name])
@@ -35,6 +38,7 @@ def episode_row(*values: Any) -> EpisodeRow:
 
 
 def transition_row(*values: Any) -> TransitionRow:
+    """A row of ``TRANSITION``, tokens decoded."""
     row = dict(zip(TransitionRow.__dataclass_fields__, values, strict=True))
     for name in ("legal_output", "terminated", "truncated"):
         row[name] = bool(row[name])
@@ -45,11 +49,13 @@ def transition_row(*values: Any) -> TransitionRow:
 
 
 def answer_row(*values: Any) -> AnswerRow:
+    """A row of ``ANSWER``."""
     row = dict(zip(AnswerRow.__dataclass_fields__, values, strict=True))
     return AnswerRow(**{**row, "text": row["text"] or "", "refusal": bool(row["refusal"])})
 
 
 def evaluation_row(*values: Any) -> EvaluationRow:
+    """A row of ``EVALUATION`` and the JSON of what has no column."""
     row = dict(zip(EvaluationRow.__dataclass_fields__, values, strict=True))
     return EvaluationRow(**{**row, "more": json.loads(row["more"])})
 

@@ -27,6 +27,7 @@ class Canvas:
 
     @classmethod
     def blank(cls, columns: int, rows: int) -> Canvas:
+        """All spaces, in style 0."""
         return cls(np.full((rows, columns), ord(" "), np.uint32), np.zeros((rows, columns), np.int64))
 
     def write(self, x: int, y: int, text: str, style: int) -> None:

@@ -1,0 +1,39 @@
+"""``vlmagent tui``: the dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tui(
+    run: Annotated[
+        str | None,
+        typer.Argument(help="A run's name or path. Default: the list of all runs.", metavar="[RUN]"),
+    ] = None,
+    images: Annotated[
+        str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
+    ] = "auto",
+    screenshot: Annotated[
+        Path | None,
+        typer.Option("--screenshot", help="Write SVG pictures of the screens here and end.", metavar="DIR"),
+    ] = None,
+) -> None:
+    """The dashboard: all runs, or one of them, live."""
+    from vlmagent.runs import folders
+
+    folder = None if run is None and screenshot is None else folders.resolve_run(run)
+    from vlmagent.tui.start import run_dashboard, take_screenshots
+
+    if screenshot is not None and folder is not None:
+        for file in take_screenshots(screenshot, folder):
+            typer.echo(str(file))
+        return
+    run_dashboard(folder, images)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the program's."""
+    app.command()(tui)

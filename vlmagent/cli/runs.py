@@ -1,0 +1,114 @@
+"""``vlmagent runs``: list, show, stop, follow and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlmagent.cli.options import JsonOption, print_out
+
+runs_app = typer.Typer(help="List, show, stop, follow and export runs.", no_args_is_help=True)
+RunArgument = Annotated[
+    str | None, typer.Argument(help="A run's name or path. Default: runs/latest.", metavar="[RUN]")
+]
+
+
+@runs_app.command("list")
+def runs_list(as_json: JsonOption = False) -> None:
+    """All runs, newest first."""
+    from vlmagent.cli.tables import runs_table
+    from vlmagent.runs import status
+
+    runs = status.list_runs()
+    print_out(runs, as_json, lambda: runs_table(runs))
+
+
+@runs_app.command("show")
+def runs_show(run: RunArgument = None, as_json: JsonOption = False) -> None:
+    """One run: state, progress, newest numbers, checkpoints and evaluations."""
+    from vlmagent.cli.tables import run_panel
+    from vlmagent.runs import folders, status
+
+    path = folders.resolve_run(run)
+    row = status.show_run(path)
+    print_out(row, as_json, lambda: run_panel(path, row))
+
+
+@runs_app.command("stop")
+def runs_stop(
+    run: RunArgument = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for the run to end.")
+    ] = 600,
+) -> None:
+    """Ask a run to stop: it finishes its step, writes a checkpoint and closes its database."""
+    from vlmagent.runs import folders, launch
+
+    path = folders.resolve_run(run)
+    typer.echo(f"Stopping {path} ...", err=True)
+    state = launch.stop_run(path, timeout)
+    typer.echo(f"{path}: {state}. Continue with: vlmagent train --resume {path}")
+
+
+@runs_app.command("logs")
+def runs_logs(
+    run: RunArgument = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to print.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows.")] = False,
+) -> None:
+    """The daemon's log."""
+    from vlmagent.runs import export, folders
+
+    for line in export.log_tail(folders.resolve_run(run), lines, follow):
+        typer.echo(line)
+
+
+@runs_app.command("export")
+def runs_export(
+    run: RunArgument = None,
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("export"),
+    kind: Annotated[
+        str, typer.Option("--as", help="run: a copy. sft: the steps played beside it, as training data.")
+    ] = "run",
+    actor: Annotated[
+        str, typer.Option("--actor", help="Whose steps: human, model, expert, another baseline, or all.")
+    ] = "human",
+    successes: Annotated[bool, typer.Option("--successes", help="Only episodes that succeeded.")] = False,
+    merge: Annotated[
+        Path | None,
+        typer.Option(
+            "--merge",
+            help="Write the newest checkpoint here as a plain Hugging Face model, adapters merged, with a card.",
+            metavar="DIR",
+        ),
+    ] = None,
+) -> None:
+    """Copy a run, also a live one: databases, config, newest checkpoint. Or write what was played as SFT data."""
+    from vlmagent.errors import unknown_choice
+    from vlmagent.runs import export, folders
+
+    if kind not in ("run", "sft"):
+        raise unknown_choice("value of --as", kind, ("run", "sft"))
+    path = folders.resolve_run(run)
+    if merge is not None:
+        from vlmagent.runs.merge import merge_run
+
+        typer.echo(f"A plain model was written to {merge_run(path, merge)}")
+        return
+    if kind == "run":
+        export.export_run(path, out)
+        typer.echo(f"{path} exported to {out}")
+        return
+    from vlmagent.play.export import export_sft
+
+    exported = export_sft(path, out, actor=actor, successes=successes)
+    for reason in exported.left_out:
+        typer.echo(f"Left out: {reason}", err=True)
+    typer.echo(f"{exported.samples} samples written: {exported.data}")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the program's."""
+    app.add_typer(runs_app, name="runs")

@@ -1,0 +1,180 @@
+"""``vlmagent train``, ``sft`` and ``data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmagent.cli.options import (
+    DeepspeedOption,
+    GpusOption,
+    HostfileOption,
+    ProcessesOption,
+    SetOption,
+    TaskArgument,
+    stderr_console,
+)
+from vlmagent.cli.recipe import build_config
+from vlmagent.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlmagent.config import Config
+
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", help="A YAML file, or the name of a shipped one. Default: the task's own."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="'tiny', a folder in Hugging Face format (a model or an adapter), or a name on the hub.",
+        metavar="NAME|PATH",
+    ),
+]
+RunDirOption = Annotated[
+    Path | None, typer.Option("--run-dir", help="Where the run goes. Default: runs/<time>-<task>.")
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="Return at once; the run goes on in the background.")
+]
+
+
+def train(
+    task: Annotated[str | None, typer.Argument(help="The task to train on.", metavar="[TASK]")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    model: ModelOption = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            "--agent", help="vlm writes thoughts and actions; cnn is the paper's baseline without language."
+        ),
+    ] = None,
+    run_dir: RunDirOption = None,
+    resume: Annotated[str | None, typer.Option("--resume", help="Continue this run.", metavar="RUN")] = None,
+    detach: DetachOption = False,
+    gpus: GpusOption = None,
+    processes: ProcessesOption = None,
+    hostfile: HostfileOption = None,
+    deepspeed: DeepspeedOption = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only say what it would train and take: no weights, no network, no run."),
+    ] = False,
+) -> None:
+    """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
+    from vlmagent.runs import folders, launch
+    from vlmagent.training.distributed.hosts import check_distributed, check_resumed, distributed_overrides
+
+    where = distributed_overrides(gpus, processes, hostfile, deepspeed, must_exist=not plan)
+    overrides = [*(set_ or []), *where]
+    if plan:
+        _print_plan(build_config(task, config, overrides, model, fetch=False))
+        return
+    if resume is not None:
+        if task or config or model or agent or run_dir:
+            raise UsageError(
+                "--resume continues a run with its own config: beside it go --set, --detach and where to run it."
+            )
+        run = folders.resolve_run(resume)
+        check_resumed(run, overrides)
+        launch.update_config(run, overrides)
+    else:
+        overrides += [f"agent={agent}"] if agent else []
+        resolved = build_config(task, config, overrides, model)
+        check_distributed(resolved)
+        run = folders.create_run(resolved, run_dir, suffix="-cnn" if resolved.agent == "cnn" else "")
+    _start(run, detach)
+
+
+def sft(
+    task: TaskArgument,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    model: ModelOption = None,
+    run_dir: RunDirOption = None,
+    detach: DetachOption = False,
+    gpus: GpusOption = None,
+    processes: ProcessesOption = None,
+    hostfile: HostfileOption = None,
+    deepspeed: DeepspeedOption = None,
+) -> None:
+    """Only the supervised start: fine-tune on solver samples. The result is cached; `train` takes it from there."""
+    from vlmagent.runs import folders
+    from vlmagent.training.distributed.hosts import check_distributed, distributed_overrides
+
+    where = distributed_overrides(gpus, processes, hostfile, deepspeed)
+    resolved = build_config(task, config, [*(set_ or []), *where, "ppo.env_steps=0"], model)
+    check_distributed(resolved)
+    _start(folders.create_run(resolved, run_dir, suffix="-sft"), detach)
+
+
+def data(
+    task: TaskArgument,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Number of samples.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    cot: Annotated[bool, typer.Option("--cot/--no-cot", help="With or without thoughts.")] = True,
+) -> None:
+    """Write solver samples as a data set: pictures and a JSON file in LLaVA's conversation format."""
+    from rich.progress import Progress
+
+    from vlmagent.tasks.registry import task_from_config
+    from vlmagent.training.sft.dataset import write_dataset
+
+    overrides = [*(set_ or []), *([] if cot else ["cot=false"])]
+    resolved = build_config(task, config, overrides, None, trains=False)
+    with Progress(console=stderr_console(), transient=True) as progress:
+        bar = progress.add_task("Writing samples", total=samples)
+        path = write_dataset(
+            task_from_config(resolved),
+            samples,
+            out,
+            resolved.seed,
+            lambda done: progress.update(bar, completed=done),
+        )
+    typer.echo(f"{samples} samples written: {path}")
+
+
+def _print_plan(config: Config) -> None:
+    from rich.console import Console
+
+    from vlmagent.cli.plan_view import plan_view
+    from vlmagent.training.plan.plan import make_plan
+
+    Console().print(plan_view(make_plan(config)))
+
+
+def _start(run: Path, detach: bool) -> None:
+    """Start the daemon and stay with it, unless told to detach."""
+    from vlmagent.runs import launch
+
+    pid = launch.start_daemon(run)
+    typer.echo(f"Run {run} started (pid {pid}). Log: {run}/log.txt", err=True)
+    if detach:
+        typer.echo(str(run))
+        return
+    from vlmagent.cli.attach import attach
+
+    state = attach(run, stderr_console())
+    if state == "detached":
+        typer.echo(
+            f"\nDetached; the run goes on. Come back: vlmagent runs show {run}   Stop it: vlmagent runs stop {run}",
+            err=True,
+        )
+    elif state != "done":
+        raise typer.Exit(1 if state in ("failed", "lost") else 0)
+    else:
+        typer.echo(f"Next: vlmagent eval --run {run}   vlmagent runs show {run}", err=True)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the program's."""
+    app.command()(train)
+    app.command()(sft)
+    app.command()(data)
