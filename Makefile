@@ -1,5 +1,6 @@
 # make demo   a trained agent from nothing     make test   the whole suite     make lint   ruff and mypy
 # make map    the map of the code: modules, circles, floors, longest files and functions
+# make constraints   writes the versions that are installed now into constraints.txt
 PYTHON ?= python3
 VENV ?= .venv
 # torch first: a pinned build is taken as it is, a later range would fetch the newest one with all of CUDA.
@@ -7,12 +8,16 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # ALFWorld builds a planner from source (cmake, make and g++; some minutes, once). Without it: make test ALFWORLD=
 ALFWORLD ?= alfworld
+# The versions that the suite passes with. The newest that pyproject.toml allows: make clean, make test CONSTRAINTS=
+# It says nothing of torch, whose build depends on the machine; a torch that needs newer packages needs CONSTRAINTS= too.
+CONSTRAINTS ?= constraints.txt
 # Tests at the same time; 0 runs them one after the other in one process.
 JOBS ?= 2
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL = $(PIP) install $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: demo test slow lint map install install-test wheel clean
+.PHONY: demo test slow lint map install install-test constraints wheel clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -20,20 +25,20 @@ install-test: $(VENV)/.installed-test
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing torch (once) ..."
-	$(PIP) install '$(TORCH)'
+	$(INSTALL) '$(TORCH)'
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml $(CONSTRAINTS)
 	@echo "Installing vlmagent ..."
-	$(PIP) install -e '.[all]'
+	$(INSTALL) -e '.[all]'
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.torch pyproject.toml
+$(VENV)/.installed-test: $(VENV)/.torch pyproject.toml $(CONSTRAINTS)
 	@echo "Installing vlmagent with its test tools ..."
-	$(PIP) install '$(TORCH)' -e '.[all,deepspeed,test]'
+	$(INSTALL) '$(TORCH)' -e '.[all,deepspeed,test]'
 ifneq ($(ALFWORLD),)
 	@echo "Installing ALFWorld; the first time its planner is built, which takes some minutes ..."
-	@$(PIP) install '$(TORCH)' -e '.[$(ALFWORLD)]' || { echo \
+	@$(INSTALL) '$(TORCH)' -e '.[$(ALFWORLD)]' || { echo \
 	  "ALFWorld could not be installed: see above. Its planner is built from source by cmake, make and g++." \
 	  "To go on without it and its tests: make $(MAKECMDGOALS) ALFWORLD="; exit 1; }
 endif
@@ -63,8 +68,15 @@ lint: install-test
 map:
 	$(PYTHON) -m tests.code_map
 
+# Not torch and what its builds for GPUs bring, nothing that came from a folder, and versions without a build's tag.
+constraints: install-test
+	$(PIP) freeze --exclude-editable $(patsubst %,--exclude %,vlmagent torch triton pip setuptools wheel) > $(VENV)/frozen
+	@{ echo "# Versions that the suite passes with, written by 'make constraints'. Each counts only if the package is wanted."; \
+	  grep -v -e ' @ ' -e '^-' -e '^#' -e '^nvidia-' -e '^cuda-' $(VENV)/frozen | sed 's/+[^ ]*$$//'; } > constraints.txt
+	@touch $(VENV)/.torch $(VENV)/.installed $(VENV)/.installed-test
+
 wheel: install-test
-	$(PIP) install build
+	$(INSTALL) build
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:
