@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from vlmagent import paths
 from vlmagent.config import Config, dump_config
 from vlmagent.store import codec
 from vlmagent.store.connection import connect
@@ -50,8 +49,8 @@ def build(run: Path, transitions: int, images: int, seed: int = 0) -> None:
     """Write a finished run of this size into the new folder ``run``."""
     run.mkdir(parents=True)
     config = Config.model_validate({"task": "numberline", "ppo": {"env_steps": transitions}})
-    (run / paths.CONFIG).write_text(dump_config(config), encoding="utf-8")
-    database = run / paths.DATABASE
+    run.config_file.write_text(dump_config(config), encoding="utf-8")
+    database = run.database
     with closing(connect(database, "rwc")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
@@ -186,7 +185,7 @@ def main() -> None:
     chosen = parser.parse_args()
     started = time.monotonic()
     build(chosen.out, chosen.transitions, chosen.images)
-    size = (chosen.out / paths.DATABASE).stat().st_size / 2**20
+    size = chosen.out.database.stat().st_size / 2**20
     print(
         f"{chosen.out}: {chosen.transitions:,} transitions, {size:,.0f} MiB, in {time.monotonic() - started:.0f} s"
     )

@@ -36,7 +36,6 @@ from typing import Any
 
 from big_run import build
 
-from vlmagent import paths
 from vlmagent.config import find_config, load_config
 from vlmagent.errors import StoreError
 from vlmagent.runs import folders, launch
@@ -117,7 +116,7 @@ def large(transitions: int, images: int, folder: Path) -> bool:
     if not run.exists():
         print(f"making {run} ...", flush=True)
         build(run, transitions, images)
-    size = (run / paths.DATABASE).stat().st_size / 2**20
+    size = run.database.stat().st_size / 2**20
     print(f"{transitions:,} transitions, {images:,} pictures, {size:,.0f} MiB")
     rows = [*_openings("one run, live", run), *_openings("the list of runs", None, run.parent)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -168,7 +167,7 @@ def _runs_folder(folder: Path | None) -> Iterator[None]:
 
 async def _answers(run: Path) -> list[tuple[str, float]]:
     """Seconds of every kind of question, asked as the screens do; the slowest of three, the first is cold."""
-    source = Source(run / paths.DATABASE)
+    source = Source(run.database)
     middle = await source.query(lambda reader: reader.episode(reader.env_steps() // 10))
     measured = []
     for name, question in _questions(middle):
@@ -235,7 +234,7 @@ def write_for_ever(run: Path) -> None:
     )
     pictures = [rng.integers(0, 256, (84, 84, 3), dtype=np.uint8) for _ in range(30)]
     id_ = 0
-    with folders.daemon_session(run) as stop, StoreWriter(run / paths.DATABASE) as writer:
+    with folders.daemon_session(run) as stop, StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", "{}", 0)
         writer.set_status("running")
         while not stop.is_set():
@@ -329,7 +328,7 @@ def _writing(folder: Path, train: bool) -> Iterator[Path]:
 def _count(run: Path, updates: bool) -> int:
     """Env steps in the database; with ``updates``, those up to the newest finished update."""
     try:
-        with StoreReader(run / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             if not updates:
                 return reader.env_steps()
             newest = reader.latest_metrics().get("rollout/success")

@@ -14,7 +14,6 @@ import pytest
 
 import vlmagent
 from tests.tui.test_tmux import Terminal
-from vlmagent import paths
 from vlmagent.runs import folders
 from vlmagent.runs.daemon import daemon_info
 
@@ -76,7 +75,7 @@ def test_the_wheel_plays_outside_the_checkout(wheel: Path, tmp_path: Path):
     table = Terminal(tmp_path / "tmux", 80, 24, [*outside, *play, *beside])
     try:
         table.wait(lambda text: "your turn" in text and "action" in text)
-        (folder,) = folders.run_folders()
+        (folder,) = folders.all_runs()
         info = daemon_info(folder)
         assert info is not None
         for process in (psutil.Process(info.pid), *psutil.Process(info.pid).children()):
@@ -86,5 +85,5 @@ def test_the_wheel_plays_outside_the_checkout(wheel: Path, tmp_path: Path):
         table.wait(lambda text: "success, return" in text)
     finally:
         table.close()
-    with closing(sqlite3.connect(folder / paths.DATABASE)) as connection:
+    with closing(sqlite3.connect(folder.database)) as connection:
         assert connection.execute("SELECT action, actor FROM transitions").fetchall() == [("stand", "human")]

@@ -6,6 +6,7 @@ Knows names of folders and files only; it neither reads nor writes run data.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 LATEST = "latest"
@@ -21,6 +22,77 @@ PLAYS = "plays"
 TRAINER = "trainer.json"
 RANKS = "ranks"
 STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Run(os.PathLike[str]):
+    """A run's folder, and where everything in it lies. Nothing is said of whether it is there."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which people call the run."""
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved recipe; a session of play that belongs to no run has none."""
+        return self.path / CONFIG
+
+    @property
+    def database(self) -> Path:
+        """What happened: SQLite, written by one process."""
+        return self.path / DATABASE
+
+    @property
+    def log(self) -> Path:
+        """What the training process printed."""
+        return self.path / LOG
+
+    @property
+    def daemon_file(self) -> Path:
+        """Which process trains the run."""
+        return self.path / DAEMON
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the process that trains the run."""
+        return self.path / LOCK
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``step-N`` checkpoints."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of evaluations, a database each."""
+        return self.path / EVALUATIONS
+
+    @property
+    def plays(self) -> Path:
+        """Folder of what was played beside the run, a database a session."""
+        return self.path / PLAYS
+
+    @property
+    def ranks(self) -> Path:
+        """Folder in which several processes that train the run leave their words."""
+        return self.path / RANKS
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run: a config or a database."""
+        return self.config_file.is_file() or self.database.is_file()
+
+    def resolve(self) -> Run:
+        """The same run by its absolute path, links followed."""
+        return Run(self.path.resolve())
 
 
 def runs_dir() -> Path:

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from tests.store.records import step
-from vlmagent import paths
 from vlmagent.cli import attach
 from vlmagent.config import Config
+from vlmagent.paths import Run
 from vlmagent.runs import folders, status
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import EpisodeEnd, EpisodeStart
@@ -41,8 +41,8 @@ def printed(of: Console) -> str:
 
 
 @contextlib.contextmanager
-def writer_of(run: Path) -> Any:
-    with StoreWriter(run / paths.DATABASE) as writer:
+def writer_of(run: Run) -> Any:
+    with StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", json.dumps(CONFIG.model_dump(mode="json")), 0)
         writer.set_status("running")
         yield writer
@@ -183,12 +183,12 @@ def test_failed_tells_why_and_where(terminal: bool) -> None:
     out = console(terminal=terminal, width=300)
     assert attach.attach(run, out) == "failed"
     assert "The run failed: The disk [/] is full." in printed(out)
-    assert f"Log: {run / paths.LOG}" in printed(out)
+    assert f"Log: {run.log}" in printed(out)
 
 
 def test_lost_shows_the_end_of_the_log() -> None:
     run = folders.create_run(CONFIG)
-    (run / paths.LOG).write_text("Killed [bold]by somebody\n")
+    run.log.write_text("Killed [bold]by somebody\n")
     with writer_of(run):
         pass
     out = console(terminal=False)
@@ -199,7 +199,7 @@ def test_lost_shows_the_end_of_the_log() -> None:
 
 def test_a_database_that_breaks_meanwhile() -> None:
     run = folders.create_run(CONFIG)
-    (run / paths.DATABASE).write_bytes(b"nonsense" * 500)
+    run.database.write_bytes(b"nonsense" * 500)
     out = console(terminal=True)
     assert attach.attach(run, out) == "damaged"
     assert "not a SQLite database" in " ".join(printed(out).split())

@@ -11,8 +11,6 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SMALL
-from vlmagent import paths
-from vlmagent.config import load_config
 from vlmagent.runs import folders
 
 
@@ -244,7 +242,7 @@ def test_sft_in_two_processes(tmp_path: Path):
     run = tmp_path / "run"
     done = vlmagent("sft", "numberline", *SMALL_OPTIONS, "--processes", "2", "--run-dir", str(run))
     assert done.returncode == 0, done.stderr
-    assert load_config(run / paths.CONFIG).distributed.processes == 2
+    assert load_config(run.config_file).distributed.processes == 2
     assert sorted(file.name for file in (run / "ranks").glob("*.json")) == ["rank-0.json", "rank-1.json"]
     assert (run / "checkpoints" / "step-0").is_dir()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from vlmagent import paths
 from vlmagent.agents.simple import RandomAgent
 from vlmagent.cli.tables import eval_table
 from vlmagent.config import Config
@@ -67,11 +66,11 @@ def test_every_system_plays_the_same_episodes_whatever_the_batch(small_config: C
 
 def test_results_and_transitions_are_stored_apart_from_training(small_config: Config, tmp_path: Path):
     run = folders.create_run(small_config, tmp_path / "run")
-    with StoreWriter(run / paths.DATABASE) as writer:
+    with StoreWriter(run.database) as writer:
         writer.start_run("run", "numberline", "tiny", "{}", 0)
-    wanted = plan(small_config, "expert", run=run, folder=run / paths.EVALUATIONS)
+    wanted = plan(small_config, "expert", run=run, folder=run.evaluations)
     result = evaluate(wanted).result
-    with StoreReader(run / paths.DATABASE) as reader:
+    with StoreReader(run.database) as reader:
         (row,) = reader.evaluations()
         assert reader.env_steps() == 0
     assert (row.system, row.success, row.episodes) == ("expert", 1.0, 10)

@@ -140,7 +140,7 @@ def test_resume_takes_what_is_finished_and_makes_no_new_database(here: Path):
 
 def test_ctrl_c_keeps_what_was_played_and_resume_goes_on(here: Path):
     """The first ctrl-c ends after the step under way with exit code 130."""
-    folder = here / paths.EVALUATIONS
+    folder = here.evaluations
     command = [sys.executable, "-m", "vlmagent", "eval", "points24", "--baseline", "expert", "--seed", "9"]
     arguments = [*command, "--episodes", "600", "--set", "eval.num_envs=2", "--json"]
     process = subprocess.Popen(

@@ -19,6 +19,7 @@ from vlmagent.evaluation.report.catalogue import CNN, NO_COT, RL, expected_confi
 from vlmagent.evaluation.report.collect import Options
 from vlmagent.evaluation.report.runs import Library
 from vlmagent.evaluation.reproduce import plan, run_all, usable_jobs, waited
+from vlmagent.paths import Run
 from vlmagent.runs import folders, launch
 
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
@@ -116,7 +117,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other(small: Options, monkeypatch
     works = plan(find_item("table3"), Options(seeds=1, tasks=("numberline",), episodes=4))
     original = launch.start_daemon
 
-    def start(run: Path, command=None, environment=None) -> int:
+    def start(run: Run, command=None, environment=None) -> int:
         assert environment == {"OMP_NUM_THREADS": "1"}
         if "nocot" in run.name:
             (run / "config.yaml").write_text("task: nothing")

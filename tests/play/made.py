@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.conftest import SMALL
 from vlmagent.config import Config
+from vlmagent.paths import Run
 from vlmagent.runs import folders
 from vlmagent.seeding import play_episode_seed
 from vlmagent.tasks.registry import build_task
@@ -27,7 +28,7 @@ def make_run(task: str = "numberline", checkpoint: bool = True) -> Path:
     return run
 
 
-def add_checkpoint(run: Path, task: str = "numberline", env_steps: int = 0, seed: int = 1) -> Path:
+def add_checkpoint(run: Run, task: str = "numberline", env_steps: int = 0, seed: int = 1) -> Path:
     """Write a checkpoint of a fresh policy into a run."""
     from vlmagent.models.hf import build_policy
     from vlmagent.training.checkpoint import TrainerState, save_checkpoint

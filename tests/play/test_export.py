@@ -11,6 +11,7 @@ from tests.play.made import EASY, config
 from tests.play.test_session import play_to_the_end, right
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 from vlmagent.play.export import export_sft
 from vlmagent.play.plan import plan_play, plan_run
 from vlmagent.play.session import YOU, PlaySession
@@ -37,7 +38,7 @@ def records(out: Path) -> list[dict[str, object]]:
     return found
 
 
-def test_what_a_person_played(run: Path, tmp_path: Path) -> None:
+def test_what_a_person_played(run: Run, tmp_path: Path) -> None:
     exported = export_sft(run, tmp_path / "out")
     found = records(tmp_path / "out")
     (database,) = (run / "plays").glob("*.db")
@@ -64,7 +65,7 @@ def test_what_a_person_played(run: Path, tmp_path: Path) -> None:
         assert json.loads(turns[1]["value"])["action"] == action
 
 
-def test_only_successes(run: Path, tmp_path: Path) -> None:
+def test_only_successes(run: Run, tmp_path: Path) -> None:
     assert (
         export_sft(run, tmp_path / "all").samples
         > export_sft(run, tmp_path / "good", successes=True).samples
@@ -104,7 +105,7 @@ def test_a_models_own_words(tmp_path: Path) -> None:
         assert record["conversations"][1]["value"] == '{"thoughts": "mine", "action": "+"}'  # type: ignore[index]
 
 
-def test_sessions_that_cannot_be_used(run: Path, tmp_path: Path) -> None:
+def test_sessions_that_cannot_be_used(run: Run, tmp_path: Path) -> None:
     (database,) = (run / "plays").glob("*.db")
     (run / "plays" / "broken.db").write_bytes(b"nonsense" * 1000)
     with sqlite3.connect(database) as connection:
@@ -116,7 +117,7 @@ def test_sessions_that_cannot_be_used(run: Path, tmp_path: Path) -> None:
     assert any("not a SQLite database" in reason for reason in exported.left_out)
 
 
-def test_the_command(run: Path, tmp_path: Path) -> None:
+def test_the_command(run: Run, tmp_path: Path) -> None:
     def invoke(*arguments: str) -> tuple[int, str]:
         done = CliRunner().invoke(command, ["runs", "export", run.name, *arguments])
         return done.exit_code, done.output + str(done.exception or "")

@@ -4,8 +4,8 @@ import pytest
 
 from tests.play.made import config, make_run
 from vlmagent import paths
-from vlmagent.config import load_config
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 from vlmagent.play.plan import (
     Opponent,
     find_opponent,
@@ -19,10 +19,10 @@ from vlmagent.play.session import PlaySession
 from vlmagent.runs import folders
 
 
-def mark(run: Path, *steps: int) -> None:
+def mark(run: Run, *steps: int) -> None:
     """Folders that look like checkpoints from outside."""
     for step in steps:
-        folder = run / paths.CHECKPOINTS / f"step-{step}"
+        folder = run.checkpoints / f"step-{step}"
         folder.mkdir(parents=True)
         (folder / paths.TRAINER).touch()
 
@@ -63,9 +63,9 @@ def test_newest_checkpoint(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     mark(tmp_path, 96, 1024, 512)
     assert newest_checkpoint(tmp_path) == "step-1024"
-    (tmp_path / paths.CHECKPOINTS / paths.LATEST).symlink_to("step-512")
+    (tmp_path.checkpoints / paths.LATEST).symlink_to("step-512")
     assert newest_checkpoint(tmp_path) == "step-512"
-    (tmp_path / paths.CHECKPOINTS / "step-512" / paths.TRAINER).unlink()
+    (tmp_path.checkpoints / "step-512" / paths.TRAINER).unlink()
     assert newest_checkpoint(tmp_path) == "step-1024"
     assert has_checkpoint(tmp_path)
 
@@ -113,16 +113,16 @@ def test_a_session_of_its_own_is_no_run_to_play_beside() -> None:
     session.choose("+")
     session.close()
     folder = session.database.parent
-    assert folder in [found.resolve() for found in folders.run_folders()]
+    assert folder in [found.resolve() for found in folders.all_runs()]
     assert plan_play("numberline", human=True).folder is None
     assert run_config(folder, {}).task == "numberline"
     assert plan_run(folder, "human").config == session.plan.config
-    (folder / paths.DATABASE).write_bytes(b"broken" * 1000)
+    folder.database.write_bytes(b"broken" * 1000)
     with pytest.raises(UsageError, match="cannot be played"):
         run_config(folder, {})
 
 
 def test_a_real_checkpoint_is_found() -> None:
     run = make_run()
-    assert load_config(run / paths.CONFIG).task == "numberline"
+    assert load_config(run.config_file).task == "numberline"
     assert newest_checkpoint(run) == "step-0"

@@ -16,6 +16,7 @@ import pytest
 
 from tests.play.made import add_checkpoint, config, make_run
 from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.play.client import ThinkingProcess
 from vlmagent.play.messages import (
     Decided,
@@ -69,7 +70,7 @@ def question(number: int, task: str = "numberline", seed: int = 5) -> Think:
     return Think(number, built.observe(image, state), dict(state), seed)
 
 
-def test_a_checkpoint_thinks(run: Path) -> None:
+def test_a_checkpoint_thinks(run: Run) -> None:
     ear = Ear()
     process = ThinkingProcess(config(), run, None, ear.heard.put)
     try:
@@ -116,7 +117,7 @@ def test_a_checkpoint_thinks(run: Path) -> None:
         process.close()
 
 
-def test_forgetting_ends_an_answer_early(run: Path) -> None:
+def test_forgetting_ends_an_answer_early(run: Run) -> None:
     ear = Ear()
     long = config().model_copy(
         update={"rollout": config().rollout.model_copy(update={"max_new_tokens": 4096})}
@@ -134,9 +135,9 @@ def test_forgetting_ends_an_answer_early(run: Path) -> None:
         process.close()
 
 
-def test_a_broken_checkpoint_is_said(run: Path, tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_said(run: Run, tmp_path: Path) -> None:
     broken = tmp_path / "run"
-    folder = broken / paths.CHECKPOINTS / "step-8"
+    folder = broken.checkpoints / "step-8"
     folder.mkdir(parents=True)
     (folder / paths.TRAINER).write_text("{}")
     ear = Ear()

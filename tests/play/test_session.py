@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.play.made import EASY, config, first_state
-from vlmagent import paths
 from vlmagent.errors import UsageError
 from vlmagent.play.plan import Continuation, Plan, plan_play, plan_run
 from vlmagent.play.session import THEM, YOU, PlaySession
@@ -188,11 +187,11 @@ def test_where_the_log_goes() -> None:
     run = folders.create_run(config())
     one, two = (PlaySession(plan_run(run, "human")) for _ in range(2))
     for session in (one, two):
-        assert session.database.parent == run / paths.PLAYS
+        assert session.database.parent == run.plays
         session.choose("+")
         session.close()
     assert one.database != two.database
-    assert not (run / paths.DATABASE).exists(), "a trainer's own database is never touched"
+    assert not run.database.exists(), "a trainer's own database is never touched"
     alone = PlaySession(human(opponent="expert"))
     assert alone.database.parent.name.endswith("-numberline-play")
     assert status.run_state(alone.database.parent) == "running"
@@ -204,9 +203,9 @@ def test_where_the_log_goes() -> None:
 def test_nothing_played_leaves_nothing() -> None:
     run = folders.create_run(config())
     PlaySession(plan_run(run, "human")).close()
-    assert not (run / paths.PLAYS).exists()
+    assert not run.plays.exists()
     PlaySession(human(opponent="expert")).close()
-    assert folders.run_folders() == [run] or [folder.resolve() for folder in folders.run_folders()] == [run]
+    assert folders.all_runs() == [run] or [folder.resolve() for folder in folders.all_runs()] == [run]
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -250,9 +249,9 @@ def test_playing_on_where_the_environment_changed() -> None:
     steps = len(rows(first.database, 1))
     with pytest.raises(UsageError, match="does not repeat itself"):
         PlaySession(plan_run(run, "human", start=Continuation(first.database, 1, steps)))
-    assert list((run / paths.PLAYS).glob("*.db")) == [first.database]
+    assert list(run.plays.glob("*.db")) == [first.database]
     PlaySession(plan_run(run, "human", start=Continuation(first.database, 1, 0))).close()
-    assert list((run / paths.PLAYS).glob("*.db")) == [first.database]
+    assert list(run.plays.glob("*.db")) == [first.database]
 
 
 def test_the_steps_of_a_training_run_are_marked_as_logged() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from vlmagent import paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
 from vlmagent.runs import daemon, export, launch
@@ -60,9 +59,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def start() -> Iterator[Callable[..., int]]:
     pids: list[int] = []
 
-    def begin(run: Path, code: str = DAEMON) -> int:
+    def begin(run: Run, code: str = DAEMON) -> int:
         pids.append(launch.start_daemon(run, [sys.executable, "-c", code, str(run)]))
-        until(lambda: "ready" in (run / paths.LOG).read_text())
+        until(lambda: "ready" in run.log.read_text())
         return pids[-1]
 
     yield begin
@@ -72,8 +71,8 @@ def start() -> Iterator[Callable[..., int]]:
             child.wait()
 
 
-def finished(run: Path, status: str = "done") -> Path:
-    with StoreWriter(run / paths.DATABASE) as writer:
+def finished(run: Run, status: str = "done") -> Path:
+    with StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", "{}", 0)
         writer.set_status(status)  # type: ignore[arg-type]
     return run
@@ -86,10 +85,10 @@ def test_create_and_resolve(runs: Path) -> None:
     run = runs_folders.create_run(CONFIG)
     assert run.parent == runs.resolve()
     assert run.name.endswith("-numberline")
-    assert load_config(run / paths.CONFIG) == CONFIG
+    assert load_config(run.config_file) == CONFIG
     second = runs_folders.create_run(CONFIG)
     assert second != run
-    for name in (str(run), run.name, run / paths.CONFIG):
+    for name in (str(run), run.name, run.config_file):
         assert runs_folders.resolve_run(name) == run
     with pytest.raises(UsageError, match="several runs"):
         runs_folders.resolve_run(run.name[:8])
@@ -114,7 +113,7 @@ def test_tasks_of_other_packages_make_plain_names() -> None:
 
 def test_an_explicit_folder(tmp_path: Path) -> None:
     run = runs_folders.create_run(CONFIG, tmp_path / "deep" / "er")
-    assert (run / paths.CONFIG).is_file()
+    assert run.config_file.is_file()
     with pytest.raises(UsageError, match="--resume"):
         runs_folders.create_run(CONFIG, run)
     (tmp_path / "mine").mkdir()
@@ -147,12 +146,12 @@ def test_a_suffix_and_a_changed_config() -> None:
     assert launch.update_config(run, []) == CONFIG
     changed = launch.update_config(run, ["ppo.env_steps=30000"])
     assert changed.ppo.env_steps == 30000
-    assert load_config(run / paths.CONFIG) == changed
+    assert load_config(run.config_file) == changed
     with pytest.raises(UsageError, match="Unknown key"):
         launch.update_config(run, ["ppo.envsteps=30000"])
     with runs_folders.daemon_session(run), pytest.raises(UsageError, match="already being trained"):
         launch.update_config(run, ["seed=1"])
-    assert load_config(run / paths.CONFIG) == changed
+    assert load_config(run.config_file) == changed
 
 
 def test_names_that_are_no_run(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def test_the_link_is_never_missing_while_daemons_race(runs: Path) -> None:
     daemon._point_latest(folders[0])
     done = threading.Event()
 
-    def point(run: Path) -> None:
+    def point(run: Run) -> None:
         while not done.is_set():
             daemon._point_latest(run)
 
@@ -250,7 +249,7 @@ def test_killed_is_lost_and_can_start_again(start: Callable[..., int]) -> None:
     until(lambda: runs_status.run_state(run) == "lost")
     with pytest.raises(UsageError, match=r"lost.*--resume"):
         launch.stop_run(run)
-    (run / paths.LOG).write_text("")
+    run.log.write_text("")
     start(run)
     assert runs_status.run_state(run) == "running"
 
@@ -258,9 +257,9 @@ def test_killed_is_lost_and_can_start_again(start: Callable[..., int]) -> None:
 def test_a_reused_pid_is_not_the_daemon() -> None:
     run = finished(runs_folders.create_run(CONFIG), "running")
     info = {"pid": os.getpid(), "started": time.time(), "host": runs_folders.platform.node()}
-    (run / paths.DAEMON).write_text(json.dumps({**info, "create_time": psutil.Process().create_time()}))
+    run.daemon_file.write_text(json.dumps({**info, "create_time": psutil.Process().create_time()}))
     assert runs_status.is_alive(run)
-    (run / paths.DAEMON).write_text(json.dumps({**info, "create_time": 1.0}))
+    run.daemon_file.write_text(json.dumps({**info, "create_time": 1.0}))
     assert not runs_status.is_alive(run)
     assert runs_status.run_state(run) == "lost"
     with pytest.raises(UsageError, match="lost"):
@@ -270,7 +269,7 @@ def test_a_reused_pid_is_not_the_daemon() -> None:
 def test_a_run_of_another_host(monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished(runs_folders.create_run(CONFIG), "running")
     info = {"pid": os.getpid(), "started": time.time(), "host": "elsewhere", "create_time": 1.0}
-    (run / paths.DAEMON).write_text(json.dumps(info))
+    run.daemon_file.write_text(json.dumps(info))
     assert runs_status.run_state(run) == "running"
     with pytest.raises(UsageError, match="on host elsewhere"):
         launch.stop_run(run)
@@ -322,13 +321,13 @@ def test_the_list_survives_anything(runs: Path) -> None:
     for name, content in (("text", b"no database " * 100), ("empty", b"")):
         folder = runs / name
         folder.mkdir()
-        (folder / paths.DATABASE).write_bytes(content)
+        folder.database.write_bytes(content)
     cut = runs / "cut"
     cut.mkdir()
-    (cut / paths.DATABASE).write_bytes((good / paths.DATABASE).read_bytes()[:9000])
+    cut.database.write_bytes(good.database.read_bytes()[:9000])
     (runs / "notes.txt").touch()
     (runs / "unrelated").mkdir()
-    (young / paths.DAEMON).write_text("{")
+    young.daemon_file.write_text("{")
     rows = {Path(row["path"]).name: row for row in runs_status.list_runs()}
     assert {name: row["state"] for name, row in rows.items()} == {
         good.name: "done", young.name: "starting", "text": "damaged", "empty": "starting", "cut": "damaged",
@@ -363,14 +362,14 @@ def test_export_of_a_live_run(start: Callable[..., int], tmp_path: Path) -> None
     out = export.export_run(run, tmp_path / "copy")
     assert (out / "checkpoints" / "latest" / "model").read_text() == "2"
     assert not (out / "checkpoints" / "step-1").exists()
-    assert load_config(out / paths.CONFIG) == CONFIG
+    assert load_config(out.config_file) == CONFIG
     for name in ("run.db", "evaluations/a.db"):
         with StoreReader(out / name) as reader:
             assert reader.env_steps() == 0
     assert runs_status.run_state(out) == "lost"  # can be resumed
     with pytest.raises(UsageError, match="already exists"):
         export.export_run(run, out)
-    (run / paths.DATABASE).write_bytes(b"broken" * 1000)
+    run.database.write_bytes(b"broken" * 1000)
     with pytest.raises(VlmAgentError):
         export.export_run(run, tmp_path / "copy2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "runs"]

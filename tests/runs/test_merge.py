@@ -14,6 +14,7 @@ from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.models.hf import load_policy
 from vlmagent.models.policy import Policy
+from vlmagent.paths import Run
 from vlmagent.runs.folders import create_run
 from vlmagent.runs.merge import merge_run
 from vlmagent.store.writer import add_evaluation
@@ -67,7 +68,7 @@ def logprobs(policy: Policy) -> torch.Tensor:
         ).token_logprobs
 
 
-def test_a_plain_model_with_the_adapters_in_it(run: Path, tmp_path: Path):
+def test_a_plain_model_with_the_adapters_in_it(run: Run, tmp_path: Path):
     out = merge_run(run, tmp_path / "plain")
     assert (
         type(AutoModelForImageTextToText.from_pretrained(out)).__name__ == "LlavaNextForConditionalGeneration"
@@ -82,7 +83,7 @@ def test_a_plain_model_with_the_adapters_in_it(run: Path, tmp_path: Path):
     assert not torch.allclose(logprobs(plain), logprobs(base), atol=1e-2)
 
 
-def test_the_card_tells_data_config_and_numbers(run: Path, tmp_path: Path):
+def test_the_card_tells_data_config_and_numbers(run: Run, tmp_path: Path):
     card = (merge_run(run, tmp_path / "plain") / "README.md").read_text()
     _, front, body = card.split("---\n", 2)
     assert yaml.safe_load(front) == {
@@ -97,7 +98,7 @@ def test_the_card_tells_data_config_and_numbers(run: Path, tmp_path: Path):
     assert "max_tokens_per_micro_batch: 2000" in body
 
 
-def test_checkpoints_of_adapters_hold_no_copy_of_the_base(run: Path):
+def test_checkpoints_of_adapters_hold_no_copy_of_the_base(run: Run):
     folder = find_checkpoint(run)
     assert (folder / "adapter_model.safetensors").is_file()
     assert not (folder / "model.safetensors").exists()
@@ -105,7 +106,7 @@ def test_checkpoints_of_adapters_hold_no_copy_of_the_base(run: Path):
     assert not torch.equal(logprobs(before), logprobs(after)), "PPO moved the adapters"
 
 
-def test_nothing_is_overwritten(run: Path, tmp_path: Path):
+def test_nothing_is_overwritten(run: Run, tmp_path: Path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("mine")
     with pytest.raises(UsageError, match="already exists"):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
-from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
 from vlmagent.runs import folders, supervisor
@@ -64,7 +63,7 @@ def _three() -> dict:
 
 
 def outcome(folder: Path) -> tuple[str, str]:
-    connection = sqlite3.connect(folder / paths.DATABASE)
+    connection = sqlite3.connect(folder.database)
     try:
         return connection.execute("SELECT status, error FROM run").fetchone()
     finally:
@@ -75,7 +74,7 @@ def test_all_end_well(run):
     run()
     logs = [(run.folder / "ranks" / f"rank-{rank}.txt").read_text() for rank in range(3)]
     assert logs == [f"process {rank} of 3\n" for rank in range(3)]
-    assert not (run.folder / paths.DATABASE).exists()
+    assert not run.folder.database.exists()
 
 
 @pytest.mark.parametrize(

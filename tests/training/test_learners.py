@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import SMALL
-from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.evaluation.evaluate import Plan, evaluate
 from vlmagent.evaluation.systems import checkpoint_system
 from vlmagent.models.cnn import CnnPolicy
 from vlmagent.models.encoders import check_encoders
+from vlmagent.paths import Run
 from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import task_from_config
@@ -29,8 +29,8 @@ def new_run(folder: Path, **changes) -> Path:
     return folders.create_run(Config.model_validate({**CNN, **changes}), folder)
 
 
-def transitions(run: Path) -> list[tuple]:
-    with sqlite3.connect(f"file:{run / paths.DATABASE}?mode=ro", uri=True) as connection:
+def transitions(run: Run) -> list[tuple]:
+    with sqlite3.connect(f"file:{run.database}?mode=ro", uri=True) as connection:
         return connection.execute("SELECT * FROM transitions ORDER BY id").fetchall()
 
 
@@ -45,7 +45,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_a_run_of_the_baseline_is_a_run_like_any_other(trained: Path):
-    with StoreReader(trained / paths.DATABASE) as reader:
+    with StoreReader(trained.database) as reader:
         run = reader.run()
         assert run is not None
         assert (run.model, run.status, reader.env_steps()) == ("cnn", "done", 96)

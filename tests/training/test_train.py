@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import SMALL
-from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, VlmAgentError
 from vlmagent.runs import folders, launch
@@ -36,19 +35,19 @@ def new_run(tmp_path: Path, name: str, **changes) -> Path:
     return folders.create_run(config, tmp_path / name)
 
 
-def rows(run: Path, sql: str) -> list[tuple]:
-    connection = sqlite3.connect(f"file:{run / paths.DATABASE}?mode=ro", uri=True)
+def rows(run: Run, sql: str) -> list[tuple]:
+    connection = sqlite3.connect(f"file:{run.database}?mode=ro", uri=True)
     try:
         return connection.execute(sql).fetchall()
     finally:
         connection.close()
 
 
-def transitions(run: Path) -> list[tuple]:
+def transitions(run: Run) -> list[tuple]:
     return rows(run, f"SELECT {COLUMNS} FROM transitions ORDER BY id")
 
 
-def episodes(run: Path) -> list[tuple]:
+def episodes(run: Run) -> list[tuple]:
     return rows(
         run,
         "SELECT id, split, env_index, seed, length, episode_return, success, ended FROM episodes ORDER BY id",
@@ -76,7 +75,7 @@ def test_every_env_step_is_one_row_with_everything(left_alone: Path):
     table = transitions(left_alone)
     assert len(table) == 96
     assert [row[0] for row in table] == list(range(1, 97))
-    with StoreReader(left_alone / paths.DATABASE) as reader:
+    with StoreReader(left_alone.database) as reader:
         assert reader.env_steps() == 96
         row = reader.transition(40)
         assert row is not None
@@ -114,7 +113,7 @@ def test_every_env_step_is_one_row_with_everything(left_alone: Path):
 def test_with_unchanged_weights_logged_logprobs_are_recomputed(left_alone: Path):
     """The first update's rows came from the start checkpoint: its weights give the stored numbers to 1e-4."""
     policy, _ = load_checkpoint(find_checkpoint(left_alone, "start"))
-    with StoreReader(left_alone / paths.DATABASE) as reader:
+    with StoreReader(left_alone.database) as reader:
         logged = reader.transitions_of_update(1)
         encoded = [policy.encode(row.prompt, reader.image(row.image_sha256)) for row in logged]
     with torch.no_grad():
@@ -126,7 +125,7 @@ def test_with_unchanged_weights_logged_logprobs_are_recomputed(left_alone: Path)
 
 
 def test_first_minibatch_ratio_is_one(left_alone: Path):
-    with StoreReader(left_alone / paths.DATABASE) as reader:
+    with StoreReader(left_alone.database) as reader:
         series = reader.metric_series("ppo/first_ratio_error")
     assert len(series) == 3
     assert all(row.value < 1e-4 for row in series)
@@ -199,7 +198,7 @@ def test_a_run_with_a_reference_resumes_exactly(tmp_path: Path):
     assert any(abs(difference) > 1e-3 for (difference,) in rows(alone, paid))
 
 
-def assert_same(run: Path, other: Path) -> None:
+def assert_same(run: Run, other: Path) -> None:
     assert transitions(run) == transitions(other)
     assert episodes(run) == episodes(other)
     mine, theirs = find_checkpoint(run), find_checkpoint(other)
@@ -301,7 +300,7 @@ def test_the_database_opens_while_training_runs(tmp_path: Path):
     counts: list[int] = []
 
     def look() -> bool:
-        if (run / paths.DATABASE).exists():
+        if run.database.exists():
             counts.append(rows(run, "SELECT count(*) FROM transitions")[0][0])
         return False
 
@@ -318,7 +317,7 @@ def test_replay_reports_an_environment_that_ignores_its_seed(left_alone: Path):
     from dataclasses import replace
 
     config = Config.model_validate(SMALL)
-    with StoreReader(left_alone / paths.DATABASE) as reader:
+    with StoreReader(left_alone.database) as reader:
         logged = [training.restore_transition(row) for row in reader.transitions_of_update(1)[:4]]
     rollout = Rollout(
         task_from_config(config),

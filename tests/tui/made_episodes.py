@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tests.tui.made_runs import CONFIG
 from vlmagent import paths
 from vlmagent.config import dump_config
+from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.themes import DEFAULT, THEMES
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
@@ -147,15 +148,15 @@ def write_episode(
     return first_id + steps
 
 
-def make_episodes(run: Path, count: int = 30, *, tokens: bool = True, running: int = 0, **more: Any) -> Path:
+def make_episodes(run: Run, count: int = 30, *, tokens: bool = True, running: int = 0, **more: Any) -> Path:
     """A run of so many episodes of three steps; each third fails, each fifth has an illegal output."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / paths.CONFIG).write_text(dump_config(CONFIG), encoding="utf-8")
+    run.config_file.write_text(dump_config(CONFIG), encoding="utf-8")
     if tokens:
-        folder = run / paths.CHECKPOINTS / paths.LATEST
+        folder = run.checkpoints / paths.LATEST
         folder.mkdir(parents=True)
         tokenizer().save(str(folder / "tokenizer.json"))
-    with StoreWriter(run / paths.DATABASE) as writer:
+    with StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", json.dumps(CONFIG.model_dump(mode="json")), 7)
         writer.set_status("running")
         id_ = 1
@@ -168,7 +169,7 @@ def make_episodes(run: Path, count: int = 30, *, tokens: bool = True, running: i
 
 
 def make_evaluation(
-    run: Path,
+    run: Run,
     checkpoint: str | None,
     successes: Sequence[bool],
     *,
@@ -178,7 +179,7 @@ def make_evaluation(
     **more: Any,
 ) -> Path:
     """An evaluation of ``run``; episode k has seed first_seed + k."""
-    folder = run / paths.EVALUATIONS
+    folder = run.evaluations
     folder.mkdir(exist_ok=True)
     path = folder / f"20260101-{len(list(folder.glob('*.db'))):06d}-{system}-{checkpoint or 'baseline'}.db"
     with StoreWriter(path) as writer:
@@ -208,10 +209,10 @@ def make_evaluation(
 
 
 def make_play(
-    run: Path, successes: Sequence[bool], *, model: str = "human", at: float = 1_750_000_000
+    run: Run, successes: Sequence[bool], *, model: str = "human", at: float = 1_750_000_000
 ) -> Path:
     """Games played with ``run`` by ``model``, begun at ``at``."""
-    folder = run / paths.PLAYS
+    folder = run.plays
     folder.mkdir(exist_ok=True)
     path = folder / f"{at:.0f}-{model}.db"
     with StoreWriter(path) as writer:
@@ -225,7 +226,7 @@ def make_play(
     return path
 
 
-def make_two_evaluations(run: Path) -> Path:
+def make_two_evaluations(run: Run) -> Path:
     """A run with an evaluation of its start and one of a later checkpoint, on the same five seeds."""
     made = make_episodes(run, 2)
     make_evaluation(made, "step-0", LEFT, system="sft", steps=[4, 2, 2, 2, 1])

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.store.records import step
-from vlmagent import paths
 from vlmagent.config import Config, dump_config
+from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import EpisodeEnd, EpisodeStart
 
@@ -20,7 +20,7 @@ STEPS = 4
 
 
 def make_run(
-    run: Path,
+    run: Run,
     *,
     updates: int = 3,
     status: str = "done",
@@ -31,8 +31,8 @@ def make_run(
 ) -> Path:
     """A run of so many updates; its outputs say ``text``."""
     run.mkdir(parents=True, exist_ok=True)
-    (run / paths.CONFIG).write_text(dump_config(CONFIG), encoding="utf-8")
-    with StoreWriter(run / paths.DATABASE) as writer:
+    run.config_file.write_text(dump_config(CONFIG), encoding="utf-8")
+    with StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", json.dumps(CONFIG.model_dump(mode="json")), 7)
         writer.set_status("running")
         if sft:
@@ -80,14 +80,14 @@ def write_update(
     writer.commit()
 
 
-def change(run: Path, *statements: str) -> None:
+def change(run: Run, *statements: str) -> None:
     """Run SQL on a run's database."""
-    with closing(sqlite3.connect(run / paths.DATABASE)) as connection, connection:
+    with closing(sqlite3.connect(run.database)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
 
 
-def freeze(run: Path, at: float = 1_750_000_000.0) -> Path:
+def freeze(run: Run, at: float = 1_750_000_000.0) -> Path:
     """Set all times of a run to fixed ones, for snapshots."""
     change(
         run,

@@ -27,7 +27,7 @@ def run() -> Path:
     return make_run(paths.runs_dir() / "first")
 
 
-def test_no_heavy_imports(run: Path) -> None:
+def test_no_heavy_imports(run: Run) -> None:
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
@@ -52,7 +52,7 @@ def test_the_command_line_does_not_import_textual() -> None:
     assert done.stdout.strip() == "[]"
 
 
-async def test_help_lists_the_keys_of_the_screen(run: Path) -> None:
+async def test_help_lists_the_keys_of_the_screen(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: isinstance(pilot.app.screen, TrainScreen) and pilot.app.focused)
         texts = {help.text: help for help in keys_of(pilot.app.screen)}
@@ -75,7 +75,7 @@ def names_of(app: VlmAgentApp) -> list[str]:
     return [entry.title.partition(":")[0] for entry in app.get_system_commands(app.screen)]
 
 
-async def test_the_palette_follows_the_screen(run: Path) -> None:
+async def test_the_palette_follows_the_screen(run: Run) -> None:
     app = VlmAgentApp(run)
     async with app.run_test() as pilot:
         await until(pilot, lambda: isinstance(app.screen, TrainScreen) and app.focused)
@@ -99,7 +99,7 @@ async def test_the_palette_follows_the_screen(run: Path) -> None:
         assert "Filter" in names
 
 
-async def test_the_theme_is_remembered(run: Path) -> None:
+async def test_the_theme_is_remembered(run: Run) -> None:
     app = VlmAgentApp(run)
     async with app.run_test() as pilot:
         assert app.theme == "vlmagent-dark"
@@ -116,7 +116,7 @@ async def test_the_theme_is_remembered(run: Path) -> None:
 
 
 @pytest.mark.parametrize("theme", ["vlmagent-light", "nord", "gruvbox", "ansi-dark", "ansi-light"])
-async def test_every_theme_draws(run: Path, theme: str) -> None:
+async def test_every_theme_draws(run: Run, theme: str) -> None:
     app = VlmAgentApp(run)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, TrainScreen))
@@ -144,7 +144,7 @@ def test_without_a_terminal() -> None:
         run_dashboard(None, "half")
 
 
-def test_screenshots(run: Path, tmp_path: Path) -> None:
+def test_screenshots(run: Run, tmp_path: Path) -> None:
     files = take_screenshots(tmp_path / "pictures", run)
     assert {file.name for file in files} == {"runs.svg", "train.svg", "episodes.svg", "replay.svg"}
     texts = {file.stem: file.read_text().replace("&#160;", " ") for file in files}
@@ -159,7 +159,7 @@ def test_screenshots(run: Path, tmp_path: Path) -> None:
         take_screenshots(tmp_path / "file", run)
 
 
-def test_screenshots_of_runs_that_can_be_compared(run: Path, tmp_path: Path) -> None:
+def test_screenshots_of_runs_that_can_be_compared(run: Run, tmp_path: Path) -> None:
     two = make_two_evaluations(paths.runs_dir() / "two")
     files = take_screenshots(tmp_path / "pictures", two)
     assert files[-1].name == "compare.svg"
@@ -170,7 +170,7 @@ def test_screenshots_of_runs_that_can_be_compared(run: Path, tmp_path: Path) -> 
     assert "two rl step-500" in text
 
 
-def test_the_command(run: Path, tmp_path: Path) -> None:
+def test_the_command(run: Run, tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["tui", "first", "--screenshot", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

@@ -83,7 +83,7 @@ def test_a_picture_of_the_table(tmp_path: Path) -> None:
     assert text.startswith("<svg")
     for part in ("blackjack", "you play", "expert", "action", "stand", "thoughts"):
         assert part in text
-    assert folders.run_folders() == [], "nobody played"
+    assert folders.all_runs() == [], "nobody played"
 
 
 def test_a_picture_of_an_opponent_that_cannot_think(brains: list[Brain], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.runs import export, status
 from vlmagent.runs.daemon import daemon_info
 from vlmagent.runs.follow import PHASES, RunView
@@ -30,7 +30,7 @@ SFT_LINE_SECONDS = 5.0
 _LEVELS = {"error": "bold red", "warning": "yellow", "phase": "cyan"}
 
 
-def attach(run: Path, console: Console) -> str:
+def attach(run: Run, console: Console) -> str:
     """Show a run until it ends or the reader presses ctrl-c, which leaves the run alone.
 
     On a terminal one picture is redrawn; anywhere else each event and update becomes a line.
@@ -209,7 +209,7 @@ def _line(console: Console, text: str, style: str = "") -> None:
 
 def _say_how_it_ended(view: RunView, state: str, console: Console) -> None:
     """The last lines: for a failure the reason and where to read more."""
-    log = view.run / paths.LOG
+    log = view.run.log
     if state == "failed":
         reason = view.row.error if view.row is not None and view.row.error else "no reason was recorded"
         _line(console, f"The run failed: {reason}", "bold red")

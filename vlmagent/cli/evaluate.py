@@ -14,6 +14,7 @@ from vlmagent.cli.options import JsonOption, SetOption, print_out, stderr_consol
 from vlmagent.cli.waiting import interruptible, progress_bars
 from vlmagent.errors import RunFailedError, UsageError
 from vlmagent.evaluation.jobs import EvalRequest, Job, _Item, _items, _seed, plan_jobs
+from vlmagent.paths import Run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,7 +149,7 @@ def _plan(item: _Item, system: System, request: EvalRequest) -> Plan:
         episodes=request.episodes or default_episodes(job.config, task_from_config(job.config)),
         seed=_seed(job, request),
         run=job.run,
-        folder=(job.run or paths.runs_dir()) / paths.EVALUATIONS,
+        folder=(job.run or Run(paths.runs_dir())).evaluations,
     )
 
 

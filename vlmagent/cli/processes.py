@@ -5,9 +5,9 @@ Heavy imports stand inside the functions: ``--help`` must not wait for them.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
+
+from vlmagent.paths import Run
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -16,14 +16,13 @@ def add_commands(app: typer.Typer) -> None:
     app.command("_rank", hidden=True)(_rank)
 
 
-def _daemon(run: Path) -> None:
+def _daemon(run: Run) -> None:
     """What the detached process runs."""
-    from vlmagent import paths
     from vlmagent.config import load_config
     from vlmagent.runs import daemon
 
     with daemon.daemon_session(run) as stop:
-        config = load_config(run / paths.CONFIG)
+        config = load_config(run.config_file)
         if config.distributed.processes > 1:
             from vlmagent.runs.supervisor import supervise
 
@@ -34,7 +33,7 @@ def _daemon(run: Path) -> None:
         run_training(run, stop.is_set)
 
 
-def _rank(run: Path) -> None:
+def _rank(run: Run) -> None:
     """One of several processes that train a run."""
     from vlmagent.runs.rank_process import run_rank
 

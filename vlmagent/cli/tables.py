@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlmagent.evaluation.published import SOURCE, published_rows, success_rule
+from vlmagent.paths import Run
 from vlmagent.text import harmless
 
 STATE_STYLE = {
@@ -192,9 +193,8 @@ def _age(created: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def run_panel(path: Path, row: Mapping[str, Any]) -> Group:
+def run_panel(run: Run, row: Mapping[str, Any]) -> Group:
     """One run in full: its row, newest numbers, checkpoints, evaluations and last events."""
-    from vlmagent import paths
     from vlmagent.errors import StoreError
     from vlmagent.store.reader import StoreReader
 
@@ -205,9 +205,9 @@ def run_panel(path: Path, row: Mapping[str, Any]) -> Group:
             head.add_row(Text(key, style="dim"), Text(str(row[key]), style=style))
     parts: list[Any] = [head]
     try:
-        with StoreReader(path / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             parts += [_metrics_table(reader.latest_metrics())]
-            checkpoints = [Path(c.path).name for c in reader.checkpoints() if (path / c.path).is_dir()]
+            checkpoints = [Path(c.path).name for c in reader.checkpoints() if (run.path / c.path).is_dir()]
             evaluations = [evaluation.more for evaluation in reader.evaluations()]
             events = reader.events()[-8:]
     except StoreError as error:

@@ -18,6 +18,7 @@ from vlmagent.cli.options import (
 )
 from vlmagent.cli.recipe import build_config
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 
 if TYPE_CHECKING:
     from vlmagent.config import Config
@@ -150,7 +151,7 @@ def _print_plan(config: Config) -> None:
     Console().print(plan_view(make_plan(config)))
 
 
-def _start(run: Path, detach: bool) -> None:
+def _start(run: Run, detach: bool) -> None:
     """Start the daemon and stay with it, unless told to detach."""
     from vlmagent.runs import launch
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, StoreError
 from vlmagent.evaluation.results import EvalResult, Evaluation, Outcome, evaluation_row, result_of, summary
 from vlmagent.evaluation.systems import System
+from vlmagent.paths import Run
 from vlmagent.seeding import derive, evaluation_episode_seed
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
@@ -109,7 +109,7 @@ class Plan:
     system: System
     episodes: int
     seed: int
-    run: Path | None = None
+    run: Run | None = None
     folder: Path | None = None
 
     @property
@@ -190,7 +190,7 @@ def _evaluate_into(
     writer.set_status("done")
     writer.flush()
     if plan.run:
-        add_evaluation(plan.run / paths.DATABASE, evaluation_row(evaluation.result))
+        add_evaluation(plan.run.database, evaluation_row(evaluation.result))
     return evaluation
 
 

@@ -10,7 +10,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmagent import paths
 from vlmagent.config import SFT_STAGES, Config, load_config
 from vlmagent.errors import RunFailedError, StoreError, UsageError
 from vlmagent.evaluation.report.runs import Library
@@ -39,7 +38,7 @@ def seconds_needed(works: Sequence[Work], library: Library) -> float:
     for work in works:
         config = work.config
         kind = _kind(config)
-        if work.folder is None:
+        if work.run is None:
             continue  # expert and chance: seconds
         if kind not in speeds:
             speeds[kind] = known_speed(config, library) or probe(config)
@@ -73,12 +72,12 @@ def known_speed(config: Config, library: Library) -> Speed | None:
     A start that came from the cache took no time, so that only the slowest run tells how long one takes.
     """
     found: list[Speed] = []
-    for folder in library.folders:
+    for run in library.runs:
         try:
-            other = load_config(folder / paths.CONFIG)
+            other = load_config(run.config_file)
             if _kind(other) != _kind(config):
                 continue
-            with StoreReader(folder / paths.DATABASE) as reader:
+            with StoreReader(run.database) as reader:
                 speed = _speed(durations(reader))
         except (UsageError, StoreError):
             continue
@@ -125,7 +124,7 @@ def probe(config: Config) -> Speed:
         if done.returncode:
             last = " ".join(done.stderr.strip().splitlines()[-3:])
             raise RunFailedError(f"A miniature of the recipe for {config.task} does not run: {last}")
-        with StoreReader(run / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             speed = _speed(durations(reader))
     if speed is None:
         raise RunFailedError(f"A miniature of the recipe for {config.task} measured nothing.")

@@ -19,6 +19,7 @@ from vlmagent.config import (
 )
 from vlmagent.config.validation import validate
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 from vlmagent.runs import folders as runs_folders
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Job:
     """
 
     config: Config
-    run: Path | None
+    run: Run | None
     checkpoints: tuple[str, ...]
     baselines: tuple[str, ...]
 
@@ -96,11 +97,11 @@ def plan_jobs(request: EvalRequest) -> list[Job]:
 
 def _configs(
     request: EvalRequest, over: dict[str, Any], only_baselines: bool
-) -> Iterator[tuple[Config, Path | None]]:
+) -> Iterator[tuple[Config, Run | None]]:
     """A config per run asked for, or per task where none was named."""
     if request.runs:
         runs = [runs_folders.resolve_run(name) for name in request.runs]
-        configs = [load_config(run / paths.CONFIG, over) for run in dict.fromkeys(runs)]
+        configs = [load_config(run.config_file, over) for run in dict.fromkeys(runs)]
         trained = {config.task for config in configs}
         for task in request.tasks:
             if task not in trained:
@@ -113,7 +114,7 @@ def _configs(
     names: Sequence[str | None] = request.tasks or [None]
     for name in names:
         newest = _newest_run(name, optional=only_baselines and name is not None)
-        yield (load_config(newest / paths.CONFIG, over) if newest else _recipe(str(name), over)), newest
+        yield (load_config(newest.config_file, over) if newest else _recipe(str(name), over)), newest
 
 
 def _recipe(task: str, over: dict[str, Any]) -> Config:
@@ -123,13 +124,13 @@ def _recipe(task: str, over: dict[str, Any]) -> Config:
     return validate(Config, merge({"task": task}, over))
 
 
-def _newest_run(task: str | None, optional: bool) -> Path | None:
+def _newest_run(task: str | None, optional: bool) -> Run | None:
     """The newest run of the task, or the newest of all."""
     if task is None:
         return runs_folders.resolve_run(None)
-    for folder in runs_folders.run_folders():
+    for folder in runs_folders.all_runs():
         try:
-            if load_config(folder / paths.CONFIG).task == task:
+            if load_config(folder.config_file).task == task:
                 return folder
         except UsageError:
             continue  # a broken run must not hide the others

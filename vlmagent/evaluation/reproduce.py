@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.config import Config, load_config
@@ -29,6 +28,7 @@ from vlmagent.evaluation.report.catalogue import (
 from vlmagent.evaluation.report.collect import Options, conditions
 from vlmagent.evaluation.report.runs import REPRODUCED, Library, complete
 from vlmagent.evaluation.report.sources import Conditions, RunSource, evaluated, temperature_of
+from vlmagent.paths import Run
 from vlmagent.runs import folders, launch, status
 
 POLL_SECONDS = 0.5
@@ -44,7 +44,7 @@ class Work:
     """One run to be made or completed, or the baselines of a task.
 
     Attributes:
-        folder: the run's; None for baselines.
+        run: where; None for baselines.
         train: whether it has to be trained (further).
         checkpoints: those that have to be evaluated.
         baselines: systems to be evaluated without a run.
@@ -53,7 +53,7 @@ class Work:
     title: str
     config: Config
     conditions: Conditions
-    folder: Path | None = None
+    run: Run | None = None
     train: bool = False
     checkpoints: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def plan(item: Item, options: Options, library: Library | None = None) -> list[W
         UsageError: a folder that would be used holds a run of another recipe.
     """
     library = library or Library(options.records)
-    works: dict[Path, Work] = {}
+    works: dict[Run, Work] = {}
     baselines: list[Work] = []
     tasks = chosen_tasks(item, options.tasks)
     for task in tasks:
@@ -89,34 +89,34 @@ def plan(item: Item, options: Options, library: Library | None = None) -> list[W
                 if source is not None and complete(source, wanted, start=item.start):
                     continue
                 run = library.find(config)
-                folder = run or _folder(folder_name(task, variant, seed, options.overrides), config)
+                place = run or _place(folder_name(task, variant, seed, options.overrides), config)
                 title = f"{task}: {variant.label}, seed {seed}"
-                works.setdefault(folder, _work(item, title, config, wanted, folder, trained=run is not None))
+                works.setdefault(place, _work(item, title, config, wanted, place, trained=run is not None))
     return [*works.values(), *baselines]
 
 
-def _folder(name: str, config: Config) -> Path:
+def _place(name: str, config: Config) -> Run:
     """Where a run is to be made; one that is there must be of the same recipe.
 
     Raises:
         UsageError: it is of another one.
     """
-    folder = paths.runs_dir() / REPRODUCED / name
-    if folders.is_run(folder) and not same_study(load_config(folder / paths.CONFIG), config):
+    run = Run(paths.runs_dir() / REPRODUCED / name)
+    if run.exists() and not same_study(load_config(run.config_file), config):
         raise UsageError(
-            f"{folder} holds a run of another recipe than today's. Move it away, then reproduce again: "
-            f"mv {folder} {folder}-old"
+            f"{run} holds a run of another recipe than today's. Move it away, then reproduce again: "
+            f"mv {run} {run}-old"
         )
-    return folder
+    return run
 
 
-def _work(item: Item, title: str, config: Config, wanted: Conditions, folder: Path, *, trained: bool) -> Work:
+def _work(item: Item, title: str, config: Config, wanted: Conditions, run: Run, *, trained: bool) -> Work:
     """What one run still needs."""
     needed: tuple[str, ...] = ("start", "latest") if item.start else ("latest",)
     if trained:
-        source = RunSource(folder, config)
+        source = RunSource(run, config)
         needed = tuple(n for n in needed if evaluated(source, wanted, start=n == "start") is None)
-    return Work(title, config, wanted, folder, train=not trained, checkpoints=needed)
+    return Work(title, config, wanted, run, train=not trained, checkpoints=needed)
 
 
 def run_all(
@@ -160,20 +160,20 @@ def run_all(
 
 def _train(work: Work, environment: Mapping[str, str], cancelled: threading.Event) -> None:
     """Train a run to its end in its own daemon."""
-    assert work.folder is not None
+    assert work.run is not None
     if cancelled.is_set():
         raise CancelledError
-    if not folders.is_run(work.folder):
-        folders.create_run(work.config, work.folder)
-    if not status.is_alive(work.folder) and status.run_state(work.folder) != "done":
-        launch.start_daemon(work.folder, environment=environment)
-    while status.is_alive(work.folder):
+    if not work.run.exists():
+        folders.create_run(work.config, work.run.path)
+    if not status.is_alive(work.run) and status.run_state(work.run) != "done":
+        launch.start_daemon(work.run, environment=environment)
+    while status.is_alive(work.run):
         if cancelled.wait(POLL_SECONDS):
-            launch.stop_run(work.folder, timeout=600)
+            launch.stop_run(work.run, timeout=600)
             raise CancelledError
-    state = status.run_state(work.folder)
+    state = status.run_state(work.run)
     if state != "done":
-        error = status.show_run(work.folder).get("error") or f"see {work.folder / paths.LOG}"
+        error = status.show_run(work.run).get("error") or f"see {work.run.log}"
         raise RunFailedError(f"the training is {state}: {error}")
 
 
@@ -185,7 +185,7 @@ def _evaluate(work: Work, environment: Mapping[str, str], cancelled: threading.E
         arguments += [word for name in work.baselines for word in ("--baseline", name)]
         arguments += [word for pair in _options_of(work.config) for word in ("--set", pair)]
     else:
-        arguments += ["--run", str(work.folder), "--set", f"eval.temperature={temperature_of(work.config)}"]
+        arguments += ["--run", str(work.run), "--set", f"eval.temperature={temperature_of(work.config)}"]
         arguments += [word for name in work.checkpoints for word in ("--checkpoint", name)]
     command = [sys.executable, "-m", "vlmagent", "eval", *arguments, "--resume", "--json"]
     _run(command, environment, cancelled)

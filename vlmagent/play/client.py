@@ -15,9 +15,9 @@ import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
-from pathlib import Path
 
 from vlmagent.config import Config
+from vlmagent.paths import Run
 from vlmagent.play.messages import Begin, Died, Event, Finished, Request, Think
 from vlmagent.text import harmless
 
@@ -36,7 +36,7 @@ class ThinkingProcess:
     """
 
     def __init__(
-        self, config: Config, run: Path | None, baseline: str | None, on_event: Callable[[Event], None]
+        self, config: Config, run: Run | None, baseline: str | None, on_event: Callable[[Event], None]
     ) -> None:
         self._on_event = on_event
         self._closed = False

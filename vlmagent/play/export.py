@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.config.validation import validate
 from vlmagent.errors import StoreError, UsageError
+from vlmagent.paths import Run
 from vlmagent.play.table import LOGGED
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow, TransitionRow
@@ -43,7 +43,7 @@ class Exported:
     left_out: list[str] = field(default_factory=list)
 
 
-def export_sft(run: Path, out: Path, *, actor: str = "human", successes: bool = False) -> Exported:
+def export_sft(run: Run, out: Path, *, actor: str = "human", successes: bool = False) -> Exported:
     """Write the steps played beside a run as a data set like ``vlmagent data`` does.
 
     Args:
@@ -67,7 +67,7 @@ def export_sft(run: Path, out: Path, *, actor: str = "human", successes: bool = 
     return exported
 
 
-def _nothing(run: Path, actor: str, successes: bool, exported: Exported) -> UsageError:
+def _nothing(run: Run, actor: str, successes: bool, exported: Exported) -> UsageError:
     others = ", ".join(sorted(exported.actors))
     who = f" Those who played: {others}." if others else ""
     kind = "step in a successful episode" if successes else "step"
@@ -75,8 +75,8 @@ def _nothing(run: Path, actor: str, successes: bool, exported: Exported) -> Usag
     return UsageError(" ".join([*words, f"Play some: vlmagent play TASK --human --run {run.name}"]))
 
 
-def _samples(run: Path, actor: str, successes: bool, exported: Exported) -> Iterator[SftSample]:
-    for database in [run / paths.DATABASE, *sorted((run / paths.PLAYS).glob("*.db"))]:
+def _samples(run: Run, actor: str, successes: bool, exported: Exported) -> Iterator[SftSample]:
+    for database in [run.database, *sorted(run.plays.glob("*.db"))]:
         if not database.is_file():
             continue
         try:

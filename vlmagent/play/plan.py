@@ -24,6 +24,7 @@ from vlmagent.config import (
 from vlmagent.config.validation import validate
 from vlmagent.errors import StoreError, UsageError, unknown_choice
 from vlmagent.evaluation.systems import baseline_names, check_baseline
+from vlmagent.paths import Run
 from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import build_task
@@ -39,7 +40,7 @@ SEEDS = 2**31
 class Opponent:
     """Whoever thinks beside the person: a run's newest checkpoint, or a baseline."""
 
-    run: Path | None = None
+    run: Run | None = None
     baseline: str | None = None
 
     @property
@@ -63,7 +64,7 @@ class Plan:
 
     Attributes:
         opponent: None when there is nobody; ``advice`` then says what to do about it.
-        folder: the run whose ``plays/`` the log goes to; None gives the session a folder of its own.
+        run: whose ``plays/`` the log goes to; None gives the session a folder of its own.
         seed: chooses the episodes.
         start: where the first episode begins, None for a new one.
     """
@@ -72,7 +73,7 @@ class Plan:
     mode: Mode
     opponent: Opponent | None
     advice: str
-    folder: Path | None
+    run: Run | None
     seed: int
     hints: Hints
     start: Continuation | None = None
@@ -108,17 +109,17 @@ def plan_play(
     if baseline is not None:
         _check_opponent(baseline)
     mode: Mode = "human" if human else "versus" if versus else "watch"
-    folder = _given_run(task, name, run) if run is not None else None
-    if folder is None and baseline is None:
-        folder = _newest_run(name)
-    config = run_config(folder, over) if folder else _recipe(task, over)
+    found = _given_run(task, name, run) if run is not None else None
+    if found is None and baseline is None:
+        found = _newest_run(name)
+    config = run_config(found, over) if found else _recipe(task, over)
     build_task(config.task, cot=config.cot, rule_set=config.rule_set, env=config.env)
-    if folder and not baseline and not has_checkpoint(folder) and (run is not None or mode != "human"):
-        raise _no_checkpoint(folder, task)
-    return _plan(config, mode, folder, baseline, seed, hints)
+    if found and not baseline and not has_checkpoint(found) and (run is not None or mode != "human"):
+        raise _no_checkpoint(found, task)
+    return _plan(config, mode, found, baseline, seed, hints)
 
 
-def plan_run(run: Path, mode: Mode, *, hints: Hints = "ask", start: Continuation | None = None) -> Plan:
+def plan_run(run: Run, mode: Mode, *, hints: Hints = "ask", start: Continuation | None = None) -> Plan:
     """Play beside a run, as the dashboard offers it.
 
     Raises:
@@ -134,7 +135,7 @@ def plan_run(run: Path, mode: Mode, *, hints: Hints = "ask", start: Continuation
 def _plan(
     config: Config,
     mode: Mode,
-    folder: Path | None,
+    run: Run | None,
     baseline: str | None,
     seed: int | None,
     hints: str,
@@ -143,19 +144,19 @@ def _plan(
     opponent, advice = None, ""
     if baseline is not None:
         opponent = Opponent(baseline=baseline)
-    elif folder is not None and has_checkpoint(folder):
-        opponent = Opponent(run=folder)
+    elif run is not None and has_checkpoint(run):
+        opponent = Opponent(run=run)
     elif mode != "human":
         raise _nobody(config.task)
     else:
-        advice = str(_no_checkpoint(folder, config.task) if folder else _nobody(config.task))
+        advice = str(_no_checkpoint(run, config.task) if run else _nobody(config.task))
     chosen: Hints = next(known for known in HINTS if known == hints)
     return Plan(
         config,
         mode,
         opponent,
         advice,
-        folder,
+        run,
         secrets.randbelow(SEEDS) if seed is None else seed,
         chosen,
         start,
@@ -164,34 +165,34 @@ def _plan(
 
 def find_opponent(plan: Plan) -> Opponent | None:
     """Whoever could think by now in a session that began without anybody: a run may have got a checkpoint since."""
-    run = plan.folder or _newest_run(_task_name(plan.config.task))
+    run = plan.run or _newest_run(_task_name(plan.config.task))
     return Opponent(run=run) if run is not None and has_checkpoint(run) else None
 
 
-def has_checkpoint(run: Path) -> bool:
+def has_checkpoint(run: Run) -> bool:
     """Whether a run has a checkpoint that is complete."""
     return newest_checkpoint(run) is not None
 
 
-def newest_checkpoint(run: Path) -> str | None:
+def newest_checkpoint(run: Run) -> str | None:
     """The name of the checkpoint that would act, such as ``step-512``, or None."""
-    root = run / paths.CHECKPOINTS
+    root = run.checkpoints
     if (root / paths.LATEST / paths.TRAINER).is_file():
         return (root / paths.LATEST).resolve().name
     found = [file.parent.name for file in root.glob(f"step-*/{paths.TRAINER}")]
     return max(found, key=lambda name: int(name.removeprefix("step-")), default=None)
 
 
-def run_config(run: Path, overrides: Mapping[str, Any]) -> Config:
+def run_config(run: Run, overrides: Mapping[str, Any]) -> Config:
     """The config of a run, or of a session of play that lies in a folder of its own.
 
     Raises:
         UsageError: it has none that can be read, or an override is not valid.
     """
-    if (run / paths.CONFIG).is_file():
-        return load_config(run / paths.CONFIG, overrides)
+    if run.config_file.is_file():
+        return load_config(run.config_file, overrides)
     try:
-        with StoreReader(run / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             row = reader.run()
         data = json.loads(row.config_json) if row else None
     except (StoreError, ValueError) as error:
@@ -209,28 +210,28 @@ def _check_opponent(name: str) -> None:
         raise (unknown_choice("opponent", name, known) if name not in known else error) from None
 
 
-def _given_run(task: str, name: str, run: str) -> Path:
-    folder = folders.resolve_run(run)
-    found = run_config(folder, {}).task
+def _given_run(task: str, name: str, run: str) -> Run:
+    given = folders.resolve_run(run)
+    found = run_config(given, {}).task
     if found != task and _task_name(found) != name:
         raise UsageError(
-            f"The run {folder} was trained on '{found}', not on '{task}'. Play that: vlmagent play {found}"
+            f"The run {given} was trained on '{found}', not on '{task}'. Play that: vlmagent play {found}"
         )
-    return folder
+    return given
 
 
-def _newest_run(name: str) -> Path | None:
+def _newest_run(name: str) -> Run | None:
     """The newest run of a task, one with a checkpoint if there is any; sessions of play do not count."""
-    without: Path | None = None
-    for folder in folders.run_folders():
+    without: Run | None = None
+    for run in folders.all_runs():
         try:
-            of_task = _task_name(load_config(folder / paths.CONFIG).task) == name
+            of_task = _task_name(load_config(run.config_file).task) == name
         except UsageError:
             continue  # a broken run must not hide the others
-        if of_task and has_checkpoint(folder):
-            return folder.resolve()
+        if of_task and has_checkpoint(run):
+            return run.resolve()
         if of_task and without is None:
-            without = folder.resolve()
+            without = run.resolve()
     return without
 
 
@@ -254,7 +255,7 @@ def _nobody(task: str) -> UsageError:
     )
 
 
-def _no_checkpoint(run: Path, task: str) -> UsageError:
+def _no_checkpoint(run: Run, task: str) -> UsageError:
     return UsageError(
         f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run.name}` lists one, "
         f"or let the expert stand in: vlmagent play {task} --opponent expert"

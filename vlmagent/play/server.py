@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from vlmagent.config import Config
 from vlmagent.errors import VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.play.messages import (
     Begin,
     Decided,
@@ -162,7 +163,7 @@ class BaselineMind:
 class CheckpointMind:
     """The newest checkpoint of a run."""
 
-    def __init__(self, config: Config, run: Path) -> None:
+    def __init__(self, config: Config, run: Run) -> None:
         self.config = config
         self.run = run
         self.actor = "model"
@@ -236,7 +237,7 @@ def _mind(begin: Begin) -> Mind:
     if begin.baseline is not None:
         return BaselineMind(begin.config, begin.baseline)
     assert begin.run is not None
-    return CheckpointMind(begin.config, Path(begin.run))
+    return CheckpointMind(begin.config, Run(Path(begin.run)))
 
 
 def explain(error: Exception) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmagent import paths
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.play.plan import Continuation, Plan
 from vlmagent.play.table import Moment, SessionLog, Table
@@ -115,7 +114,7 @@ class PlaySession:
             self._remove()
 
     def _remove(self) -> None:
-        if self.plan.folder is None:
+        if self.plan.run is None:
             shutil.rmtree(self.database.parent, ignore_errors=True)
             return
         for file in self.database.parent.glob(f"{self.database.name}*"):
@@ -125,7 +124,7 @@ class PlaySession:
 
     def _record_start(self) -> None:
         plan, config = self.plan, self.plan.config
-        name = self.database.parent.name if plan.folder is None else self.database.stem
+        name = self.database.parent.name if plan.run is None else self.database.stem
         players = {"human": "human", "watch": "", "versus": "human against "}[plan.mode]
         if plan.mode != "human" and plan.opponent is not None:
             players += plan.opponent.name
@@ -149,11 +148,11 @@ class PlaySession:
 def _database(plan: Plan) -> Path:
     """A new file; a session without a run gets a folder of its own, which this process then holds."""
     task = plan.config.task.replace("/", "-").replace(":", "-")
-    if plan.folder is None:
-        folder = folders.create_session(plan.config.task)
-        write_info(folder)
-        return folder / paths.DATABASE
-    folder, stem = plan.folder / paths.PLAYS, f"{time.strftime('%Y%m%d-%H%M%S')}-{task}"
+    if plan.run is None:
+        run = folders.create_session(plan.config.task)
+        write_info(run)
+        return run.database
+    folder, stem = plan.run.plays, f"{time.strftime('%Y%m%d-%H%M%S')}-{task}"
     try:
         folder.mkdir(exist_ok=True)
         for number in range(1, 1000):

@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
 from vlmagent import paths
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 
 SAME_PROCESS_SECONDS = 5.0
 """How far two readings of one process's start may differ (the system clock may be set in between)."""
@@ -37,10 +37,10 @@ class DaemonInfo:
     create_time: float
 
 
-def daemon_info(run: Path) -> DaemonInfo | None:
+def daemon_info(run: Run) -> DaemonInfo | None:
     """What ``daemon.json`` says, or None when there is none (or it is unreadable)."""
     try:
-        data = json.loads((run / paths.DAEMON).read_text(encoding="utf-8"))
+        data = json.loads(run.daemon_file.read_text(encoding="utf-8"))
         return DaemonInfo(
             int(data["pid"]), float(data["started"]), str(data["host"]), float(data["create_time"])
         )
@@ -60,7 +60,7 @@ def process_of(info: DaemonInfo) -> psutil.Process | None:
 
 
 @contextlib.contextmanager
-def daemon_session(run: Path) -> Iterator[threading.Event]:
+def daemon_session(run: Run) -> Iterator[threading.Event]:
     """Hold ``run`` for this process; yields the event that is set once the process is asked to stop.
 
     Takes the run's lock, writes ``daemon.json``, points ``latest`` here, and turns SIGTERM and SIGINT into
@@ -69,7 +69,7 @@ def daemon_session(run: Path) -> Iterator[threading.Event]:
     Raises:
         UsageError: another process holds the run, or its folder is not writable.
     """
-    lock = FileLock(run / paths.LOCK, timeout=0)
+    lock = FileLock(run.lock_file, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -86,7 +86,7 @@ def daemon_session(run: Path) -> Iterator[threading.Event]:
         lock.release()
 
 
-def already_running(run: Path, info: DaemonInfo | None) -> UsageError:
+def already_running(run: Run, info: DaemonInfo | None) -> UsageError:
     """The error for a second process on one run."""
     who = f"process {info.pid} on {info.host}" if info else "another process"
     return UsageError(
@@ -95,27 +95,27 @@ def already_running(run: Path, info: DaemonInfo | None) -> UsageError:
     )
 
 
-def write_info(run: Path) -> None:
+def write_info(run: Run) -> None:
     """Write ``daemon.json``: this process holds ``run``.
 
     Raises:
         UsageError: the folder is not writable.
     """
     info = DaemonInfo(os.getpid(), time.time(), platform.node(), psutil.Process().create_time())
-    temporary = run / f".{paths.DAEMON}.{info.pid}"
+    temporary = run.path / f".{paths.DAEMON}.{info.pid}"
     try:
         temporary.write_text(json.dumps(dataclasses.asdict(info)) + "\n", encoding="utf-8")
-        temporary.replace(run / paths.DAEMON)
+        temporary.replace(run.daemon_file)
     except OSError as error:
         raise UsageError(f"The run folder {run} is not writable: {error.strerror or error}.") from None
 
 
-def _point_latest(run: Path) -> None:
+def _point_latest(run: Run) -> None:
     """Let ``runs/latest`` point at ``run``, atomically; a file system without links just does without."""
     root, run = paths.runs_dir(), run.resolve()
     with contextlib.suppress(OSError):
         root.mkdir(parents=True, exist_ok=True)
-        target = run.name if run.parent == root.resolve() else str(run)
+        target = run.name if run.path.parent == root.resolve() else str(run)
         temporary = root / f".latest.{os.getpid()}.{threading.get_ident()}"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.errors import UsageError, VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.runs.status import is_alive
 from vlmagent.store.reader import copy_database
 
 
-def log_tail(run: Path, lines: int = 50, follow: bool = False) -> Iterator[str]:
+def log_tail(run: Run, lines: int = 50, follow: bool = False) -> Iterator[str]:
     """The last ``lines`` of a run's log; with ``follow`` also what comes until the run ends."""
-    path = run / paths.LOG
+    path = run.log
     position, rest = 0, b""
     if path.exists():
         data = path.read_bytes()
@@ -42,7 +43,7 @@ def log_tail(run: Path, lines: int = 50, follow: bool = False) -> Iterator[str]:
         time.sleep(0.2)
 
 
-def export_run(run: Path, out: Path) -> Path:
+def export_run(run: Run, out: Path) -> Path:
     """Copy a run, also while it trains, to the new folder ``out``: config, log, checkpoint, all databases.
 
     The newest checkpoint is copied before the database, so that the copy's rows reach at least as far and it
@@ -57,14 +58,14 @@ def export_run(run: Path, out: Path) -> Path:
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        _copy_checkpoint(run / paths.CHECKPOINTS, partial / paths.CHECKPOINTS)
-        for name in (paths.CONFIG, paths.LOG):
-            if (run / name).is_file():
-                shutil.copy2(run / name, partial / name)
-        others = (*(run / paths.EVALUATIONS).glob("*.db"), *(run / paths.PLAYS).glob("*.db"))
-        for database in [run / paths.DATABASE, *sorted(others)]:
+        _copy_checkpoint(run.checkpoints, Run(partial).checkpoints)
+        for file in (run.config_file, run.log):
+            if file.is_file():
+                shutil.copy2(file, partial / file.name)
+        others = (*run.evaluations.glob("*.db"), *run.plays.glob("*.db"))
+        for database in [run.database, *sorted(others)]:
             if database.is_file():
-                target = partial / database.relative_to(run)
+                target = partial / database.relative_to(run.path)
                 target.parent.mkdir(exist_ok=True)
                 copy_database(database, target)
         if out.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from pathlib import Path
@@ -10,24 +11,24 @@ from pathlib import Path
 from vlmagent import paths
 from vlmagent.config import Config, dump_config
 from vlmagent.errors import UsageError, nearest
+from vlmagent.paths import Run
 
 
-def is_run(folder: Path) -> bool:
-    """Whether ``folder`` holds a run: a config or a database."""
-    return (folder / paths.CONFIG).is_file() or (folder / paths.DATABASE).is_file()
+def all_runs(root: Path | None = None) -> list[Run]:
+    """All runs in a folder, newest first.
 
-
-def run_folders() -> list[Path]:
-    """All runs under the runs folder, newest first."""
+    Args:
+        root: that folder; None for the runs folder.
+    """
     try:
-        entries = [entry for entry in paths.runs_dir().iterdir() if not entry.is_symlink() and is_run(entry)]
+        entries = [Run(entry) for entry in (root or paths.runs_dir()).iterdir() if not entry.is_symlink()]
     except OSError:
         return []
-    return sorted(entries, key=created_at, reverse=True)
+    return sorted((run for run in entries if run.exists()), key=created_at, reverse=True)
 
 
-def resolve_run(name: str | Path | None = None) -> Path:
-    """The folder of a run, absolute.
+def resolve_run(name: str | os.PathLike[str] | None = None) -> Run:
+    """The run that a user named, by its absolute path.
 
     Args:
         name: a path, a run's name or the unique beginning of one; None, ``latest`` and ``runs/latest`` mean
@@ -40,26 +41,26 @@ def resolve_run(name: str | Path | None = None) -> Path:
     if text in (paths.LATEST, f"runs/{paths.LATEST}", str(paths.runs_dir() / paths.LATEST)):
         return _latest_run()
     for folder in (Path(text), paths.runs_dir() / text):
-        if is_run(folder):
-            return folder.resolve()
-        if folder.is_file() and is_run(folder.parent):
-            return folder.parent.resolve()
+        if Run(folder).exists():
+            return Run(folder).resolve()
+        if folder.is_file() and Run(folder.parent).exists():
+            return Run(folder.parent).resolve()
     if Path(text).is_dir():
         raise UsageError(
             f"{text} is no run: it has neither {paths.CONFIG} nor {paths.DATABASE}. {_known_runs()}"
         )
-    matches = [folder for folder in run_folders() if folder.name.startswith(text)]
+    matches = [run for run in all_runs() if run.name.startswith(text)]
     if len(matches) == 1:
         return matches[0].resolve()
     if matches:
-        names = ", ".join(folder.name for folder in matches[:5])
+        names = ", ".join(run.name for run in matches[:5])
         raise UsageError(f"'{text}' is the beginning of several runs: {names}. Write more of the name.")
-    close = nearest(text, [folder.name for folder in run_folders()])
+    close = nearest(text, [run.name for run in all_runs()])
     hint = f" Did you mean '{close}'?" if close else ""
     raise UsageError(f"There is no run '{text}'.{hint} {_known_runs()}")
 
 
-def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "") -> Path:
+def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "") -> Run:
     """Make the folder of a new run and write its config.
 
     Args:
@@ -69,8 +70,8 @@ def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "")
         UsageError: ``run_dir`` holds something already, or the place is not writable.
     """
     try:
-        folder = _new_folder(config.task + suffix) if run_dir is None else _given_folder(run_dir)
-        with (folder / paths.CONFIG).open("x", encoding="utf-8") as file:
+        run = Run(_new_folder(config.task + suffix) if run_dir is None else _given_folder(run_dir))
+        with run.config_file.open("x", encoding="utf-8") as file:
             file.write(dump_config(config))
     except FileExistsError:
         raise _holds_a_run(run_dir or paths.runs_dir()) from None
@@ -80,10 +81,10 @@ def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "")
             f"The run folder {place} could not be written: {error.strerror or error}. "
             "Choose another place with --run-dir or $VLMAGENT_RUNS."
         ) from None
-    return folder.resolve()
+    return run.resolve()
 
 
-def create_session(task: str) -> Path:
+def create_session(task: str) -> Run:
     """Make the folder ``<time>-<task>-play`` for a session of play that belongs to no run.
 
     It gets no config: it can be listed and replayed, not trained.
@@ -92,7 +93,7 @@ def create_session(task: str) -> Path:
         UsageError: the place is not writable.
     """
     try:
-        return _new_folder(f"{task}-play").resolve()
+        return Run(_new_folder(f"{task}-play")).resolve()
     except OSError as error:
         raise UsageError(
             f"No folder could be made in {paths.runs_dir()}: {error.strerror or error}. "
@@ -100,31 +101,31 @@ def create_session(task: str) -> Path:
         ) from None
 
 
-def _latest_run() -> Path:
-    link = paths.runs_dir() / paths.LATEST
-    if is_run(link):
+def _latest_run() -> Run:
+    link = Run(paths.runs_dir() / paths.LATEST)
+    if link.exists():
         return link.resolve()
-    folders = run_folders()
-    folders = [folder for folder in folders if (folder / paths.CONFIG).is_file()] or folders
-    if not folders:
+    runs = all_runs()
+    runs = [run for run in runs if run.config_file.is_file()] or runs
+    if not runs:
         raise UsageError(
             f"There is no run under {paths.runs_dir()} yet. Start one: vlmagent train numberline"
         )
-    return folders[0].resolve()
+    return runs[0].resolve()
 
 
 def _known_runs() -> str:
-    names = [folder.name for folder in run_folders()[:5]]
+    names = [run.name for run in all_runs()[:5]]
     if not names:
         return f"There are no runs under {paths.runs_dir()}; start one: vlmagent train numberline"
     return f"Newest runs: {', '.join(names)}."
 
 
-def created_at(folder: Path) -> float:
-    """Unix seconds at which a run's folder got its first file; 0.0 for a folder without any."""
-    for name in (paths.CONFIG, paths.DATABASE):
+def created_at(run: Run) -> float:
+    """Unix seconds at which a run got its first file; 0.0 for a folder without any."""
+    for file in (run.config_file, run.database):
         with contextlib.suppress(OSError):
-            return (folder / name).stat().st_mtime
+            return file.stat().st_mtime
     return 0.0
 
 
@@ -144,7 +145,7 @@ def _new_folder(task: str) -> Path:
 
 
 def _given_folder(folder: Path) -> Path:
-    if folder.is_dir() and is_run(folder):
+    if folder.is_dir() and Run(folder).exists():
         raise _holds_a_run(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--run-dir {folder} is not an empty folder. Choose a new one.")

@@ -11,12 +11,11 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from vlmagent import paths
 from vlmagent.config import SFT_STAGES
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.runs import status
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
@@ -104,7 +103,7 @@ def read_news(reader: StoreReader, cursor: Cursor, limit: int = -1) -> News:
 class RunView:
     """What is known of a run; ``refresh`` reads only what is new."""
 
-    run: Path
+    run: Run
     state: str = "starting"
     row: RunRow | None = None
     goal: Goal = field(default_factory=Goal)
@@ -191,9 +190,9 @@ class RunView:
 
     def _read(self) -> None:
         if self._reader is None:
-            if not (self.run / paths.DATABASE).exists() and self.state == "starting":
+            if not self.run.database.exists() and self.state == "starting":
                 return
-            self._reader = StoreReader(self.run / paths.DATABASE)
+            self._reader = StoreReader(self.run.database)
         self.take(read_news(self._reader, self.cursor))
 
     def _take_event(self, event: EventRow) -> None:

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import psutil
 
-from vlmagent import paths
 from vlmagent.config import Config, dump_config, load_config, parse_overrides
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.runs.daemon import already_running, daemon_info, process_of
 from vlmagent.runs.status import START_SECONDS, RunState, is_alive, run_state
 
@@ -25,13 +24,13 @@ POLL_SECONDS = 0.05
 _children: list[subprocess.Popen[bytes]] = []  # kept, so that Python does not warn about them
 
 
-def update_config(run: Path, overrides: Sequence[str]) -> Config:
+def update_config(run: Run, overrides: Sequence[str]) -> Config:
     """Apply ``--set`` pairs to the config of a run that is about to be continued; returns the result.
 
     Raises:
         UsageError: a pair is not valid, the run is being trained, or its config cannot be read or written.
     """
-    path = run / paths.CONFIG
+    path = run.config_file
     config = load_config(path, parse_overrides(overrides))
     if not overrides:
         return config
@@ -47,13 +46,13 @@ def update_config(run: Path, overrides: Sequence[str]) -> Config:
     return config
 
 
-def daemon_command(run: Path) -> list[str]:
+def daemon_command(run: Run) -> list[str]:
     """The command that trains ``run`` in a process of its own."""
     return [sys.executable, "-m", "vlmagent", "_daemon", str(run)]
 
 
 def start_daemon(
-    run: Path, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+    run: Run, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
 ) -> int:
     """Start the process that trains ``run``, detached from this one; returns its pid once it holds the run.
 
@@ -68,7 +67,7 @@ def start_daemon(
     info = daemon_info(run)
     if info is not None and is_alive(run):
         raise already_running(run, info)
-    log = run / paths.LOG
+    log = run.log
     try:
         output = log.open("ab")
     except OSError as error:
@@ -92,7 +91,7 @@ def start_daemon(
     return process.pid
 
 
-def _await_start(run: Path, process: subprocess.Popen[bytes], offset: int) -> None:
+def _await_start(run: Run, process: subprocess.Popen[bytes], offset: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         ended = process.poll()
@@ -105,18 +104,17 @@ def _await_start(run: Path, process: subprocess.Popen[bytes], offset: int) -> No
         if ended is not None:
             break
         time.sleep(POLL_SECONDS)
-    with (run / paths.LOG).open("rb") as file:
+    with run.log.open("rb") as file:
         file.seek(offset)
         said = file.read().decode(errors="replace").strip().splitlines()[-8:]
     kind = UsageError if ended == UsageError.exit_code else RunFailedError
     quoted = "\n".join(said) or "(it wrote nothing)"
     raise kind(
-        f"The training process ended with code {ended} before it began. "
-        f"{run / paths.LOG} ends with:\n{quoted}"
+        f"The training process ended with code {ended} before it began. {run.log} ends with:\n{quoted}"
     )
 
 
-def stop_run(run: Path, timeout: float = 120.0) -> RunState:
+def stop_run(run: Run, timeout: float = 120.0) -> RunState:
     """Ask a run's process to finish its step, save and end; waits for that and returns the final state.
 
     Raises:

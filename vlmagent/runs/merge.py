@@ -19,6 +19,7 @@ from vlmagent.config import Config, dump_config, load_config
 from vlmagent.errors import StoreError, UsageError, VlmAgentError
 from vlmagent.models import lora
 from vlmagent.models.hf import save_plain
+from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EvaluationRow
 from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint
@@ -26,7 +27,7 @@ from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint
 CARD = "README.md"
 
 
-def merge_run(run: Path, out: Path, checkpoint: str = paths.LATEST) -> Path:
+def merge_run(run: Run, out: Path, checkpoint: str = paths.LATEST) -> Path:
     """Write a checkpoint of ``run`` to the new folder ``out`` as a plain model.
 
     Returns:
@@ -38,7 +39,7 @@ def merge_run(run: Path, out: Path, checkpoint: str = paths.LATEST) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already exists. Choose a new folder for the model.")
-    config = load_config(run / paths.CONFIG)
+    config = load_config(run.config_file)
     folder = find_checkpoint(run, checkpoint)
     policy, state = load_checkpoint(folder)
     if hasattr(policy.backbone, "peft_config"):
@@ -59,10 +60,10 @@ def merge_run(run: Path, out: Path, checkpoint: str = paths.LATEST) -> Path:
     return out.resolve()
 
 
-def _evaluations(run: Path) -> list[EvaluationRow]:
+def _evaluations(run: Run) -> list[EvaluationRow]:
     """The run's evaluations; none where the database cannot be read."""
     try:
-        with StoreReader(run / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             return reader.evaluations()
     except StoreError:
         return []

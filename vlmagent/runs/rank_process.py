@@ -22,6 +22,7 @@ from vlmagent import paths
 from vlmagent.config import load_config
 from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.models.device import choose_device
+from vlmagent.paths import Run
 from vlmagent.runs.daemon import daemon_info, process_of
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter
@@ -36,11 +37,11 @@ LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pi
 """What torch says in a process when another one is gone."""
 
 
-def run_rank(run: Path) -> NoReturn:
+def run_rank(run: Run) -> NoReturn:
     """Train as process ``$RANK`` of ``run``, say how it ended, and end this process with 0 or 1."""
     rank = int(os.environ["RANK"])
-    folder = run / paths.RANKS
-    if not (run / paths.CONFIG).is_file():
+    folder = run.ranks
+    if not run.config_file.is_file():
         raise UsageError(
             f"The run folder {run} is not there on {platform.node()}. All machines of a hostfile must see it under the "
             "same path: choose --run-dir on a shared file system."
@@ -67,18 +68,18 @@ def run_rank(run: Path) -> NoReturn:
     leave()
 
 
-def train_rank(run: Path, should_stop: Callable[[], bool], on_loss: Callable[[], None]) -> RunStatus:
+def train_rank(run: Run, should_stop: Callable[[], bool], on_loss: Callable[[], None]) -> RunStatus:
     """Train ``run`` together with the other processes; the first one keeps the database.
 
     Args:
         on_loss: called from a thread when another process died.
     """
-    config = load_config(run / paths.CONFIG)
+    config = load_config(run.config_file)
     ranks = join(choose_device(config.model.device).type)
     lifeline = Lifeline(ranks, os.environ["MASTER_ADDR"], on_loss)
 
     def work(own: StoreWriter | None) -> RunStatus:
-        writer = SharedWriter(ranks, run / paths.DATABASE, own)
+        writer = SharedWriter(ranks, run.database, own)
         return Trainer(run, config, writer, should_stop, ranks).run()
 
     status = work(None) if ranks.rank else recorded(run, config, work)
@@ -113,7 +114,7 @@ def _record(path: Path, ended: str, error: str) -> None:
     temporary.replace(path)
 
 
-def _end_without(run: Path) -> None:
+def _end_without(run: Run) -> None:
     """End this process when the supervisor on this machine is gone: nobody would notice what becomes of it."""
     info = daemon_info(run)
     if info is None or info.host != platform.node():

@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import platform
 import time
-from pathlib import Path
 from typing import Any, Literal
 
-from vlmagent import paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.runs.daemon import DaemonInfo, daemon_info, process_of
-from vlmagent.runs.folders import created_at, run_folders
+from vlmagent.runs.folders import all_runs, created_at
 from vlmagent.store.reader import NotReadyError, StoreReader
 from vlmagent.store.rows import RunRow
 
@@ -22,7 +21,7 @@ START_SECONDS = 60.0
 STALE_SECONDS = 30.0
 
 
-def is_alive(run: Path) -> bool:
+def is_alive(run: Run) -> bool:
     """Whether the run's process exists; on another host: whether its heartbeat is fresh."""
     info = daemon_info(run)
     if info is None:
@@ -37,19 +36,19 @@ def _fresh(row: RunRow) -> bool:
     return time.time() - row.heartbeat_at < STALE_SECONDS
 
 
-def run_state(run: Path) -> RunState:
+def run_state(run: Run) -> RunState:
     """What a run is doing; ``lost`` when it should be running but its process is gone."""
     return _look(run)[1]
 
 
-def _look(run: Path) -> tuple[RunRow | StoreError | None, RunState]:
+def _look(run: Run) -> tuple[RunRow | StoreError | None, RunState]:
     """The run's row and what it means. The process is asked first: its last words come before its end."""
     info, alive = daemon_info(run), is_alive(run)
     row = _run_row(run)
     return row, _state(run, row, info, alive)
 
 
-def _state(run: Path, row: RunRow | StoreError | None, info: DaemonInfo | None, alive: bool) -> RunState:
+def _state(run: Run, row: RunRow | StoreError | None, info: DaemonInfo | None, alive: bool) -> RunState:
     if isinstance(row, StoreError):
         return "running" if alive and "locked" in str(row) else "damaged"
     if row is None:
@@ -62,9 +61,9 @@ def _state(run: Path, row: RunRow | StoreError | None, info: DaemonInfo | None, 
     return row.status if alive else "lost"
 
 
-def _run_row(run: Path) -> RunRow | StoreError | None:
+def _run_row(run: Run) -> RunRow | StoreError | None:
     """The ``run`` row; None before there is one; the error when the database is damaged."""
-    database = run / paths.DATABASE
+    database = run.database
     try:
         if not database.is_file():
             return None
@@ -76,12 +75,12 @@ def _run_row(run: Path) -> RunRow | StoreError | None:
         return error
 
 
-def show_run(run: Path) -> dict[str, Any]:
+def show_run(run: Run) -> dict[str, Any]:
     """The ``run`` row's columns, ``env_steps``, ``path``, ``state``, ``pid`` and ``host``; never raises."""
     row, state = _look(run)
     steps: int | None = None
     if isinstance(row, RunRow):
-        with contextlib.suppress(StoreError), StoreReader(run / paths.DATABASE) as reader:
+        with contextlib.suppress(StoreError), StoreReader(run.database) as reader:
             steps = reader.env_steps()
         columns: dict[str, Any] = dataclasses.asdict(row)
     else:
@@ -100,4 +99,4 @@ def show_run(run: Path) -> dict[str, Any]:
 
 def list_runs() -> list[dict[str, Any]]:
     """``show_run`` of every run under the runs folder, newest first; a damaged one is listed as such."""
-    return [show_run(folder) for folder in run_folders()]
+    return [show_run(folder) for folder in all_runs()]

@@ -23,6 +23,7 @@ from typing import Any
 from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, StoreError
+from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter, mark_failed
 from vlmagent.training.distributed.hosts import read_hostfile
 
@@ -32,7 +33,7 @@ GRACE_SECONDS = 5.0
 QUOTED_LINES = 8
 
 
-def supervise(run: Path, config: Config, stop: threading.Event) -> None:
+def supervise(run: Run, config: Config, stop: threading.Event) -> None:
     """Train ``run`` in ``config.distributed.processes`` processes; returns when all are done or stopped.
 
     Args:
@@ -41,7 +42,7 @@ def supervise(run: Path, config: Config, stop: threading.Event) -> None:
     Raises:
         RunFailedError: one of them failed or died; the run is marked ``failed`` and the others are ended.
     """
-    folder = run / paths.RANKS
+    folder = run.ranks
     _clear(folder)
     children = _launch(run, config)
     try:
@@ -72,7 +73,7 @@ def _clear(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _launch(run: Path, config: Config) -> list[_Child]:
+def _launch(run: Run, config: Config) -> list[_Child]:
     run, wanted = run.resolve(), config.distributed
     environment = _environment(config)
     if wanted.hostfile is not None:
@@ -91,12 +92,12 @@ def _launch(run: Path, config: Config) -> list[_Child]:
     return children
 
 
-def rank_command(run: Path) -> list[str]:
+def rank_command(run: Run) -> list[str]:
     """The command of one process; its number comes from the environment."""
     return [sys.executable, "-m", "vlmagent", "_rank", str(run)]
 
 
-def launcher_command(run: Path, hostfile: Path) -> list[str]:
+def launcher_command(run: Run, hostfile: Path) -> list[str]:
     """DeepSpeed's launcher, which reaches the machines of ``hostfile`` through ssh; a single one is this machine."""
     launcher = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile)]
     if len(read_hostfile(hostfile)) == 1:
@@ -174,7 +175,7 @@ def _diagnosis(codes: Mapping[int | None, int], said: Sequence[Mapping[str, Any]
     killed = [rank for rank in silent if codes.get(rank, 0) < 0]
     failed = [rank for rank in ranks if said[rank].get("ended") == "failed"]
     if None in codes and not any((folder / paths.rank_log(rank)).exists() for rank in ranks):
-        log = folder.parent / paths.LOG
+        log = Run(folder.parent).log
         return f"DeepSpeed's launcher ended before any process began. {log} ends with:\n{_tail(log)}"
     if killed:
         rank = killed[0]
@@ -213,11 +214,11 @@ def _tail(log: Path) -> str:
     return "\n".join(lines[-QUOTED_LINES:]) or "(it wrote nothing)"
 
 
-def _mark(run: Path, config: Config, message: str) -> None:
+def _mark(run: Run, config: Config, message: str) -> None:
     """Record the failure, also when no process got as far as making the database."""
-    if mark_failed(run / paths.DATABASE, message):
+    if mark_failed(run.database, message):
         return
     document = json.dumps(config.model_dump(mode="json"))
-    with contextlib.suppress(StoreError), StoreWriter(run / paths.DATABASE) as writer:
+    with contextlib.suppress(StoreError), StoreWriter(run.database) as writer:
         writer.start_run(run.name, config.task, config.model.name, document, config.seed)
         writer.set_status("failed", message)

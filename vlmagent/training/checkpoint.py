@@ -26,6 +26,7 @@ from vlmagent.errors import StoreError, UsageError, unknown_choice
 from vlmagent.models.cnn import CnnPolicy, is_cnn, load_cnn, save_cnn
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
+from vlmagent.paths import Run
 
 Network = Policy | CnnPolicy
 """What a run's checkpoint may hold: a vision-language model, or the baseline without language."""
@@ -52,7 +53,7 @@ class TrainerState:
     optimizer: Mapping[str, Any] | None
 
 
-def save_checkpoint(run: Path, policy: Network, state: TrainerState) -> Path:
+def save_checkpoint(run: Run, policy: Network, state: TrainerState) -> Path:
     """Write ``checkpoints/step-<env_steps>`` and point ``latest`` at it.
 
     Returns:
@@ -61,7 +62,7 @@ def save_checkpoint(run: Path, policy: Network, state: TrainerState) -> Path:
     Raises:
         StoreError: it could not be written (disk full, read-only); what was there before is untouched.
     """
-    final = run / paths.CHECKPOINTS / f"step-{state.env_steps}"
+    final = run.checkpoints / f"step-{state.env_steps}"
     with _written_whole(final, latest=True) as folder:
         if isinstance(policy, CnnPolicy):
             save_cnn(policy, folder)
@@ -150,7 +151,7 @@ class SftState:
     optimizer: Mapping[str, Any]
 
 
-def save_sft_state(run: Path, policy: Policy, state: SftState) -> None:
+def save_sft_state(run: Run, policy: Policy, state: SftState) -> None:
     """Write ``checkpoints/sft`` in place of the one before.
 
     Raises:
@@ -164,15 +165,15 @@ def save_sft_state(run: Path, policy: Policy, state: SftState) -> None:
         "curve": list(state.curve),
         "param_groups": groups,
     }
-    with _written_whole(run / paths.CHECKPOINTS / SFT) as folder:
+    with _written_whole(run.checkpoints / SFT) as folder:
         save_policy(policy, folder, value_head=False)
         save_file(tensors, folder / OPTIMIZER)
         (folder / TRAINER).write_text(json.dumps(document))
 
 
-def load_sft_state(run: Path, model: ModelConfig, seed: int) -> tuple[Policy, SftState] | None:
+def load_sft_state(run: Run, model: ModelConfig, seed: int) -> tuple[Policy, SftState] | None:
     """The policy and state that ``save_sft_state`` wrote, or None where there are none."""
-    folder = run / paths.CHECKPOINTS / SFT
+    folder = run.checkpoints / SFT
     if not (folder / TRAINER).is_file():
         return None
     document = json.loads((folder / TRAINER).read_text())
@@ -183,9 +184,9 @@ def load_sft_state(run: Path, model: ModelConfig, seed: int) -> tuple[Policy, Sf
     return load_policy(folder, model, seed), state
 
 
-def remove_sft_state(run: Path) -> None:
+def remove_sft_state(run: Run) -> None:
     """Remove what an interrupted fine-tuning left, once it is finished."""
-    shutil.rmtree(run / paths.CHECKPOINTS / SFT, ignore_errors=True)
+    shutil.rmtree(run.checkpoints / SFT, ignore_errors=True)
 
 
 def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
@@ -253,9 +254,9 @@ def load_network(folder: Path, model: ModelConfig | None = None) -> tuple[Networ
     return load_checkpoint(folder, model)
 
 
-def list_checkpoints(run: Path) -> list[Path]:
+def list_checkpoints(run: Run) -> list[Path]:
     """The run's complete checkpoints, oldest first."""
-    folders = [path for path in (run / paths.CHECKPOINTS).glob("step-*") if (path / TRAINER).is_file()]
+    folders = [path for path in run.checkpoints.glob("step-*") if (path / TRAINER).is_file()]
     return sorted(folders, key=_steps)
 
 
@@ -263,7 +264,7 @@ def _steps(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def find_checkpoint(run: Path, name: str = paths.LATEST) -> Path:
+def find_checkpoint(run: Run, name: str = paths.LATEST) -> Path:
     """A checkpoint by name: ``latest``, ``start`` (before RL), ``step-N`` or ``N``.
 
     Raises:
@@ -275,7 +276,7 @@ def find_checkpoint(run: Path, name: str = paths.LATEST) -> Path:
             f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run}` lists one."
         )
     if name == paths.LATEST:
-        link = run / paths.CHECKPOINTS / paths.LATEST
+        link = run.checkpoints / paths.LATEST
         return link.resolve() if (link / TRAINER).is_file() else known[-1]
     if name == "start":
         name = "step-0"
@@ -286,7 +287,7 @@ def find_checkpoint(run: Path, name: str = paths.LATEST) -> Path:
     raise unknown_choice(f"checkpoint of {run}", name, ["latest", "start", *(f.name for f in known)])
 
 
-def prune(run: Path, *, keep_last: int, keep: set[int]) -> list[Path]:
+def prune(run: Run, *, keep_last: int, keep: set[int]) -> list[Path]:
     """Remove all but the newest ``keep_last`` checkpoints and those whose env steps are in ``keep``.
 
     Returns:

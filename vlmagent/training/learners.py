@@ -25,6 +25,7 @@ from vlmagent.models.cnn import CnnPolicy, Pooling, TextFeatures, VisionFeatures
 from vlmagent.models.hf import quiet
 from vlmagent.models.logprob import Scores
 from vlmagent.models.policy import Policy
+from vlmagent.paths import Run
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.tasks.base import Task
 from vlmagent.training.checkpoint import Network
@@ -156,7 +157,7 @@ def initial_network(
     task: Task,
     on_progress: OnProgress,
     should_stop: ShouldStop,
-    run: Path,
+    run: Run,
     ranks: Ranks = ALONE,
 ) -> tuple[Network, bool]:
     """The network that RL starts from, and whether its supervised start came from the cache.

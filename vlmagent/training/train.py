@@ -9,16 +9,16 @@ from pathlib import Path
 
 import torch
 
-from vlmagent import paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter, mark_failed
 from vlmagent.training.learners import network_name
 from vlmagent.training.trainer import ShouldStop, Trainer
 
 
-def train(run: Path, should_stop: ShouldStop) -> RunStatus:
+def train(run: Run, should_stop: ShouldStop) -> RunStatus:
     """Train the run in folder ``run`` until done or asked to stop; continue it if it has checkpoints.
 
     Args:
@@ -29,17 +29,17 @@ def train(run: Path, should_stop: ShouldStop) -> RunStatus:
         ``done`` or ``stopped``. On any error the run is marked ``failed`` in the database and the error goes on.
     """
     try:
-        config = load_config(run / paths.CONFIG)
+        config = load_config(run.config_file)
         return recorded(run, config, lambda writer: Trainer(run, config, writer, should_stop).run())
     except BaseException as error:
-        mark_failed(run / paths.DATABASE, explain(error))
+        mark_failed(run.database, explain(error))
         raise
 
 
-def recorded(run: Path, config: Config, work: Callable[[StoreWriter], RunStatus]) -> RunStatus:
+def recorded(run: Run, config: Config, work: Callable[[StoreWriter], RunStatus]) -> RunStatus:
     """Do ``work`` with the run's database open; how it began and ended is recorded, but not how it failed."""
     with StoreWriter(
-        run / paths.DATABASE, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
+        run.database, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
     ) as writer:
         writer.start_run(
             run.resolve().name,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
 from vlmagent.models.device import choose_device
+from vlmagent.paths import Run
 from vlmagent.seeding import derive, train_episode_seed
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
@@ -72,7 +72,7 @@ class Trainer:
 
     def __init__(
         self,
-        run: Path,
+        run: Run,
         config: Config,
         writer: StoreWriter | SharedWriter,
         should_stop: ShouldStop,

@@ -6,13 +6,13 @@ Deliberately knows neither SQL nor training; never imports torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from vlmagent.errors import unknown_choice
+from vlmagent.paths import Run
 from vlmagent.tui import preload
 from vlmagent.tui.keys import key
 from vlmagent.tui.navigate import open_train
@@ -38,7 +38,7 @@ class VlmAgentApp(App[None]):
         key("ctrl+t", "next_theme", "Theme", "app.theme", "Dark or light", show=False),
     ]
 
-    def __init__(self, run: Path | None = None, images: str = "half", *, notice: str = "") -> None:
+    def __init__(self, run: Run | None = None, images: str = "half", *, notice: str = "") -> None:
         if images not in IMAGE_MODES:
             raise unknown_choice("way to draw pictures", images, IMAGE_MODES)
         super().__init__()

@@ -12,40 +12,41 @@ from typing import Any
 from textual.app import App
 
 from vlmagent.errors import VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe
 
 
-def open_train(app: App[Any], run: Path, overlays: Sequence[Path] = ()) -> None:
+def open_train(app: App[Any], run: Run, overlays: Sequence[Run] = ()) -> None:
     """The live view of a run."""
     from vlmagent.tui.screens.train import TrainScreen
 
     app.push_screen(TrainScreen(run, overlays, images_of(app)))
 
 
-def open_episodes(app: App[Any], run: Path, updates: tuple[int, int] | None = None) -> None:
+def open_episodes(app: App[Any], run: Run, updates: tuple[int, int] | None = None) -> None:
     """The episodes of a run, or of some of its updates."""
     from vlmagent.tui.screens.episodes import EpisodesScreen
 
     app.push_screen(EpisodesScreen(run, updates=updates))
 
 
-def open_replay(app: App[Any], run: Path, episode_id: int, step: int = 0) -> None:
+def open_replay(app: App[Any], run: Run, episode_id: int, step: int = 0) -> None:
     """One episode, step by step, from this step on."""
     from vlmagent.tui.screens.replay import ReplayScreen
 
     app.push_screen(ReplayScreen(run, episode_id, step=step))
 
 
-def open_compare(app: App[Any], left: Path, right: Path) -> None:
+def open_compare(app: App[Any], left: Run, right: Run) -> None:
     """Two runs, or twice the same for two of its checkpoints, on the same seeds."""
     from vlmagent.tui.screens.compare import CompareScreen, CompareSide
 
     app.push_screen(CompareScreen(CompareSide(left), CompareSide(right)))
 
 
-def open_play(app: App[Any], run: Path, start: tuple[Path, int, int] | None = None) -> None:
+def open_play(app: App[Any], run: Run, start: tuple[Path, int, int] | None = None) -> None:
     """Ask who is to play beside a run, then sit down at the table.
 
     Args:
@@ -54,7 +55,7 @@ def open_play(app: App[Any], run: Path, start: tuple[Path, int, int] | None = No
     app.run_worker(_play(app, run, start), group="play", exclusive=True)
 
 
-async def _play(app: App[Any], run: Path, start: tuple[Path, int, int] | None) -> None:
+async def _play(app: App[Any], run: Run, start: tuple[Path, int, int] | None) -> None:
     from vlmagent.play.plan import Continuation, Mode, plan_run
     from vlmagent.tui.play.screen import PlayScreen
     from vlmagent.tui.screens.choose import ChooseScreen

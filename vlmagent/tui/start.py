@@ -13,8 +13,8 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from vlmagent import paths
 from vlmagent.errors import StoreError, UsageError
+from vlmagent.paths import Run
 from vlmagent.runs import folders, status
 from vlmagent.store.browse import Filter, episode_page, output_page
 from vlmagent.store.reader import StoreReader
@@ -28,7 +28,7 @@ SCREENSHOT_SIZE = (132, 40)
 _LOOK_SECONDS, _QUIET_LOOKS, _MOST_LOOKS = 0.1, 5, 100
 
 
-def run_dashboard(run: Path | None, images: str = "auto") -> None:
+def run_dashboard(run: Run | None, images: str = "auto") -> None:
     """Show the dashboard until the user leaves it.
 
     Args:
@@ -57,7 +57,7 @@ def need_terminal(what: str, instead: str) -> None:
         raise UsageError(f"{what} needs a terminal for input, output and errors. Without one: {instead}")
 
 
-def take_screenshots(folder: Path, run: Path) -> list[Path]:
+def take_screenshots(folder: Path, run: Run) -> list[Path]:
     """Write SVG pictures of the screens, drawn without a terminal, into ``folder``.
 
     Raises:
@@ -72,7 +72,7 @@ def take_screenshots(folder: Path, run: Path) -> list[Path]:
         ) from None
 
 
-async def _photograph(folder: Path, run: Path) -> list[Path]:
+async def _photograph(folder: Path, run: Run) -> list[Path]:
     app = VlmAgentApp(None, "half")
     made: list[Path] = []
     async with app.run_test(size=SCREENSHOT_SIZE) as pilot:
@@ -99,10 +99,10 @@ async def _photograph(folder: Path, run: Path) -> list[Path]:
     return made
 
 
-def _others(run: Path) -> list[Path]:
+def _others(run: Run) -> list[Run]:
     """Other runs of the same task, newest first."""
     task = status.show_run(run)["task"]
-    found = [one for one in folders.run_folders() if one.resolve() != run.resolve()]
+    found = [one for one in folders.all_runs() if one.resolve() != run.resolve()]
     return [one for one in found if status.show_run(one)["task"] == task]
 
 
@@ -116,10 +116,10 @@ async def _settle(pilot: Pilot[None]) -> None:
             return
 
 
-def _telling_updates(run: Path) -> tuple[int, int] | None:
+def _telling_updates(run: Run) -> tuple[int, int] | None:
     """Updates worth a picture: the one whose successes and failures are nearest to a balance, and its neighbours."""
     try:
-        with StoreReader(run / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             known = [row for row in reader.metric_series("rollout/success") if not math.isnan(row.value)]
     except StoreError:
         return None
@@ -129,10 +129,10 @@ def _telling_updates(run: Path) -> tuple[int, int] | None:
     return max(1, best.update_index - 1), min(known[-1].update_index, best.update_index + 1)
 
 
-def _telling_place(run: Path, updates: tuple[int, int] | None) -> Place | None:
+def _telling_place(run: Run, updates: tuple[int, int] | None) -> Place | None:
     """A place worth a picture: the least probable outputs of successes come first, of those a later step."""
     try:
-        with StoreReader(run / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             for filter in (Filter(success=True, updates=updates), Filter(updates=updates), Filter()):
                 rows = output_page(reader, filter, "logprob", limit=20).rows
                 for row in sorted(rows, key=lambda row: row.step == 0):

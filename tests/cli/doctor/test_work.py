@@ -32,14 +32,14 @@ def test_keys_are_looked_for_and_never_shown(monkeypatch):
 def make_run(name: str, *, gone: bool) -> Path:
     run = paths.runs_dir() / name
     run.mkdir(parents=True)
-    (run / paths.CONFIG).write_text("task: numberline\n")
-    database = Database.open(run / paths.DATABASE, "wal")
+    run.config_file.write_text("task: numberline\n")
+    database = Database.open(run.database, "wal")
     database.start_run((name, "numberline", "tiny", "{}"), 0)
     if not gone:
         database.set_status("done", None, time.time())
     database.close()
     info = DaemonInfo(2**22 + 1, time.time() - 100, platform.node(), 1.0)
-    (run / paths.DAEMON).write_text(json.dumps({name: getattr(info, name) for name in info.__slots__}))
+    run.daemon_file.write_text(json.dumps({name: getattr(info, name) for name in info.__slots__}))
     return run
 
 
@@ -48,7 +48,7 @@ def test_runs_that_lost_their_process_or_their_database():
     for number in range(5):
         make_run(f"gone-{number}", gone=True)
     bad = make_run("bad", gone=False)
-    (bad / paths.DATABASE).write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    bad.database.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     found = list(work.check_runs())
     assert only(found, "Runs").text.endswith("runs: 1 damaged, 1 done, 5 lost")
     lost, damaged = only(found, "Lost"), only(found, "Damaged")

@@ -13,6 +13,7 @@ from vlmagent.config import Config
 from vlmagent.evaluation.report.catalogue import Variant, expected_config
 from vlmagent.evaluation.report.sources import temperature_of
 from vlmagent.evaluation.results import EvalResult, Outcome, evaluation_row, summary
+from vlmagent.paths import Run
 from vlmagent.runs import folders
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
@@ -67,7 +68,7 @@ def finished_run(
     run = folders.create_run(config, paths.runs_dir() / f"{task}-{variant.name}-{seed}")
     end = config.num_updates * config.ppo.steps_per_update
     temperature = temperature_of(config)
-    with StoreWriter(run / paths.DATABASE) as writer:
+    with StoreWriter(run.database) as writer:
         writer.start_run(run.name, task, "tiny", json.dumps(config.model_dump(mode="json")), seed)
         for number in range(1, episodes + 1):
             episode(writer, number, won=number > episodes / 2 if rising else number % 4 == 0)
@@ -86,9 +87,9 @@ def finished_run(
     return run
 
 
-def write_evaluation(run: Path, config: Config, name: str, steps: int) -> Path:
+def write_evaluation(run: Run, config: Config, name: str, steps: int) -> Path:
     """An evaluation's own database, with outputs of known log-probs."""
-    folder = run / paths.EVALUATIONS
+    folder = run.evaluations
     folder.mkdir(exist_ok=True)
     database = folder / f"{name}-{steps}.db"
     with StoreWriter(database) as writer:
@@ -100,7 +101,7 @@ def write_evaluation(run: Path, config: Config, name: str, steps: int) -> Path:
 
 def baseline(config: Config, name: str, wins: int, of: int = 10, **changes) -> None:
     """A finished evaluation of a system without a run."""
-    folder = paths.runs_dir() / paths.EVALUATIONS
+    folder = paths.runs_dir().evaluations
     folder.mkdir(parents=True, exist_ok=True)
     with StoreWriter(folder / f"{time.time_ns()}-{name}.db") as writer:
         document = {**config.model_dump(mode="json"), "evaluation": {}}

@@ -138,7 +138,7 @@ def test_an_unfinished_run_does_not_count(trained):
     import sqlite3
 
     run = paths.runs_dir() / "numberline-rl-1"
-    with sqlite3.connect(run / paths.DATABASE) as connection:
+    with sqlite3.connect(run.database) as connection:
         connection.execute("UPDATE run SET status = 'stopped'")
     assert "numberline: RL with CoT, seed 1, not trained" in collect(find_item("table3"), OPTIONS).missing
 
@@ -146,8 +146,8 @@ def test_an_unfinished_run_does_not_count(trained):
 def test_a_broken_run_hides_no_other(trained):
     (paths.runs_dir() / "broken").mkdir()
     (paths.runs_dir() / "broken" / "config.yaml").write_text("task: [")
-    (paths.runs_dir() / paths.EVALUATIONS).mkdir(exist_ok=True)
-    (paths.runs_dir() / paths.EVALUATIONS / "broken.db").write_text("no database")
+    paths.runs_dir().evaluations.mkdir(exist_ok=True)
+    (paths.runs_dir().evaluations / "broken.db").write_text("no database")
     assert Library().find(expected_config("numberline", RL, 0, OVERRIDES)) is not None
 
 
@@ -190,7 +190,7 @@ def test_a_place_that_cannot_be_written(trained, tmp_path: Path):
 def test_curves():
     """A hundred episodes, the first half lost: the average of all so far ends at one half."""
     run = finished_run("numberline", RL, 3, (1, 2))
-    source = RunSource(run, load_config(run / paths.CONFIG))
+    source = RunSource(run, load_config(run.config_file))
     curve = source.curve("success")
     assert curve is not None
     assert curve.steps[0] == 20
@@ -205,7 +205,7 @@ def test_curves():
 def test_a_curve_begins_with_a_whole_window():
     """The first episodes to end are the short ones: an average of a few of them says nothing."""
     run = finished_run("numberline", RL, 4, (1, 2), episodes=600)
-    curve = RunSource(run, load_config(run / paths.CONFIG)).curve("success")
+    curve = RunSource(run, load_config(run.config_file)).curve("success")
     assert curve is not None
     assert (curve.steps[0], curve.steps[-1]) == (WINDOW, 600)
     assert (curve.values[0], curve.values[-1]) == (0.0, 1.0)

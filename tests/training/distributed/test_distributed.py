@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from tests.conftest import SMALL
-from vlmagent import paths
 from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError
 from vlmagent.runs import folders, launch
@@ -56,27 +55,27 @@ LOGGED = "SELECT id, episode_id, env_index, step, output, reward, token_logprobs
 PATIENCE = 300.0
 
 
-def rows(run: Path, sql: str) -> list[tuple]:
-    connection = sqlite3.connect(f"file:{run / paths.DATABASE}?mode=ro", uri=True)
+def rows(run: Run, sql: str) -> list[tuple]:
+    connection = sqlite3.connect(f"file:{run.database}?mode=ro", uri=True)
     try:
         return connection.execute(sql).fetchall()
     finally:
         connection.close()
 
 
-def env_steps(run: Path) -> int:
+def env_steps(run: Run) -> int:
     with contextlib.suppress(sqlite3.Error):
         return rows(run, "SELECT count(*) FROM transitions")[0][0]
     return 0
 
 
-def supervised(run: Path, when: Callable[[], bool], do: Callable[[threading.Event], None]) -> None:
+def supervised(run: Run, when: Callable[[], bool], do: Callable[[threading.Event], None]) -> None:
     """Train in processes; once ``when`` holds, ``do`` something to them. Raises what the supervisor raised."""
     stop, errors = threading.Event(), []
 
     def work() -> None:
         try:
-            supervise(run, load_config(run / paths.CONFIG), stop)
+            supervise(run, load_config(run.config_file), stop)
         except BaseException as error:
             errors.append(error)
 
@@ -139,7 +138,7 @@ def test_steps_of_both_are_in_one_database(stopped: Path):
 def test_both_fine_tune_as_one_would(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same weights by the same losses, and in the cache for either."""
     monkeypatch.setenv("VLMAGENT_CACHE", str(tmp_path / "other cache"))
-    config = load_config(stopped / paths.CONFIG)
+    config = load_config(stopped.config_file)
     curve: list[SftProgress] = []
     alone, _ = sft_policy(config, task_from_config(config), curve.append)
     together, _ = load_checkpoint(find_checkpoint(stopped, "start"), config.model)
@@ -156,9 +155,9 @@ def test_both_fine_tune_as_one_would(stopped: Path, tmp_path: Path, monkeypatch:
 @needs_deepspeed
 def test_two_processes_equal_one_on_the_same_batch(stopped: Path):
     """The first update's logged transitions, learnt from by one process, give the two processes' weights."""
-    config = load_config(stopped / paths.CONFIG)
+    config = load_config(stopped.config_file)
     policy, _ = load_checkpoint(find_checkpoint(stopped, "start"), config.model)
-    with StoreReader(stopped / paths.DATABASE) as reader:
+    with StoreReader(stopped.database) as reader:
         samples = [
             Sample(
                 replace(restore_transition(row), image=reader.image(row.image_sha256)),
@@ -225,7 +224,7 @@ def test_a_process_killed_while_fine_tuning_ends_the_run(tmp_path: Path, monkeyp
     assert env_steps(run) == 0
 
 
-def assert_killing_one_ends(run: Path, when: Callable[[], bool]) -> None:
+def assert_killing_one_ends(run: Run, when: Callable[[], bool]) -> None:
     """Train in processes and kill the second one ``when``."""
     died: list[float] = []
 

@@ -22,6 +22,7 @@ from vlmagent.config import Config, SftConfig
 from vlmagent.errors import RunFailedError
 from vlmagent.models.hf import build_policy
 from vlmagent.models.policy import Policy
+from vlmagent.paths import Run
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.training.checkpoint import load_sft_state
@@ -83,7 +84,7 @@ class Case:
         )
         return policy, curve
 
-    def interrupt(self, run: Path) -> None:
+    def interrupt(self, run: Run) -> None:
         with pytest.raises(SftInterruptedError):
             self.tune(stop=run)
         found = load_sft_state(run, self.config.model, 0)

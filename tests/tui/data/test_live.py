@@ -43,7 +43,7 @@ async def test_follows_a_run_by_cursor(tmp_path: Path) -> None:
     assert live.view.env_steps == 8
     again = await live.refresh()
     assert (again.metrics, again.step, again.state, again.more) == (False,) * 4
-    with StoreWriter(run / paths.DATABASE) as writer:
+    with StoreWriter(run.database) as writer:
         write_update(writer, 3)
     third = await live.refresh()
     assert third.news is not None
@@ -110,7 +110,7 @@ async def test_catalogue_reads_only_what_changed(tmp_path: Path, monkeypatch: py
     done, running = make_run(root / "done"), make_run(root / "running", status="running")
     broken = root / "broken"
     broken.mkdir()
-    (broken / paths.DATABASE).write_bytes(b"no database " * 100)
+    broken.database.write_bytes(b"no database " * 100)
     elsewhere = make_run(tmp_path / "elsewhere", updates=1, status="failed", error="out of memory")
     read: list[str] = []
     real = live_module.launch.show_run
@@ -128,7 +128,7 @@ async def test_catalogue_reads_only_what_changed(tmp_path: Path, monkeypatch: py
         read.clear()
         catalogue.scan()
         assert read == ["running"]
-    (running / paths.DAEMON).unlink()
+    running.daemon_file.unlink()
     shutil.rmtree(done)
     assert {run.name: run.state for run in catalogue.scan()} == {
         "running": "lost", "broken": "damaged", "elsewhere": "failed",
@@ -138,7 +138,7 @@ async def test_catalogue_reads_only_what_changed(tmp_path: Path, monkeypatch: py
 async def test_a_run_that_was_locked_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlmagent.store.reader.BUSY_SECONDS", 0.05)
     run = make_run(paths.runs_dir() / "held", updates=1)
-    holder = sqlite3.connect(run / paths.DATABASE, isolation_level=None)
+    holder = sqlite3.connect(run.database, isolation_level=None)
     holder.execute("PRAGMA journal_mode = delete")
     holder.execute("BEGIN EXCLUSIVE")
     catalogue = Catalogue()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.tui.made_episodes import LEFT, RIGHT, make_episodes, make_evaluation, make_two_evaluations
-from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.data.compare_feed import choose_sides, comparable_with, how_to_evaluate
 from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluation, read_evaluations
@@ -89,8 +89,8 @@ def test_mcnemar_of_many() -> None:
 # Which evaluations
 
 
-def evaluation(run: Path, name: str, checkpoint: str | None, steps: int | None, **more: Any) -> Evaluation:
-    return Evaluation(run, run / paths.EVALUATIONS / name, "rl", checkpoint, steps, **{"episodes": 5, **more})
+def evaluation(run: Run, name: str, checkpoint: str | None, steps: int | None, **more: Any) -> Evaluation:
+    return Evaluation(run, run.evaluations / name, "rl", checkpoint, steps, **{"episodes": 5, **more})
 
 
 def test_the_sides(tmp_path: Path) -> None:
@@ -122,20 +122,20 @@ def test_the_sides(tmp_path: Path) -> None:
     assert pick([evaluation(one, "x", "step-0", 0, episodes=0)], None) is None
 
 
-def test_what_a_run_can_be_compared_with(run: Path, tmp_path: Path) -> None:
+def test_what_a_run_can_be_compared_with(run: Run, tmp_path: Path) -> None:
     alone, elsewhere = make_episodes(tmp_path / "alone", 1), make_episodes(tmp_path / "elsewhere", 1)
     make_evaluation(alone, "step-9", [True])
     make_evaluation(elsewhere, "step-9", [True], first_seed=900)
     assert comparable_with(run, [run, alone]) == run
     assert comparable_with(alone, [alone, elsewhere, tmp_path / "gone", run]) == run
     assert comparable_with(elsewhere, [elsewhere, alone, run]) is None
-    for file in (run / paths.EVALUATIONS).iterdir():
+    for file in run.evaluations.iterdir():
         file.write_text("no database " * 100)
     assert comparable_with(alone, [run]) is None
 
 
-def test_reading_evaluations(run: Path) -> None:
-    (run / paths.EVALUATIONS / "0-broken.db").write_text("no database " * 100)
+def test_reading_evaluations(run: Run) -> None:
+    (run.evaluations / "0-broken.db").write_text("no database " * 100)
     make_evaluation(run, None, [True], system="random")
     found = read_evaluations(run)
     assert [one.name for one in found[:3]] == ["random", "rl step-500", "sft step-0"]
@@ -150,7 +150,7 @@ def test_reading_evaluations(run: Path) -> None:
     assert unfinished.episodes == 1
 
 
-def test_the_command_that_makes_them(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_that_makes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert how_to_evaluate(run) == f"vlmagent eval --run {run} --checkpoint start --checkpoint latest"
     monkeypatch.setenv("VLMAGENT_RUNS", str(run.parent))
     assert how_to_evaluate(run) == "vlmagent eval --run a-run --checkpoint start --checkpoint latest"

@@ -34,7 +34,7 @@ def put(database: Path, data: bytes) -> None:
 
 
 async def test_answers_come_from_one_other_thread(tmp_path: Path) -> None:
-    source = Source(make_run(tmp_path / "r") / paths.DATABASE)
+    source = Source(make_run(tmp_path / "r").database)
     names = {await source.query(lambda _: threading.current_thread().name) for _ in range(3)}
     assert names == {"reader-r"}
     assert await source.query(steps) == 12
@@ -44,7 +44,7 @@ async def test_answers_come_from_one_other_thread(tmp_path: Path) -> None:
 
 async def test_missing_then_there_then_gone_then_another(tmp_path: Path) -> None:
     run = tmp_path / "r"
-    source = Source(run / paths.DATABASE)
+    source = Source(run.database)
     with pytest.raises(StoreError, match="no run database"):
         await source.query(steps)
     make_run(run)
@@ -57,14 +57,14 @@ async def test_missing_then_there_then_gone_then_another(tmp_path: Path) -> None
     make_run(tmp_path / "other", updates=2)
     for file in run.glob("run.db*"):
         file.unlink()
-    shutil.copy(tmp_path / "other" / paths.DATABASE, run / paths.DATABASE)
+    shutil.copy(tmp_path / "other" / paths.DATABASE, run.database)
     assert await source.query(steps) == 8
     source.close()
 
 
 async def test_every_damage_is_a_sentence(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
-    database = run / paths.DATABASE
+    database = run.database
     source = Source(database)
     whole = database.read_bytes()
     assert await source.query(steps) == 12
@@ -93,8 +93,8 @@ async def test_a_lock_is_waited_for_without_holding_up_anyone(
     monkeypatch.setattr("vlmagent.store.reader.BUSY_SECONDS", 0.3)
     run = make_run(tmp_path / "r")
     change(run, "PRAGMA journal_mode = DELETE")
-    source = Source(run / paths.DATABASE)
-    locker = sqlite3.connect(run / paths.DATABASE, isolation_level=None)
+    source = Source(run.database)
+    locker = sqlite3.connect(run.database, isolation_level=None)
     locker.execute("BEGIN EXCLUSIVE")
     waiting = asyncio.ensure_future(source.query(steps))
     late = 0.0
@@ -114,7 +114,7 @@ async def test_a_lock_is_waited_for_without_holding_up_anyone(
 async def test_a_row_that_cannot_be_decoded(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r")
     change(run, "UPDATE transitions SET token_ids = 'no json' WHERE id = 12")
-    source = Source(run / paths.DATABASE)
+    source = Source(run.database)
     with pytest.raises(StoreError, match="something unexpected"):
         await source.query(lambda reader: reader.latest_transition())
     assert await source.query(steps) == 12
@@ -122,7 +122,7 @@ async def test_a_row_that_cannot_be_decoded(tmp_path: Path) -> None:
 
 
 async def test_cancelling_interrupts_the_query(tmp_path: Path) -> None:
-    source = Source(make_run(tmp_path / "r") / paths.DATABASE)
+    source = Source(make_run(tmp_path / "r").database)
     waiting = asyncio.ensure_future(source.query(endless))
     await asyncio.sleep(0.1)
     waiting.cancel()
@@ -133,7 +133,7 @@ async def test_cancelling_interrupts_the_query(tmp_path: Path) -> None:
 
 
 async def test_closing_interrupts_and_refuses(tmp_path: Path) -> None:
-    source = Source(make_run(tmp_path / "r") / paths.DATABASE)
+    source = Source(make_run(tmp_path / "r").database)
     waiting = asyncio.ensure_future(source.query(endless))
     behind = asyncio.ensure_future(source.query(steps))
     await asyncio.sleep(0.1)

@@ -10,8 +10,8 @@ from PIL import Image, ImageFont
 
 from tests.tui.made_episodes import make_episodes, make_evaluation, picture
 from tests.tui.made_runs import NASTY
-from vlmagent import paths
 from vlmagent.errors import StoreError, VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.store.codec import clean_text
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
@@ -28,8 +28,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_episodes(tmp_path_factory.mktemp("runs") / "my-run", 6)
 
 
-def story(run: Path, episode: int = 5) -> Story:
-    with StoreReader(run / paths.DATABASE) as reader:
+def story(run: Run, episode: int = 5) -> Story:
+    with StoreReader(run.database) as reader:
         return read_story(reader, episode, run.name, PieceReader(run))
 
 
@@ -61,20 +61,20 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def test_reading(run: Path) -> None:
+def test_reading(run: Run) -> None:
     told = story(run)
     assert [row.step for row in told.steps] == [0, 1, 2]
     assert len(told.images) == 3
     assert all("".join(told.pieces[row.id].texts) == row.output for row in told.steps)
     assert told.about == {"task": "numberline", "model": "tiny"}
-    with StoreReader(run / paths.DATABASE) as reader:
+    with StoreReader(run.database) as reader:
         bare = read_story(reader, 5, "x", images=False)
         assert (bare.images, bare.pieces) == ({}, {})
         with pytest.raises(StoreError, match="Episode 99 has no step"):
             read_story(reader, 99, "x")
 
 
-def test_gif_has_a_frame_for_each_step(run: Path, tmp_path: Path) -> None:
+def test_gif_has_a_frame_for_each_step(run: Run, tmp_path: Path) -> None:
     told = story(run)
     path = write_gif(told, tmp_path / "deep" / "er" / "episode.gif", seconds=0.4)
     with Image.open(path) as image:
@@ -95,7 +95,7 @@ def test_gif_has_a_frame_for_each_step(run: Path, tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["episode.gif"]
 
 
-def test_gif_of_equal_steps_keeps_all_frames(run: Path, tmp_path: Path) -> None:
+def test_gif_of_equal_steps_keeps_all_frames(run: Run, tmp_path: Path) -> None:
     told = story(run)
     same = replace(told, steps=[told.steps[0]] * 7, images={told.steps[0].image_sha256: picture(0)})
     with Image.open(write_gif(same, tmp_path / "same.gif")) as image:
@@ -103,7 +103,7 @@ def test_gif_of_equal_steps_keeps_all_frames(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (200, 3), (300, 300), (900, 700)])
-def test_gif_of_any_picture(run: Path, tmp_path: Path, shape: tuple[int, int]) -> None:
+def test_gif_of_any_picture(run: Run, tmp_path: Path, shape: tuple[int, int]) -> None:
     told = story(run)
     images = {row.image_sha256: np.full((*shape, 3), 90, dtype=np.uint8) for row in told.steps}
     with Image.open(write_gif(replace(told, images=images), tmp_path / "x.gif")) as image:
@@ -119,7 +119,7 @@ def nasty(told: Story) -> Story:
     return replace(told, title=text[:300], steps=rows, pieces={}, images={}, about={"model": text[:300]})
 
 
-def test_gif_of_nasty_text_and_no_picture(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gif_of_nasty_text_and_no_picture(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Image.open(write_gif(nasty(story(run)), tmp_path / "x.gif")) as image:
         assert image.n_frames == 3
     bitmap = ImageFont.load_default_imagefont()
@@ -128,7 +128,7 @@ def test_gif_of_nasty_text_and_no_picture(run: Path, tmp_path: Path, monkeypatch
         assert image.n_frames == 3
 
 
-def test_captions(run: Path) -> None:
+def test_captions(run: Run) -> None:
     told = story(run)
     lines = [text for text, _, _ in data_story._captions(told, 0)]
     assert "my-run · episode 5" in lines
@@ -144,7 +144,7 @@ def test_captions(run: Path) -> None:
     assert headline(replace(failed, ended="running", success=None, episode_return=None)) == "unfinished"
 
 
-def test_page(run: Path) -> None:
+def test_page(run: Run) -> None:
     told = story(run)
     text = page(told)
     parsed = Page(text)
@@ -162,7 +162,7 @@ def test_page(run: Path) -> None:
     assert "ArrowRight" in SCRIPT
 
 
-def test_page_stands_alone_and_may_run_nothing_else(run: Path) -> None:
+def test_page_stands_alone_and_may_run_nothing_else(run: Run) -> None:
     text = page(story(run))
     parsed = Page(text)
     (policy,) = [attrs["content"] for attrs in parsed.all("meta") if attrs.get("http-equiv")]
@@ -177,7 +177,7 @@ def test_page_stands_alone_and_may_run_nothing_else(run: Path) -> None:
     assert text.count("<script") == 1
 
 
-def test_page_escapes_everything(run: Path) -> None:
+def test_page_escapes_everything(run: Run) -> None:
     text = page(nasty(story(run)))
     parsed = Page(text)
     assert len(parsed.all("script")) == 1
@@ -190,7 +190,7 @@ def test_page_escapes_everything(run: Path) -> None:
     assert "y" * 100_000 in text
 
 
-def test_page_with_pieces_escapes_everything(run: Path) -> None:
+def test_page_with_pieces_escapes_everything(run: Run) -> None:
     """The tokens of an output that holds HTML."""
     from tests.tui.made_episodes import tokenizer, transition
 
@@ -211,7 +211,7 @@ def test_page_with_pieces_escapes_everything(run: Path) -> None:
     assert len(Page(text).all("script")) == 1
 
 
-def test_page_of_numbers_that_are_missing(run: Path, tmp_path: Path) -> None:
+def test_page_of_numbers_that_are_missing(run: Run, tmp_path: Path) -> None:
     told = story(run)
     rows = [
         replace(row, value=None, advantage=None, return_=None, logprob=None, thought_logprob=None, action_logprob=None,
@@ -223,13 +223,13 @@ def test_page_of_numbers_that_are_missing(run: Path, tmp_path: Path) -> None:
         assert image.n_frames == 3
 
 
-def test_where_files_go(run: Path) -> None:
-    assert export_path(run, run / paths.DATABASE, 12, "gif") == run / "exports" / "episode-12.gif"
+def test_where_files_go(run: Run) -> None:
+    assert export_path(run, run.database, 12, "gif") == run / "exports" / "episode-12.gif"
     evaluation = make_evaluation(run, "step-0", [True])
     assert export_path(run, evaluation, 1, "html").name == f"{evaluation.stem}-episode-1.html"
 
 
-def test_a_folder_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for write in (write_gif, write_html):
         with pytest.raises(VlmAgentError, match="could not be written"):
@@ -246,7 +246,7 @@ def test_damaged_pictures_are_left_out(tmp_path: Path) -> None:
     run = make_episodes(tmp_path / "run", 1)
     import sqlite3
 
-    with sqlite3.connect(run / paths.DATABASE) as connection:
+    with sqlite3.connect(run.database) as connection:
         connection.execute("UPDATE images SET data = x'00' WHERE rowid = 1")
         connection.execute("DELETE FROM images WHERE rowid = 2")
     connection.close()
@@ -255,7 +255,7 @@ def test_damaged_pictures_are_left_out(tmp_path: Path) -> None:
     Page(page(told))
 
 
-def test_it_needs_no_terminal_and_no_torch(run: Path, tmp_path: Path) -> None:
+def test_it_needs_no_terminal_and_no_torch(run: Run, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom vlmagent.store.reader import StoreReader\n"
         "from vlmagent.tui.data.story import read_story, write_gif, write_html\n"

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 
 from tests.tui.driving import until
 from tests.tui.made_episodes import Host
+from vlmagent.paths import Run
 from vlmagent.play.messages import Decided, Event, Finished, Judged, Loading, Ready, Request, Think, Writing
 from vlmagent.play.plan import Plan, plan_play
 from vlmagent.tui.play import game as play_game
@@ -84,7 +85,7 @@ def brains(monkeypatch: pytest.MonkeyPatch) -> list[Brain]:
     return Brain.made
 
 
-def plan(task: str = "numberline", run: Path | None = None, **more: Any) -> Plan:
+def plan(task: str = "numberline", run: Run | None = None, **more: Any) -> Plan:
     """A session against the expert, or beside a run."""
     more = {"seed": SEED, **more}
     if run is None:

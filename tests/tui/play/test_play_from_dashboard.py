@@ -26,13 +26,13 @@ __all__ = ["brains"]
 def run() -> Path:
     """A run that looks as if it had a checkpoint."""
     made = folders.create_run(config())
-    folder = made / paths.CHECKPOINTS / "step-8"
+    folder = made.checkpoints / "step-8"
     folder.mkdir(parents=True)
     (folder / paths.TRAINER).touch()
     return made
 
 
-def played(run: Path | None = None) -> Path:
+def played(run: Run | None = None) -> Path:
     """The database of a session with one episode of back and forth."""
     plan = plan_run(run, "human") if run else plan_play("numberline", human=True, seed=EASY)
     session = PlaySession(plan)
@@ -46,7 +46,7 @@ def played(run: Path | None = None) -> Path:
     return session.database
 
 
-async def test_from_the_list_of_runs(run: Path, brains: list[Brain]) -> None:
+async def test_from_the_list_of_runs(run: Run, brains: list[Brain]) -> None:
     app = VlmAgentApp()
     async with app.run_test(size=(100, 30)) as pilot:
         await happens(pilot, lambda: isinstance(app.screen, RunsScreen) and app.screen.current is not None)
@@ -77,7 +77,7 @@ async def test_without_a_checkpoint() -> None:
         await happens(pilot, lambda: isinstance(app.screen, RunsScreen))
 
 
-async def test_from_a_replay(run: Path, brains: list[Brain]) -> None:
+async def test_from_a_replay(run: Run, brains: list[Brain]) -> None:
     database = played(run)
     app = Host(ReplayScreen(run, 1, database=database, step=1))
     async with app.run_test(size=(100, 30)) as pilot:
@@ -97,7 +97,7 @@ async def test_from_a_replay(run: Path, brains: list[Brain]) -> None:
         await pilot.press("escape")
 
 
-async def test_on_from_the_end_of_an_episode(run: Path, brains: list[Brain]) -> None:
+async def test_on_from_the_end_of_an_episode(run: Run, brains: list[Brain]) -> None:
     finished = Continuation(played(run), episode_id=1, step=99)
     async with Host(PlayScreen(plan_run(run, "human", start=finished))).run_test(size=(80, 24)) as pilot:
         playing = await begin(pilot)

@@ -9,6 +9,7 @@ from textual.pilot import Pilot
 from tests.tui.driving import said, seen, shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, make_two_evaluations
 from tests.tui.made_runs import NASTY
+from vlmagent.paths import Run
 from vlmagent.store.codec import clean_text
 from vlmagent.tui.data.pair_list import ORDERS, SHOWN
 from vlmagent.tui.screens.choose import ChooseScreen
@@ -27,7 +28,7 @@ def run(tmp_path: Path) -> Path:
     return make_two_evaluations(tmp_path / "a-run")
 
 
-def host(run: Path, other: Path | None = None) -> Host:
+def host(run: Run, other: Path | None = None) -> Host:
     return Host(CompareScreen(CompareSide(run), CompareSide(other or run)))
 
 
@@ -56,7 +57,7 @@ async def begin(pilot: Pilot[Any], rows: int = 5) -> CompareScreen:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
-async def test_shows_who_succeeded_where(run: Path, size: tuple[int, int]) -> None:
+async def test_shows_who_succeeded_where(run: Run, size: tuple[int, int]) -> None:
     async with host(run).run_test(size=size) as pilot:
         await begin(pilot)
         assert "a-run   sft step-0   ↔   rl step-500" in shown(screen(pilot).query_one("#compare-title"))
@@ -68,7 +69,7 @@ async def test_shows_who_succeeded_where(run: Path, size: tuple[int, int]) -> No
         assert screen(pilot).query_one("#compare-panes").display is (size[0] > 100)
 
 
-async def test_two_episodes_in_step(run: Path) -> None:
+async def test_two_episodes_in_step(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         assert compare.playback.count == 4
@@ -91,7 +92,7 @@ async def test_two_episodes_in_step(run: Path) -> None:
         )
 
 
-async def test_playing(run: Path) -> None:
+async def test_playing(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         await pilot.press("minus", "minus", "space")
@@ -108,7 +109,7 @@ async def test_playing(run: Path) -> None:
         await pilot.press("enter")
 
 
-async def test_other_pairs(run: Path) -> None:
+async def test_other_pairs(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         await pilot.press("down", "down", "down")
@@ -118,7 +119,7 @@ async def test_other_pairs(run: Path) -> None:
         assert compare.playback.at == 0
 
 
-async def test_filters_and_orders(run: Path) -> None:
+async def test_filters_and_orders(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         seen = {}
@@ -158,7 +159,7 @@ async def test_no_pair_of_a_kind(tmp_path: Path) -> None:
         await until(pilot, lambda: compare._loaded and compare._loaded.left.id == 2)
 
 
-async def test_choosing_and_swapping(run: Path) -> None:
+async def test_choosing_and_swapping(run: Run) -> None:
     make_evaluation(run, "step-900", [False, False, False])
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot, 3)
@@ -188,7 +189,7 @@ async def test_choosing_and_swapping(run: Path) -> None:
         await until(pilot, lambda: compare.sides[0].evaluation.name == "rl step-900")
 
 
-async def test_replaying_one_side(run: Path) -> None:
+async def test_replaying_one_side(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         await pilot.press("right")
@@ -205,7 +206,7 @@ async def test_replaying_one_side(run: Path) -> None:
             await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
 
 
-async def test_a_narrow_terminal_shows_one_after_the_other(run: Path) -> None:
+async def test_a_narrow_terminal_shows_one_after_the_other(run: Run) -> None:
     async with host(run).run_test(size=(80, 24)) as pilot:
         compare = await begin(pilot)
         await pilot.press("down", "enter")
@@ -230,7 +231,7 @@ async def test_a_narrow_terminal_shows_one_after_the_other(run: Path) -> None:
         await until(pilot, lambda: not compare.query_one("#compare-panes").display)
 
 
-async def test_the_mouse(run: Path) -> None:
+async def test_the_mouse(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         await pilot.click("#compare-table", offset=(4, 3))
@@ -240,7 +241,7 @@ async def test_the_mouse(run: Path) -> None:
         await until(pilot, lambda: compare.playback.at == 2)
 
 
-async def test_two_runs(run: Path, tmp_path: Path) -> None:
+async def test_two_runs(run: Run, tmp_path: Path) -> None:
     other = make_episodes(tmp_path / "b-run", 1)
     make_evaluation(other, "step-70", [True] * 5)
     async with host(run, other).run_test(size=SIZE) as pilot:
@@ -299,7 +300,7 @@ async def test_other_seeds(tmp_path: Path) -> None:
         await until(pilot, lambda: "no seed in common" in shown(screen(pilot).query_one("#compare-empty")))
 
 
-async def test_a_database_that_is_damaged_or_deleted_meanwhile(run: Path) -> None:
+async def test_a_database_that_is_damaged_or_deleted_meanwhile(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         await begin(pilot)
         shutil.rmtree(run)

@@ -9,6 +9,7 @@ from tests.tui.driving import shown, until
 from tests.tui.made_episodes import Host, make_episodes
 from tests.tui.screens.episodes_pilot import COUNT, SIZE, bar, begin, episodes, names, press, screen, settled
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 from vlmagent.store.browse import Filter
 from vlmagent.tui.data import episode_list
 from vlmagent.tui.data.episode_list import ORDERS, View, columns_for, parse_updates
@@ -37,7 +38,7 @@ async def test_lists_finished_episodes(tmp_path: Path, size: tuple[int, int]) ->
         assert "data training | outcome all | illegal any | order newest | updates 1–" in bar(pilot)
 
 
-async def test_the_step_beside_the_list(run: Path) -> None:
+async def test_the_step_beside_the_list(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         preview = screen(pilot).query_one(StepPreview)
@@ -66,7 +67,7 @@ async def test_the_step_beside_the_list(run: Path) -> None:
         assert screen(pilot).query_one(StepPreview).display
 
 
-async def test_outcome_and_illegal(run: Path) -> None:
+async def test_outcome_and_illegal(run: Run) -> None:
     failures = [id_ for id_ in episodes() if id_ % 3 == 0]
     illegal = [id_ for id_ in episodes() if id_ % 5 == 0]
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
@@ -88,7 +89,7 @@ async def test_outcome_and_illegal(run: Path) -> None:
         assert "outcome all" in bar(pilot)
 
 
-async def test_orders(run: Path) -> None:
+async def test_orders(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         seen = {}
@@ -116,7 +117,7 @@ async def test_orders(run: Path) -> None:
         assert screen(pilot).view.order == "newest"
 
 
-async def test_update_range(run: Path) -> None:
+async def test_update_range(run: Run) -> None:
     async with Host(EpisodesScreen(run, updates=(2, 2))).run_test(size=SIZE) as pilot:
         await begin(pilot)
         assert names(pilot) == [f"e{id_}" for id_ in range(20, 10, -1)]
@@ -153,7 +154,7 @@ def test_ranges_that_are_none(text: str) -> None:
         parse_updates(text, (1, 9))
 
 
-async def test_search(run: Path) -> None:
+async def test_search(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await pilot.press("slash", *"river st")
@@ -175,7 +176,7 @@ async def test_search(run: Path) -> None:
         assert not screen(pilot).entry.display
 
 
-async def test_a_search_that_finds_nothing_and_strange_ones(run: Path) -> None:
+async def test_a_search_that_finds_nothing_and_strange_ones(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         for text in ("zzzz", '"', "[b]", "a OR (", "\x1b[31m", "*"):
@@ -244,7 +245,7 @@ def test_views() -> None:
     assert View().with_filter(success=True).filter == Filter(success=True)
 
 
-async def test_every_key_has_words(run: Path) -> None:
+async def test_every_key_has_words(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         for active in screen(pilot).active_bindings.values():
@@ -258,7 +259,7 @@ async def test_every_key_has_words(run: Path) -> None:
                 ), binding
 
 
-async def test_typing_does_not_press_keys(run: Path) -> None:
+async def test_typing_does_not_press_keys(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await pilot.press("slash", *"fiodcy")

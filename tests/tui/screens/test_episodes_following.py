@@ -8,7 +8,7 @@ from tests.tui.driving import seen, shown, until
 from tests.tui.made_episodes import Host, make_episodes, write_episode
 from tests.tui.made_runs import NASTY, make_run
 from tests.tui.screens.episodes_pilot import COUNT, SIZE, bar, begin, episodes, names, press, screen, settled
-from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.data import episode_feed, episode_list
 from vlmagent.tui.data.episode_feed import EpisodeFeed
@@ -31,8 +31,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(episode_feed, "COUNT_SECONDS", 0.0)
 
 
-async def test_new_episodes_join_the_top(run: Path, quick: None) -> None:
-    with StoreWriter(run / paths.DATABASE) as writer:
+async def test_new_episodes_join_the_top(run: Run, quick: None) -> None:
+    with StoreWriter(run.database) as writer:
         async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
             await begin(pilot)
             write_episode(writer, 31, 91)
@@ -42,8 +42,8 @@ async def test_new_episodes_join_the_top(run: Path, quick: None) -> None:
             await until(pilot, lambda: "31 finished" in shown(screen(pilot).query_one("#episodes-title")))
 
 
-async def test_they_wait_while_the_user_is_elsewhere(run: Path, quick: None) -> None:
-    with StoreWriter(run / paths.DATABASE) as writer:
+async def test_they_wait_while_the_user_is_elsewhere(run: Run, quick: None) -> None:
+    with StoreWriter(run.database) as writer:
         async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
             await begin(pilot)
             await pilot.press("down", "down")
@@ -67,8 +67,8 @@ async def test_they_wait_while_the_user_is_elsewhere(run: Path, quick: None) -> 
             await until(pilot, lambda: names(pilot)[:2] == ["e36", "e35"])
 
 
-async def test_filters_hold_for_new_episodes(run: Path, quick: None) -> None:
-    with StoreWriter(run / paths.DATABASE) as writer:
+async def test_filters_hold_for_new_episodes(run: Run, quick: None) -> None:
+    with StoreWriter(run.database) as writer:
         async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
             await begin(pilot)
             await press(pilot, "f", "f")
@@ -91,8 +91,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "NEAR_END", 5)
 
 
-async def test_a_list_that_follows_for_long_stays_short(run: Path, quick: None, short: None) -> None:
-    with StoreWriter(run / paths.DATABASE) as writer:
+async def test_a_list_that_follows_for_long_stays_short(run: Run, quick: None, short: None) -> None:
+    with StoreWriter(run.database) as writer:
         async with Host(EpisodesScreen(run)).run_test(size=(80, 14)) as pilot:
             await begin(pilot, COUNT)
             for number in (31, 32):
@@ -104,8 +104,8 @@ async def test_a_list_that_follows_for_long_stays_short(run: Path, quick: None, 
             await until(pilot, lambda: names(pilot) == [f"e{id_}" for id_ in episodes(32)])
 
 
-async def test_a_reader_at_the_end_keeps_it(run: Path, quick: None, short: None) -> None:
-    with StoreWriter(run / paths.DATABASE) as writer:
+async def test_a_reader_at_the_end_keeps_it(run: Run, quick: None, short: None) -> None:
+    with StoreWriter(run.database) as writer:
         async with Host(EpisodesScreen(run)).run_test(size=(80, 14)) as pilot:
             await begin(pilot, COUNT)
             await press(pilot, "end")
@@ -118,7 +118,7 @@ async def test_a_reader_at_the_end_keeps_it(run: Path, quick: None, short: None)
 
 
 async def test_more_news_than_are_read_at_once_leave_no_gap(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module_ in (episode_feed, episode_list):
         monkeypatch.setattr(module_, "MOST_NEWS", 6)
@@ -127,7 +127,7 @@ async def test_more_news_than_are_read_at_once_leave_no_gap(
     feed = EpisodeFeed(run, View())
     await feed.restart()
     assert list(feed.rows) == ["e30", "e29", "e28", "e27"]
-    with StoreWriter(run / paths.DATABASE) as writer:
+    with StoreWriter(run.database) as writer:
         for number in range(31, 43):
             write_episode(writer, number, 3 * number - 2)
     assert not await feed.read_news(lambda: False)
@@ -145,7 +145,7 @@ async def test_the_first_episode_of_a_run(tmp_path: Path, quick: None) -> None:
     run.mkdir()
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await until(pilot, lambda: "no run database" in shown(screen(pilot).query_one("#episodes-problem")))
-        with StoreWriter(run / paths.DATABASE) as writer:
+        with StoreWriter(run.database) as writer:
             writer.start_run("run", "numberline", "tiny", "{}", 0)
             writer.flush()
             await until(
@@ -161,7 +161,7 @@ async def test_the_first_episode_of_a_run(tmp_path: Path, quick: None) -> None:
 # What goes wrong
 
 
-async def test_a_run_deleted_meanwhile(run: Path, quick: None) -> None:
+async def test_a_run_deleted_meanwhile(run: Run, quick: None) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         shutil.rmtree(run)
@@ -176,9 +176,9 @@ async def test_a_run_deleted_meanwhile(run: Path, quick: None) -> None:
 
 
 @pytest.mark.parametrize("how", ["cut", "text", "newer", "locked"])
-async def test_databases_that_cannot_be_read(run: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_databases_that_cannot_be_read(run: Run, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlmagent.store.reader.BUSY_SECONDS", 0.05)
-    path = run / paths.DATABASE
+    path = run.database
     holder = sqlite3.connect(path, isolation_level=None)
     if how == "cut":
         holder.close()
@@ -201,8 +201,8 @@ async def test_databases_that_cannot_be_read(run: Path, how: str, monkeypatch: p
     holder.close()
 
 
-async def test_an_older_schema_is_listed_too(run: Path) -> None:
-    with sqlite3.connect(run / paths.DATABASE) as connection:
+async def test_an_older_schema_is_listed_too(run: Run) -> None:
+    with sqlite3.connect(run.database) as connection:
         connection.execute("DROP INDEX transitions_advantage")
         connection.execute("DROP INDEX transitions_logprob")
         connection.execute("PRAGMA user_version = 1")

@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 from tests.tui.driving import shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, make_play, write_episode
 from tests.tui.screens.episodes_pilot import COUNT, SIZE, bar, begin, names, press, screen
-from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.store.browse import Filter, OutputRow, output_page
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
@@ -41,13 +41,13 @@ async def replaying(pilot: Pilot[Any]) -> ReplayScreen:
     return found
 
 
-def ranking(run: Path) -> list[OutputRow]:
+def ranking(run: Run) -> list[OutputRow]:
     """The illegal outputs, the least probable one first."""
-    with StoreReader(run / paths.DATABASE) as reader:
+    with StoreReader(run.database) as reader:
         return output_page(reader, Filter(illegal=True), "logprob").rows
 
 
-async def test_enter_replays_and_comes_back_to_the_same_row(run: Path) -> None:
+async def test_enter_replays_and_comes_back_to_the_same_row(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await pilot.press("down", "down", "enter")
@@ -62,7 +62,7 @@ async def test_enter_replays_and_comes_back_to_the_same_row(run: Path) -> None:
         await until(pilot, lambda: screen(pilot).table.current == "e27")
 
 
-async def test_enter_on_an_output_shows_that_step(run: Path) -> None:
+async def test_enter_on_an_output_shows_that_step(run: Run) -> None:
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await press(pilot, "a")
@@ -79,7 +79,7 @@ async def test_enter_on_an_output_shows_that_step(run: Path) -> None:
         assert screen(pilot).table.current == f"o{row.id}"
 
 
-async def test_compare_and_leaving(run: Path) -> None:
+async def test_compare_and_leaving(run: Run) -> None:
     app = Host(EpisodesScreen(run))
     async with app.run_test(size=SIZE) as pilot:
         await begin(pilot)
@@ -92,7 +92,7 @@ async def test_compare_and_leaving(run: Path) -> None:
 
 
 async def test_next_goes_on_beyond_the_rows_that_were_read(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_pages(monkeypatch)
     async with Host(EpisodesScreen(run)).run_test(size=(80, 14)) as pilot:
@@ -114,7 +114,7 @@ async def test_next_goes_on_beyond_the_rows_that_were_read(
         assert len(names(pilot)) == COUNT
 
 
-async def test_next_goes_through_filtered_rankings(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_next_goes_through_filtered_rankings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch)
     wanted = [(row.episode_id, row.step) for row in ranking(run)]
     assert len(wanted) == 6
@@ -133,8 +133,8 @@ async def test_next_goes_through_filtered_rankings(run: Path, monkeypatch: pytes
         await until(pilot, lambda: screen(pilot).table.current == f"o{ranking(run)[-1].id}")
 
 
-async def test_previous_goes_on_to_episodes_that_ended_meanwhile(run: Path) -> None:
-    with StoreWriter(run / paths.DATABASE) as writer:
+async def test_previous_goes_on_to_episodes_that_ended_meanwhile(run: Run) -> None:
+    with StoreWriter(run.database) as writer:
         async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
             await begin(pilot, COUNT)
             replay = await replaying(pilot)
@@ -149,7 +149,7 @@ async def test_previous_goes_on_to_episodes_that_ended_meanwhile(run: Path) -> N
             await until(pilot, lambda: replay.episode_id == 30)
 
 
-async def test_next_of_a_list_whose_run_was_deleted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_next_of_a_list_whose_run_was_deleted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch)
     async with Host(EpisodesScreen(run)).run_test(size=(80, 14)) as pilot:
         await begin(pilot)
@@ -167,7 +167,7 @@ async def test_next_of_a_list_whose_run_was_deleted(run: Path, monkeypatch: pyte
 # Leaving
 
 
-async def test_escape_leaves_a_list_that_was_opened_filtered(run: Path) -> None:
+async def test_escape_leaves_a_list_that_was_opened_filtered(run: Run) -> None:
     async with Host(EpisodesScreen(run, updates=(2, 2))).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await press(pilot, "f")
@@ -184,7 +184,7 @@ async def test_escape_leaves_a_list_that_was_opened_filtered(run: Path) -> None:
         await until(pilot, lambda: not isinstance(pilot.app.screen, EpisodesScreen))
 
 
-async def test_escape_leaves_once_nothing_is_filtered(run: Path) -> None:
+async def test_escape_leaves_once_nothing_is_filtered(run: Run) -> None:
     async with Host(EpisodesScreen(run, updates=(2, 2))).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await press(pilot, "u")
@@ -195,7 +195,7 @@ async def test_escape_leaves_once_nothing_is_filtered(run: Path) -> None:
         await until(pilot, lambda: not isinstance(pilot.app.screen, EpisodesScreen))
 
 
-async def test_an_empty_list_says_what_escape_does_not(run: Path) -> None:
+async def test_an_empty_list_says_what_escape_does_not(run: Run) -> None:
     async with Host(EpisodesScreen(run, updates=(77, 77))).run_test(size=SIZE) as pilot:
         await until(
             pilot, lambda: "u chooses other updates" in shown(screen(pilot).query_one("#episodes-empty"))
@@ -205,7 +205,7 @@ async def test_an_empty_list_says_what_escape_does_not(run: Path) -> None:
 # Evaluations
 
 
-async def test_the_episodes_of_an_evaluation(run: Path) -> None:
+async def test_the_episodes_of_an_evaluation(run: Run) -> None:
     make_evaluation(run, "step-0", [True, False, True], system="sft")
     path = make_evaluation(run, "step-500", [True, True])
     async with Host(EpisodesScreen(run, updates=(1, 1))).run_test(size=SIZE) as pilot:
@@ -235,7 +235,7 @@ async def test_the_episodes_of_an_evaluation(run: Path) -> None:
         )
 
 
-async def test_back_to_training_from_an_evaluation_that_was_deleted(run: Path) -> None:
+async def test_back_to_training_from_an_evaluation_that_was_deleted(run: Run) -> None:
     path = make_evaluation(run, "step-0", [True])
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
@@ -253,11 +253,11 @@ async def test_back_to_training_from_an_evaluation_that_was_deleted(run: Path) -
         assert "data training | outcome success" in bar(pilot)
 
 
-async def test_the_games_that_were_played(run: Path) -> None:
+async def test_the_games_that_were_played(run: Run) -> None:
     make_evaluation(run, "step-500", [True, True])
     first = make_play(run, [False], at=1_750_000_000)
     make_play(run, [True, True, False], model="step-500", at=1_750_090_000)
-    (run / paths.PLAYS / "broken.db").write_text("nothing " * 100)
+    (run.plays / "broken.db").write_text("nothing " * 100)
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await pilot.press("d")

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from tests.tui.driving import said, seen, shown, until
 from tests.tui.made_episodes import Host, make_episodes, make_evaluation, write_episode
 from tests.tui.made_runs import NASTY, make_run
-from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.data.playback import SPEEDS
 from vlmagent.tui.data.trail import FixedTrail
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
     return make_episodes(tmp_path / "a-run", 8)
 
 
-def host(run: Path, episode: int = 5, **more: Any) -> Host:
+def host(run: Run, episode: int = 5, **more: Any) -> Host:
     return Host(ReplayScreen(run, episode, **more))
 
 
@@ -51,7 +51,7 @@ async def begin(pilot: Pilot[Any]) -> ReplayScreen:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
-async def test_shows_everything_of_a_step(run: Path, size: tuple[int, int]) -> None:
+async def test_shows_everything_of_a_step(run: Run, size: tuple[int, int]) -> None:
     async with host(run).run_test(size=size) as pilot:
         await begin(pilot)
         title = words(pilot, "#replay-title")
@@ -65,7 +65,7 @@ async def test_shows_everything_of_a_step(run: Path, size: tuple[int, int]) -> N
         assert screen(pilot).query_one("#replay-thoughts").display is (size[1] > 24)
 
 
-async def test_stepping_and_seeking(run: Path) -> None:
+async def test_stepping_and_seeking(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         await begin(pilot)
         where = []
@@ -82,7 +82,7 @@ async def test_stepping_and_seeking(run: Path) -> None:
         assert where == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2]
 
 
-async def test_the_picture_follows(run: Path) -> None:
+async def test_the_picture_follows(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         seen = []
@@ -97,7 +97,7 @@ async def test_the_picture_follows(run: Path) -> None:
         assert len(set(seen)) == 3
 
 
-async def test_playing(run: Path) -> None:
+async def test_playing(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         await pilot.press("minus", "minus", "space")
@@ -119,7 +119,7 @@ async def test_playing(run: Path) -> None:
         await until(pilot, lambda: not replay.playback.playing)
 
 
-async def test_next_and_previous_of_a_list(run: Path) -> None:
+async def test_next_and_previous_of_a_list(run: Run) -> None:
     trail = FixedTrail([(7, 0), (5, 1), (2, 2)])
     async with host(run, 5, trail=trail, step=1).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
@@ -141,7 +141,7 @@ async def test_next_and_previous_of_a_list(run: Path) -> None:
         assert replay.episode_id == 7
 
 
-async def test_next_and_previous_of_the_database(run: Path) -> None:
+async def test_next_and_previous_of_the_database(run: Run) -> None:
     async with host(run, 7).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         await pilot.press("n")
@@ -153,7 +153,7 @@ async def test_next_and_previous_of_the_database(run: Path) -> None:
         await until(pilot, lambda: replay.episode_id == 7)
 
 
-async def test_tokens(run: Path) -> None:
+async def test_tokens(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         tokens = replay.query_one(Tokens)
@@ -169,7 +169,7 @@ async def test_tokens(run: Path) -> None:
         assert pilot.app.screen is replay
 
 
-async def test_panes(run: Path) -> None:
+async def test_panes(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         prompt, thoughts = replay.query_one("#replay-prompt"), replay.query_one("#replay-thoughts")
@@ -211,7 +211,7 @@ async def test_scrolling(tmp_path: Path) -> None:
         assert replay.query_one("#replay-prompt", VerticalScroll).scroll_offset.y == 0
 
 
-async def test_copying(run: Path) -> None:
+async def test_copying(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         assert replay.row is not None
@@ -222,7 +222,7 @@ async def test_copying(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("key", "kind"), [("g", "gif"), ("x", "html")])
-async def test_exporting(run: Path, key: str, kind: str) -> None:
+async def test_exporting(run: Run, key: str, kind: str) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         await begin(pilot)
         path = run / "exports" / f"episode-5.{kind}"
@@ -237,7 +237,7 @@ async def test_exporting(run: Path, key: str, kind: str) -> None:
         await until(pilot, lambda: not screen(pilot).query_one("#replay-note").display)
 
 
-async def test_exporting_where_that_is_impossible(run: Path) -> None:
+async def test_exporting_where_that_is_impossible(run: Run) -> None:
     (run / "exports").write_text("in the way")
     async with host(run).run_test(size=SIZE) as pilot:
         await begin(pilot)
@@ -245,7 +245,7 @@ async def test_exporting_where_that_is_impossible(run: Path) -> None:
         await until(pilot, lambda: "could not be written" in said(screen(pilot).query_one("#replay-note")))
 
 
-async def test_the_mouse_seeks(run: Path) -> None:
+async def test_the_mouse_seeks(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         line = words(pilot, "#replay-timeline")
@@ -258,7 +258,7 @@ async def test_the_mouse_seeks(run: Path) -> None:
         assert replay.playback.at == 0
 
 
-async def test_escape_goes_back_with_the_episode(run: Path) -> None:
+async def test_escape_goes_back_with_the_episode(run: Run) -> None:
     app = Host(ReplayScreen(run, 2))
     heard: list[Any] = []
     async with app.run_test(size=SIZE) as pilot:
@@ -275,7 +275,7 @@ async def test_escape_goes_back_with_the_episode(run: Path) -> None:
         assert heard == [(6, 0)]
 
 
-async def test_an_evaluation(run: Path) -> None:
+async def test_an_evaluation(run: Run) -> None:
     path = make_evaluation(run, "step-0", [True, False])
     async with host(run, 2, database=path).run_test(size=SIZE) as pilot:
         await begin(pilot)
@@ -288,9 +288,9 @@ async def test_an_evaluation(run: Path) -> None:
         assert (run / "exports" / f"{path.stem}-episode-2.html").is_file()
 
 
-async def test_a_running_episode_grows(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_running_episode_grows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LIVE_SECONDS", 0.05)
-    with StoreWriter(run / paths.DATABASE) as writer:
+    with StoreWriter(run.database) as writer:
         write_episode(writer, 9, 25, steps=2, running=True)
         writer.flush()
         async with host(run, 9).run_test(size=SIZE) as pilot:
@@ -327,7 +327,7 @@ async def test_nasty_text(tmp_path: Path, size: tuple[int, int]) -> None:
         assert "[red]run[b]" in words(pilot, "#replay-title")
 
 
-async def test_no_such_episode_and_no_such_run(run: Path, tmp_path: Path) -> None:
+async def test_no_such_episode_and_no_such_run(run: Run, tmp_path: Path) -> None:
     for target, text in ((run, "Episode 99 has no step"), (tmp_path / "gone", "There is no run database")):
         async with host(target, 99).run_test(size=SIZE) as pilot:
             await until(pilot, lambda text=text: text in words(pilot, "#replay-problem"))  # type: ignore[misc]
@@ -352,7 +352,7 @@ async def test_no_such_episode_and_no_such_run(run: Path, tmp_path: Path) -> Non
             await pilot.pause()
 
 
-async def test_a_run_deleted_meanwhile(run: Path) -> None:
+async def test_a_run_deleted_meanwhile(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         replay = await begin(pilot)
         shutil.rmtree(run)
@@ -365,16 +365,16 @@ async def test_a_run_deleted_meanwhile(run: Path) -> None:
         assert not run.exists()
 
 
-async def test_a_damaged_database(run: Path) -> None:
-    (run / paths.DATABASE).write_bytes((run / paths.DATABASE).read_bytes()[:9000])
+async def test_a_damaged_database(run: Run) -> None:
+    run.database.write_bytes(run.database.read_bytes()[:9000])
     async with host(run).run_test(size=SIZE) as pilot:
         await until(
             pilot, lambda: "damaged or cut short" in said(pilot.app.screen.query_one("#replay-problem"))
         )
 
 
-async def test_a_missing_picture(run: Path) -> None:
-    with sqlite3.connect(run / paths.DATABASE) as connection:
+async def test_a_missing_picture(run: Run) -> None:
+    with sqlite3.connect(run.database) as connection:
         connection.execute("DELETE FROM images")
     connection.close()
     async with host(run).run_test(size=SIZE) as pilot:
@@ -383,7 +383,7 @@ async def test_a_missing_picture(run: Path) -> None:
         await until(pilot, lambda: "no picture" in words(pilot, "#replay-picture"))
 
 
-async def test_pictures_off(run: Path) -> None:
+async def test_pictures_off(run: Run) -> None:
     app = host(run)
     app.images = "off"
     async with app.run_test(size=SIZE) as pilot:

@@ -178,7 +178,7 @@ async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatc
     stopped: list[str] = []
     release = threading.Event()
 
-    def stop(run: Path, timeout: float) -> str:
+    def stop(run: Run, timeout: float) -> str:
         release.wait(10)
         stopped.append(run.name)
         return "stopped"
@@ -220,7 +220,7 @@ async def test_a_stop_that_fails_says_why(three: Path) -> None:
             await until(pilot, lambda: current(pilot) == "live")
             await pilot.press("S")
             await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
-            (run / paths.DAEMON).unlink()
+            run.daemon_file.unlink()
             await pilot.press("y")
             await until(
                 pilot, lambda: any("is not running" in toast.message for toast in pilot.app._notifications)

@@ -62,7 +62,7 @@ def run() -> Path:
 
 
 @pytest.mark.parametrize(("size", "charts"), [((80, 24), 2), ((120, 40), 8), ((200, 60), 12)])
-async def test_shows_the_run(run: Path, size: tuple[int, int], charts: int) -> None:
+async def test_shows_the_run(run: Run, size: tuple[int, int], charts: int) -> None:
     async with VlmAgentApp(run).run_test(size=size) as pilot:
         await begin(pilot)
         assert "✓ done" in shown(screen(pilot).query_one(RunTitle))
@@ -79,10 +79,10 @@ async def test_shows_the_run(run: Path, size: tuple[int, int], charts: int) -> N
         assert pilot.app.focused is chart(pilot, "success")
 
 
-async def test_newer_rows_come_by_themselves(run: Path) -> None:
+async def test_newer_rows_come_by_themselves(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
-        with StoreWriter(run / paths.DATABASE) as writer:
+        with StoreWriter(run.database) as writer:
             write_update(writer, 4, text="now for something else")
             writer.event("warning", "update 4: something")
         await until(pilot, lambda: len(screen(pilot).points.x) == 4)
@@ -93,7 +93,7 @@ async def test_newer_rows_come_by_themselves(run: Path) -> None:
         assert "16/512" in shown(screen(pilot).query_one(Progress))
 
 
-async def test_crosshair(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_crosshair(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(
         "vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates)
@@ -129,7 +129,7 @@ async def test_crosshair(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert screen(pilot).update_index == 3
 
 
-async def test_mouse(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_mouse(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(
         "vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates)
@@ -147,7 +147,7 @@ async def test_mouse(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == [(3, 3)]
 
 
-async def test_pages_zoom_and_neighbours(run: Path) -> None:
+async def test_pages_zoom_and_neighbours(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.press("down")
@@ -176,7 +176,7 @@ async def test_pages_zoom_and_neighbours(run: Path) -> None:
         assert len(screen(pilot).grid.shown) == 8
 
 
-async def test_settings_of_the_curves(run: Path) -> None:
+async def test_settings_of_the_curves(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         seen = []
@@ -193,7 +193,7 @@ async def test_settings_of_the_curves(run: Path) -> None:
         ]  # fmt: skip
 
 
-async def test_zoom_follows_the_crosshair(run: Path) -> None:
+async def test_zoom_follows_the_crosshair(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.press("home", "plus", "plus", "right")
@@ -202,7 +202,7 @@ async def test_zoom_follows_the_crosshair(run: Path) -> None:
         assert chart(pilot, "kl")._x.low < 8 < chart(pilot, "kl")._x.high
 
 
-async def test_supervised_phase(run: Path) -> None:
+async def test_supervised_phase(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.press("t")
@@ -226,7 +226,7 @@ async def test_the_phase_in_progress_comes_first() -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot, 0)
         await until(pilot, lambda: screen(pilot).grid.shown == list(SFT_KEYS))
-        with StoreWriter(run / paths.DATABASE) as writer:
+        with StoreWriter(run.database) as writer:
             write_update(writer, 1)
         await until(pilot, lambda: screen(pilot).grid.shown == list(RL_KEYS[:8]))
 
@@ -239,7 +239,7 @@ async def test_follow_mode_of_the_newest_step() -> None:
         screen(pilot).query_one(Words).focus()
         await pilot.press("down", "down")
         await until(pilot, lambda: not newest.following)
-        with StoreWriter(run / paths.DATABASE) as writer:
+        with StoreWriter(run.database) as writer:
             write_update(writer, 4, text="brand new")
         await until(pilot, lambda: newest.waiting == STEPS)
         assert "4 newer" in str(newest.border_subtitle)
@@ -251,8 +251,8 @@ async def test_follow_mode_of_the_newest_step() -> None:
         assert str(newest.border_subtitle) == ""
 
 
-async def test_follow_mode_of_the_events(run: Path) -> None:
-    with StoreWriter(run / paths.DATABASE) as writer:
+async def test_follow_mode_of_the_events(run: Run) -> None:
+    with StoreWriter(run.database) as writer:
         for number in range(60):
             writer.event("info", f"event {number}")
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
@@ -263,7 +263,7 @@ async def test_follow_mode_of_the_events(run: Path) -> None:
         log.focus()
         await pilot.press("home")
         await until(pilot, lambda: not log.following)
-        with StoreWriter(run / paths.DATABASE) as writer:
+        with StoreWriter(run.database) as writer:
             writer.event("warning", "look here")
         await until(pilot, lambda: log.unread == 1)
         assert log.scroll_y == 0
@@ -271,7 +271,7 @@ async def test_follow_mode_of_the_events(run: Path) -> None:
         await pilot.press("f")
         await until(pilot, lambda: log.following and log.unread == 0 and log.scroll_y == log.max_scroll_y)
         await pilot.press("4")
-        with StoreWriter(run / paths.DATABASE) as writer:
+        with StoreWriter(run.database) as writer:
             writer.event("warning", "and here")
         await until(pilot, lambda: "1 new events (4)" in shown(screen(pilot).query_one(RunTitle)))
         await pilot.press("4")
@@ -279,7 +279,7 @@ async def test_follow_mode_of_the_events(run: Path) -> None:
         assert "new events" not in shown(screen(pilot).query_one(RunTitle))
 
 
-async def test_panes(run: Path) -> None:
+async def test_panes(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         width = screen(pilot).grid.size.width
@@ -298,7 +298,7 @@ async def test_panes(run: Path) -> None:
         await until(pilot, lambda: "3 is less" in shown(screen(pilot).query_one("#newest Static")))
 
 
-async def test_overlay(run: Path) -> None:
+async def test_overlay(run: Run) -> None:
     other = make_run(paths.runs_dir() / "second", success=(True,), updates=5)
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
@@ -323,7 +323,7 @@ async def test_overlay(run: Path) -> None:
         await until(pilot, lambda: not screen(pilot).overlays)
 
 
-async def test_compare_and_replay(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_compare_and_replay(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(
         "vlmagent.tui.screens.train.open_compare", lambda app, *runs: asked.append([r.name for r in runs])
@@ -352,7 +352,7 @@ async def test_stop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
             await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
             await pilot.press("y")
             await until(pilot, lambda: stopped == ["first"])
-            (run / paths.DAEMON).unlink()
+            run.daemon_file.unlink()
             await until(pilot, lambda: "◌ lost" in shown(screen(pilot).query_one(RunTitle)))
             await until(pilot, lambda: "--resume first" in shown(screen(pilot).query_one(Progress)))
             await pilot.press("S")
@@ -363,12 +363,12 @@ async def test_stop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
             await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
 
 
-async def test_nothing_is_read_while_another_screen_is_on_top(run: Path) -> None:
+async def test_nothing_is_read_while_another_screen_is_on_top(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         train = screen(pilot)
         await pilot.press("question_mark")
-        with StoreWriter(run / paths.DATABASE) as writer:
+        with StoreWriter(run.database) as writer:
             write_update(writer, 4)
         await pilot.pause(1.2)
         assert len(train.live.series["ppo/kl"]) == 3
@@ -379,7 +379,7 @@ async def test_nothing_is_read_while_another_screen_is_on_top(run: Path) -> None
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_model_output_is_only_text(size: tuple[int, int]) -> None:
     run = make_run(paths.runs_dir() / "r", text=NASTY, status="failed", error=NASTY)
-    with StoreWriter(run / paths.DATABASE) as writer:
+    with StoreWriter(run.database) as writer:
         writer.event("error", NASTY)
     change(run, "UPDATE run SET status = 'failed', finished_at = 1.0")
     async with VlmAgentApp(run).run_test(size=size) as pilot:
@@ -393,7 +393,7 @@ async def test_model_output_is_only_text(size: tuple[int, int]) -> None:
         await until(pilot, lambda: "[red]x[/]" in shown(pilot.app.screen.query_one("#runs-preview Static")))
 
 
-async def test_a_run_deleted_and_made_again(run: Path) -> None:
+async def test_a_run_deleted_and_made_again(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         shutil.rmtree(run)
@@ -410,7 +410,7 @@ async def test_a_run_deleted_and_made_again(run: Path) -> None:
     ("damage", "words"),
     [("PRAGMA user_version = 99", "newer vlmagent"), ("DROP TABLE metrics", "could not be read")],
 )
-async def test_a_database_we_cannot_read(run: Path, damage: str, words: str) -> None:
+async def test_a_database_we_cannot_read(run: Run, damage: str, words: str) -> None:
     change(run, damage)
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot, 0)
@@ -419,21 +419,21 @@ async def test_a_database_we_cannot_read(run: Path, damage: str, words: str) -> 
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
 
 
-async def test_a_truncated_database(run: Path) -> None:
+async def test_a_truncated_database(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
-        database = run / paths.DATABASE
+        database = run.database
         os.truncate(database, database.stat().st_size // 3)
         await until(pilot, lambda: screen(pilot).query_one("#problem").display)
         assert len(screen(pilot).points.x) == 3
 
 
-async def test_a_locked_database(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_locked_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlmagent.store.reader.BUSY_SECONDS", 0.2)
     change(run, "PRAGMA journal_mode = DELETE")
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
-        locker = sqlite3.connect(run / paths.DATABASE, isolation_level=None)
+        locker = sqlite3.connect(run.database, isolation_level=None)
         locker.execute("BEGIN EXCLUSIVE")
         await until(pilot, lambda: "locked" in shown(screen(pilot).query_one("#problem")))
         locker.execute("ROLLBACK")
@@ -441,7 +441,7 @@ async def test_a_locked_database(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await until(pilot, lambda: not screen(pilot).query_one("#problem").display)
 
 
-async def test_a_database_of_the_first_schema(run: Path) -> None:
+async def test_a_database_of_the_first_schema(run: Run) -> None:
     change(
         run,
         "PRAGMA user_version = 1",

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.tui.made_episodes import make_episodes
-from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.data.step_text import step_facts, thought_weight
 
@@ -14,8 +14,8 @@ def run(tmp_path: Path) -> Path:
     return make_episodes(tmp_path / "a-run", 5)
 
 
-def test_facts_in_little_and_much_room(run: Path) -> None:
-    with StoreReader(run / paths.DATABASE) as reader:
+def test_facts_in_little_and_much_room(run: Run) -> None:
+    with StoreReader(run.database) as reader:
         steps = reader.transitions(5)
     for width, names in ((43, ("return so far", "advantage")), (42, ("so far", "adv."))):
         lines = step_facts(steps, 2, 0.5, width).plain.split("\n")
@@ -28,8 +28,8 @@ def test_facts_in_little_and_much_room(run: Path) -> None:
     assert "log p =" not in text
 
 
-def test_weights_of_thoughts(run: Path) -> None:
-    with StoreReader(run / paths.DATABASE) as reader:
+def test_weights_of_thoughts(run: Run) -> None:
+    with StoreReader(run.database) as reader:
         row = reader.run()
     assert row is not None
     assert thought_weight(row) == 0.5
@@ -38,8 +38,8 @@ def test_weights_of_thoughts(run: Path) -> None:
         assert thought_weight(replace(row, config_json=text)) is None
 
 
-def test_who_decided(run: Path) -> None:
-    with StoreReader(run / paths.DATABASE) as reader:
+def test_who_decided(run: Run) -> None:
+    with StoreReader(run.database) as reader:
         step = reader.transitions(4)[0]
     assert step_facts([step], 0).plain.split("\n")[0] == "action +  legal"
     played = replace(step, actor="[b]model\x1b[0m step-512", legal_output=False)

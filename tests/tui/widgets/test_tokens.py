@@ -123,7 +123,7 @@ def test_the_tokenizer_of_a_run(tmp_path: Path) -> None:
     assert row is not None
     run = tmp_path / "run"
     assert PieceReader(run).split(row.text, row.token_ids) is None
-    folder = run / paths.CHECKPOINTS / "step-5"
+    folder = run.checkpoints / "step-5"
     folder.mkdir(parents=True)
     tokenizer().save(str(folder / "tokenizer.json"))
     reader = PieceReader(run)
@@ -133,13 +133,13 @@ def test_the_tokenizer_of_a_run(tmp_path: Path) -> None:
     assert reader.split(row.text, row.token_ids) is found
     assert PieceReader(run, "step-5").split(row.text, row.token_ids) == found
     assert PieceReader(run, "step-gone").split(row.text, row.token_ids) == found
-    (run / paths.CHECKPOINTS / paths.LATEST).mkdir()
-    (run / paths.CHECKPOINTS / paths.LATEST / "tokenizer.json").write_text("{ not json")
+    (run.checkpoints / paths.LATEST).mkdir()
+    (run.checkpoints / paths.LATEST / "tokenizer.json").write_text("{ not json")
     assert PieceReader(run).split(row.text, row.token_ids) == found
 
 
 def test_several_threads_may_ask(tmp_path: Path) -> None:
-    folder = tmp_path / paths.CHECKPOINTS / paths.LATEST
+    folder = tmp_path.checkpoints / paths.LATEST
     folder.mkdir(parents=True)
     tokenizer().save(str(folder / "tokenizer.json"))
     reader, found = PieceReader(tmp_path), []

@@ -22,7 +22,7 @@ _found = partial(Finding, RUNS)
 
 def check_runs() -> Iterator[Finding]:
     """How many runs there are, and which have lost their process or a readable database."""
-    folders, states = runs_folders.run_folders(), dict[str, list[str]]()
+    folders, states = runs_folders.all_runs(), dict[str, list[str]]()
     deadline, seen = time.monotonic() + LOOK_SECONDS, 0
     for folder in folders:
         if time.monotonic() > deadline:

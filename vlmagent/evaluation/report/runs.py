@@ -18,6 +18,7 @@ from vlmagent.evaluation.report.catalogue import same_study
 from vlmagent.evaluation.report.records import Record, RecordSource, config_of, read_records
 from vlmagent.evaluation.report.sources import Conditions, RunSource, Source, evaluated
 from vlmagent.evaluation.results import EvalResult, result_of
+from vlmagent.paths import Run
 from vlmagent.runs import folders, status
 from vlmagent.store.reader import StoreReader
 
@@ -37,23 +38,23 @@ class Library:
 
     def __init__(self, records: Path | None = None) -> None:
         self.records = read_records(records) if records else []
-        self.folders = [*_folders(paths.runs_dir()), *_folders(paths.runs_dir() / REPRODUCED)]
+        self.runs = [*folders.all_runs(), *folders.all_runs(paths.runs_dir() / REPRODUCED)]
 
     @cached_property
-    def _configs(self) -> list[tuple[Path, Config]]:
+    def _configs(self) -> list[tuple[Run, Config]]:
         found = []
-        for folder in self.folders:
+        for run in self.runs:
             try:
-                found.append((folder, load_config(folder / paths.CONFIG)))
+                found.append((run, load_config(run.config_file)))
             except UsageError:
                 continue  # a broken run must not hide the others
         return found
 
-    def find(self, expected: Config) -> Path | None:
+    def find(self, expected: Config) -> Run | None:
         """The newest finished run of a config."""
-        for folder, config in self._configs:
-            if same_study(config, expected) and status.run_state(folder) == "done":
-                return folder
+        for run, config in self._configs:
+            if same_study(config, expected) and status.run_state(run) == "done":
+                return run
         return None
 
     def source(self, expected: Config, conditions: Conditions, *, start: bool) -> Source | None:
@@ -94,8 +95,8 @@ class Library:
     @cached_property
     def _evaluations(self) -> list[tuple[dict[str, Any], EvalResult]]:
         """Configs and results of all finished evaluations, newest first."""
-        places = [paths.runs_dir(), *self.folders]
-        files = [file for place in places for file in (place / paths.EVALUATIONS).glob("*.db")]
+        places = [Run(paths.runs_dir()), *self.runs]  # baselines without a run lie beside the runs
+        files = [file for place in places for file in place.evaluations.glob("*.db")]
         found = list(_read_all(sorted(files, key=lambda file: file.name, reverse=True)))
         recorded = [(r.settings, e.result) for r in self.records if not r.curves for e in r.evaluations]
         return [*found, *recorded]
@@ -105,15 +106,6 @@ def complete(source: Source, conditions: Conditions, *, start: bool) -> bool:
     """Whether a run's end, and its start if that is wanted, were evaluated under these conditions."""
     wanted = (False, True) if start else (False,)
     return all(evaluated(source, conditions, start=which) is not None for which in wanted)
-
-
-def _folders(root: Path) -> list[Path]:
-    """Runs in a folder, newest first."""
-    try:
-        found = [entry for entry in root.iterdir() if not entry.is_symlink() and folders.is_run(entry)]
-    except OSError:
-        return []
-    return sorted(found, key=lambda folder: folder.stat().st_mtime, reverse=True)
 
 
 def _read_all(files: list[Path]) -> Iterator[tuple[dict[str, Any], EvalResult]]:

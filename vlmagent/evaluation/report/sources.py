@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.evaluation.report.catalogue import Measure
 from vlmagent.evaluation.results import EvalResult, result_of
+from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.study import LogprobSums, ended_episodes, logprob_sums
 
@@ -96,12 +96,12 @@ class RunSource:
     """A run folder.
 
     Args:
-        folder: the run's.
+        run: its folder.
         config: what it was trained with.
     """
 
-    def __init__(self, folder: Path, config: Config) -> None:
-        self.folder = folder
+    def __init__(self, run: Run, config: Config) -> None:
+        self.run = run
         self._config = config
 
     @property
@@ -111,14 +111,14 @@ class RunSource:
 
     def results(self) -> list[EvalResult]:
         """Every evaluation of its checkpoints, oldest first; with absolute paths."""
-        with StoreReader(self.folder / paths.DATABASE) as reader:
+        with StoreReader(self.run.database) as reader:
             found = [result_of(row.more) for row in reader.evaluations()]
-        return [replace(r, database=str(self.folder / r.database) if r.database else None) for r in found]
+        return [replace(r, database=str(self.run.path / r.database) if r.database else None) for r in found]
 
     @cached_property
     def _episodes(self) -> list[tuple[int, float, float]]:
         """Env steps when it ended, success and return of every finished episode."""
-        with StoreReader(self.folder / paths.DATABASE) as reader:
+        with StoreReader(self.run.database) as reader:
             return [(e.env_steps, float(e.success), e.episode_return) for e in ended_episodes(reader)]
 
     def curve(self, measure: Measure) -> Curve | None:

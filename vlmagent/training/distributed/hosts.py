@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlmagent import paths
 from vlmagent.config import Config, load_config, parse_overrides
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 from vlmagent.training.distributed.zero_config import read_zero_config
 
 LINE = re.compile(r"(?P<host>\S+)\s+slots=(?P<slots>\d+)")
@@ -97,9 +97,9 @@ def read_hostfile(path: Path) -> dict[str, int]:
     return found
 
 
-def check_resumed(run: Path, overrides: Sequence[str]) -> None:
+def check_resumed(run: Run, overrides: Sequence[str]) -> None:
     """``check_distributed`` of a run's config with ``--set`` pairs on top, before they are written into it."""
-    check_distributed(load_config(run / paths.CONFIG, parse_overrides(overrides)))
+    check_distributed(load_config(run.config_file, parse_overrides(overrides)))
 
 
 def check_distributed(config: Config) -> None:

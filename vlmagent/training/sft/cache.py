@@ -17,6 +17,7 @@ from vlmagent.models.device import choose_device
 from vlmagent.models.hf import build_policy, load_policy, save_policy
 from vlmagent.models.locate import locate
 from vlmagent.models.policy import Policy
+from vlmagent.paths import Run
 from vlmagent.tasks.base import Task
 from vlmagent.training.checkpoint import load_sft_state, remove_sft_state
 from vlmagent.training.distributed.ranks import ALONE, Ranks
@@ -61,7 +62,7 @@ def sft_policy(
     task: Task,
     on_progress: OnProgress,
     should_stop: Callable[[], bool] = lambda: False,
-    run: Path | None = None,
+    run: Run | None = None,
     ranks: Ranks = ALONE,
 ) -> tuple[Policy, bool]:
     """The policy that RL starts from: built, fine-tuned, or taken from the cache.

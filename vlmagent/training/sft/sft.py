@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from vlmagent.models.batching import MicroBatcher, Size
 from vlmagent.models.logprob import Scores
 from vlmagent.models.lora import vision_parameters
 from vlmagent.models.policy import Policy
+from vlmagent.paths import Run
 from vlmagent.seeding import derive
 from vlmagent.tasks.base import Task
 from vlmagent.training.checkpoint import SftState, save_sft_state
@@ -59,7 +59,7 @@ def train_sft(
     on_progress: OnProgress,
     should_stop: Callable[[], bool] = lambda: False,
     *,
-    run: Path | None = None,
+    run: Run | None = None,
     state: SftState | None = None,
     ranks: Ranks = ALONE,
 ) -> list[SftProgress]:
@@ -92,7 +92,7 @@ class _Loop:
         config: Config,
         on_progress: OnProgress,
         should_stop: Callable[[], bool],
-        run: Path | None,
+        run: Run | None,
         state: SftState | None,
         ranks: Ranks,
     ) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from vlmagent import paths
 from vlmagent.errors import StoreError
-from vlmagent.runs import folders as runs_folders
+from vlmagent.paths import Run
+from vlmagent.runs import folders
 from vlmagent.runs import status as runs_status
 from vlmagent.runs.follow import Goal
 from vlmagent.store.reader import StoreReader
@@ -33,7 +33,7 @@ class RunSummary:
         alive: whether its process exists.
     """
 
-    path: Path
+    run: Run
     state: str
     task: str = ""
     model: str = ""
@@ -50,7 +50,7 @@ class RunSummary:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return self.run.name
 
     @property
     def locked(self) -> bool:
@@ -69,35 +69,36 @@ _Signature = tuple[tuple[int, int], ...]
 class Catalogue:
     """Lists the runs under the runs folder and one more that may lie elsewhere."""
 
-    def __init__(self, extra: Path | None = None) -> None:
+    def __init__(self, extra: Run | None = None) -> None:
         self._extra = extra
-        self._known: dict[Path, tuple[_Signature, RunSummary]] = {}
+        self._known: dict[Run, tuple[_Signature, RunSummary]] = {}
 
     def scan(self) -> list[RunSummary]:
         """All runs, newest first. A run that cannot be read is listed as ``damaged``; never raises."""
-        folders = [folder.resolve() for folder in runs_folders.run_folders()]
-        if self._extra is not None and self._extra not in folders and runs_folders.is_run(self._extra):
-            folders.insert(0, self._extra)
-        self._known = {folder: self._look(folder) for folder in folders}
-        return sorted((run for _, run in self._known.values()), key=lambda run: -(run.created_at or 0.0))
+        runs = [run.resolve() for run in folders.all_runs()]
+        if self._extra is not None and self._extra not in runs and self._extra.exists():
+            runs.insert(0, self._extra)
+        self._known = {run: self._look(run) for run in runs}
+        summaries = [summary for _, summary in self._known.values()]
+        return sorted(summaries, key=lambda summary: -(summary.created_at or 0.0))
 
-    def _look(self, folder: Path) -> tuple[_Signature, RunSummary]:
-        signature = _signature(folder)
-        known = self._known.get(folder)
+    def _look(self, run: Run) -> tuple[_Signature, RunSummary]:
+        signature = _signature(run)
+        known = self._known.get(run)
         if known is None or known[0] != signature or known[1].locked:
-            return signature, summarise(folder)
+            return signature, summarise(run)
         if known[1].state in LIVE or known[1].alive:  # its process may have died without a word
-            state, alive = _state(runs_status.show_run(folder))
+            state, alive = _state(runs_status.show_run(run))
             return signature, replace(known[1], state=state, alive=alive)
         return known
 
 
-def summarise(folder: Path) -> RunSummary:
+def summarise(run: Run) -> RunSummary:
     """Read one run. Never raises."""
-    shown = runs_status.show_run(folder)
+    shown = runs_status.show_run(run)
     state, alive = _state(shown)
     summary = RunSummary(
-        path=folder,
+        run=run,
         state=state,
         task=str(shown["task"] or ""),
         model=str(shown["model"] or ""),
@@ -110,7 +111,7 @@ def summarise(folder: Path) -> RunSummary:
         alive=alive,
     )
     try:
-        with StoreReader(folder / paths.DATABASE) as reader:
+        with StoreReader(run.database) as reader:
             success = tuple(row.value for row in reader.metric_series("rollout/success"))
             speed = [row.value for row in reader.metric_series("rollout/env_steps_per_second")]
     except (StoreError, OSError, ValueError):
@@ -134,12 +135,12 @@ def _goal(config_json: str | None) -> int:
         return 0
 
 
-def _signature(folder: Path) -> _Signature:
+def _signature(run: Run) -> _Signature:
     """Sizes and times of the files that change when a run does."""
     found = []
     for name in (paths.DATABASE, f"{paths.DATABASE}-wal", paths.DAEMON):
         try:
-            status = (folder / name).stat()
+            status = (run.path / name).stat()
             found.append(
                 (status.st_mtime_ns, status.st_size) if status.st_size else (0, 0)
             )  # readers make empty ones

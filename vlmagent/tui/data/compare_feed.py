@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluations
@@ -32,13 +33,13 @@ class CompareSide:
         checkpoint: ``start``, ``latest`` or ``step-N``, for its newest evaluation; None leaves it to us.
     """
 
-    run: Path
+    run: Run
     database: Path | None = None
     checkpoint: str | None = None
 
 
 def choose_sides(
-    left: CompareSide, right: CompareSide, known: dict[Path, list[Evaluation]]
+    left: CompareSide, right: CompareSide, known: dict[Run, list[Evaluation]]
 ) -> tuple[Evaluation | None, Evaluation | None]:
     """The evaluations two sides stand for; of one run and without more words: its start and the furthest checkpoint.
 
@@ -61,12 +62,12 @@ def _chosen(side: CompareSide, found: list[Evaluation]) -> Evaluation | None:
     return pick(found, side.checkpoint)
 
 
-def read_known(runs: Sequence[Path]) -> dict[Path, list[Evaluation]]:
+def read_known(runs: Sequence[Run]) -> dict[Run, list[Evaluation]]:
     """All evaluations of some runs."""
     return {run: read_evaluations(run) for run in runs}
 
 
-def comparable_with(run: Path, others: Iterable[Path]) -> Path | None:
+def comparable_with(run: Run, others: Iterable[Run]) -> Run | None:
     """The first of ``others`` that has an evaluation on seeds that one of ``run`` has too; never raises."""
     for other in others:
         sides = choose_sides(CompareSide(run), CompareSide(other), read_known([run, other]))
@@ -92,7 +93,7 @@ def read_episodes(reader: StoreReader) -> list[EpisodeRow]:
     return reader.episodes(order="id", descending=False, limit=-1)
 
 
-def how_to_evaluate(run: Path) -> str:
+def how_to_evaluate(run: Run) -> str:
     """The command that makes what is missing."""
     name = run.name if (paths.runs_dir() / run.name).exists() else str(run)
     return f"vlmagent eval --run {name} --checkpoint start --checkpoint {paths.LATEST}"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmagent import paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.data.episode_list import (
     MOST_NEWS,
@@ -63,7 +63,7 @@ class EpisodeFeed:
         summary: counts; None until they are known.
     """
 
-    def __init__(self, run: Path, view: View) -> None:
+    def __init__(self, run: Run, view: View) -> None:
         self.run = run
         self.view = view
         self.shown = view
@@ -72,7 +72,7 @@ class EpisodeFeed:
         self.waiting = 0
         self.looked_at = 0
         self.summary: Summary | None = None
-        self._source = Source(run / paths.DATABASE)
+        self._source = Source(run.database)
         self._pieces = PieceReader(run)
         self._cursor: Any = None
         self._seen = -1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.store.browse import Filter, count_episodes
 from vlmagent.store.reader import StoreReader
 from vlmagent.text import percent
@@ -28,7 +29,7 @@ class Evaluation:
         done: whether all its episodes were played.
     """
 
-    run: Path
+    run: Run
     database: Path
     system: str = ""
     checkpoint: str | None = None
@@ -60,15 +61,15 @@ class Evaluation:
         return " · ".join(parts)
 
 
-def evaluation_files(run: Path) -> list[Path]:
+def evaluation_files(run: Run) -> list[Path]:
     """The run's evaluation databases, newest first."""
     try:
-        return sorted((run / paths.EVALUATIONS).glob("*.db"), reverse=True)
+        return sorted(run.evaluations.glob("*.db"), reverse=True)
     except OSError:
         return []
 
 
-def read_evaluation(run: Path, database: Path) -> Evaluation:
+def read_evaluation(run: Run, database: Path) -> Evaluation:
     """What an evaluation's own database says of it; never raises."""
     try:
         with StoreReader(database) as reader:
@@ -100,7 +101,7 @@ def read_evaluation(run: Path, database: Path) -> Evaluation:
         return Evaluation(run, database, problem=str(error))
 
 
-def read_evaluations(run: Path) -> list[Evaluation]:
+def read_evaluations(run: Run) -> list[Evaluation]:
     """All evaluations of a run, newest first."""
     return [read_evaluation(run, database) for database in evaluation_files(run)]
 

@@ -11,12 +11,11 @@ import time
 from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from vlmagent import paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.runs import status
 from vlmagent.runs.daemon import DaemonInfo, daemon_info
 from vlmagent.runs.follow import News, RunView, read_news
@@ -103,9 +102,9 @@ class LiveRun:
         alive: whether its process exists, as far as that can be told.
     """
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.source = Source(run / paths.DATABASE)
+        self.source = Source(run.database)
         self.info: DaemonInfo | None = None
         self.alive = False
         self._images: OrderedDict[str, ImageArray] = OrderedDict()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmagent import paths
+from vlmagent.paths import Run
 
 TOKENIZER = "tokenizer.json"
 STRIDE = 128  # prefixes are decoded from a point at most about this many tokens back
@@ -35,9 +36,9 @@ class Pieces:
     names: dict[int, str]
 
 
-def tokenizer_files(run: Path, checkpoint: str | None = None) -> Iterable[Path]:
+def tokenizer_files(run: Run, checkpoint: str | None = None) -> Iterable[Path]:
     """Where a run's tokenizer may lie, the likeliest first; all checkpoints of a run have the same one."""
-    folder = run / paths.CHECKPOINTS
+    folder = run.checkpoints
     if checkpoint:
         yield folder / checkpoint / TOKENIZER
     yield folder / paths.LATEST / TOKENIZER
@@ -51,7 +52,7 @@ def tokenizer_files(run: Path, checkpoint: str | None = None) -> Iterable[Path]:
 class PieceReader:
     """Splits outputs of one run. May be used from several threads."""
 
-    def __init__(self, run: Path, checkpoint: str | None = None) -> None:
+    def __init__(self, run: Run, checkpoint: str | None = None) -> None:
         self.run = run
         self.checkpoint = checkpoint
         self._lock = threading.Lock()

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmagent import paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.store.browse import Filter, count_episodes
 from vlmagent.store.reader import StoreReader
 from vlmagent.text import percent
@@ -35,10 +35,10 @@ class Recording:
     facts: str
 
 
-def read_recordings(run: Path) -> list[Recording]:
+def read_recordings(run: Run) -> list[Recording]:
     """The run's own database, then evaluations and plays, each newest first; never raises."""
     evaluations = [Recording(one.database, one.name, one.facts) for one in read_evaluations(run)]
-    return [_own(run / paths.DATABASE), *evaluations, *map(_play, _play_files(run))]
+    return [_own(run.database), *evaluations, *map(_play, _play_files(run))]
 
 
 def split_of(reader: StoreReader) -> Split:
@@ -57,10 +57,10 @@ def _own(database: Path) -> Recording:
     return Recording(database, NAMES[split], FACTS[split])
 
 
-def _play_files(run: Path) -> list[Path]:
+def _play_files(run: Run) -> list[Path]:
     """Databases of the games played with this run, newest first."""
     try:
-        return sorted((run / paths.PLAYS).glob("*.db"), reverse=True)
+        return sorted(run.plays.glob("*.db"), reverse=True)
     except OSError:
         return []
 

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlmagent import paths
 from vlmagent.errors import StoreError, VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.store import codec
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow, TransitionRow
@@ -92,10 +93,10 @@ def read_story(
     return Story(title, episode, steps, pictures, pieces, about)
 
 
-def export_path(run: Path, database: Path, episode_id: int, kind: str) -> Path:
+def export_path(run: Run, database: Path, episode_id: int, kind: str) -> Path:
     """``<run>/exports/episode-N.<kind>``; episodes of an evaluation carry its name too."""
     stem = "" if database.name == paths.DATABASE else f"{database.stem}-"
-    return run / EXPORTS / f"{stem}episode-{episode_id}.{kind}"
+    return run.path / EXPORTS / f"{stem}episode-{episode_id}.{kind}"
 
 
 def headline(episode: EpisodeRow) -> str:

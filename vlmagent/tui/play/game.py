@@ -300,7 +300,7 @@ class Game:
     def _find(self) -> tuple[Opponent | None, Config]:
         """Whoever could think by now, and the config to do it with."""
         found = find_opponent(self.plan)
-        if found is None or found.run is None or found.run == self.plan.folder:
+        if found is None or found.run is None or found.run == self.plan.run:
             return found, self.plan.config
         return found, run_config(found.run, {})
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -20,6 +19,7 @@ from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Static
 
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.tui.data.compare_feed import CompareSide, Side, choose_sides, how_to_evaluate, read_known
 from vlmagent.tui.data.evaluations import Evaluation
 from vlmagent.tui.data.pair_list import COLOURS, ORDERS, SHOWN, columns_for, key_of, tally_content
@@ -86,7 +86,7 @@ class CompareScreen(SteppingScreen[None]):
     def __init__(self, left: CompareSide, right: CompareSide) -> None:
         super().__init__()
         self.wanted = (left, right)
-        self.known: dict[Path, list[Evaluation]] = {}
+        self.known: dict[Run, list[Evaluation]] = {}
         self.sides: list[Side] = []
         self.pairs: list[Pair] = []
         self.tally: Tally | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
@@ -12,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from vlmagent.errors import VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.runs import launch
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.keys import key
@@ -60,7 +60,7 @@ class ConfirmScreen(ModalScreen[bool]):
 STOP_SECONDS = 600.0
 
 
-def stop_run(app: App[Any], run: Path, state: str, alive: bool) -> None:
+def stop_run(app: App[Any], run: Run, state: str, alive: bool) -> None:
     """Ask whether to stop the run, then do it without holding anything up; says how it went."""
     if alive:
         app.run_worker(_stop(app, run), group="stop")
@@ -68,7 +68,7 @@ def stop_run(app: App[Any], run: Path, state: str, alive: bool) -> None:
         app.notify(f"This run is not running: it is {state}.", severity="warning")
 
 
-async def _stop(app: App[Any], run: Path) -> None:
+async def _stop(app: App[Any], run: Run) -> None:
     from vlmagent.tui.screens.confirm import ConfirmScreen
 
     name = safe(run.name, 80, lines=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -20,6 +19,7 @@ from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Input, Static
 
 from vlmagent.errors import StoreError, UsageError
+from vlmagent.paths import Run
 from vlmagent.store.reader import NotReadyError
 from vlmagent.tui.data.episode_feed import EpisodeFeed, RowsTrail
 from vlmagent.tui.data.episode_list import EVERYTHING, ORDERS, OUTCOMES, Row, View, episode_of, parse_updates
@@ -72,7 +72,7 @@ class EpisodesScreen(PollingScreen[None]):
         key("escape", "back", "Back", "episodes.back", "Clear what was typed, then the filters set here, then go back"),
     ]  # fmt: skip
 
-    def __init__(self, run: Path, *, updates: tuple[int, int] | None = None) -> None:
+    def __init__(self, run: Run, *, updates: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.run = run
         self._home = View().with_filter(updates=updates)

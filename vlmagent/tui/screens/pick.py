@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,13 +11,14 @@ from textual.screen import ModalScreen
 from textual.widgets import SelectionList, Static
 from textual.widgets.selection_list import Selection
 
+from vlmagent.paths import Run
 from vlmagent.tui.data.catalogue import RunSummary
 from vlmagent.tui.data.states import state_sign
 from vlmagent.tui.keys import key
 from vlmagent.tui.text import safe_line
 
 
-class PickRunsScreen(ModalScreen[list[Path] | None]):
+class PickRunsScreen(ModalScreen[list[Run] | None]):
     """Lists runs with boxes to tick; answers the ticked ones, None when left with escape."""
 
     CSS_PATH = "pick.tcss"
@@ -27,7 +27,7 @@ class PickRunsScreen(ModalScreen[list[Path] | None]):
         key("escape", "leave", "Cancel", "pick.leave", "Leave everything as it was"),
     ]
 
-    def __init__(self, runs: Sequence[RunSummary], chosen: Sequence[Path]) -> None:
+    def __init__(self, runs: Sequence[RunSummary], chosen: Sequence[Run]) -> None:
         super().__init__()
         self._runs, self._chosen = runs, set(chosen)
 
@@ -42,8 +42,8 @@ class PickRunsScreen(ModalScreen[list[Path] | None]):
                 *(
                     Selection(
                         safe_line(f"{state_sign(run.state)} {run.name}  {run.task}"),
-                        run.path,
-                        run.path in self._chosen,
+                        run.run,
+                        run.run in self._chosen,
                     )
                     for run in self._runs
                 )
@@ -58,7 +58,7 @@ class PickRunsScreen(ModalScreen[list[Path] | None]):
         self.dismiss(None)
 
 
-class _List(SelectionList[Path]):
+class _List(SelectionList[Run]):
     """A list in which enter is left to the screen."""
 
     BINDINGS: ClassVar = [

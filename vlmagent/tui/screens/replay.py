@@ -21,6 +21,7 @@ from textual.widgets import Footer, Static
 
 from vlmagent import paths
 from vlmagent.errors import StoreError, VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import TransitionRow
 from vlmagent.tui.data.pieces import PieceReader
@@ -110,7 +111,7 @@ class ReplayScreen(SteppingScreen[Place]):
 
     def __init__(
         self,
-        run: Path,
+        run: Run,
         episode_id: int,
         *,
         database: Path | None = None,
@@ -119,7 +120,7 @@ class ReplayScreen(SteppingScreen[Place]):
     ) -> None:
         super().__init__()
         self.run = run
-        self.database = database or run / paths.DATABASE
+        self.database = database or run.database
         self.episode_id = episode_id
         self.story: Story | None = None
         self.source = Source(self.database)

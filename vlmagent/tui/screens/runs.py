@@ -9,7 +9,6 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -21,6 +20,7 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from vlmagent import __version__, paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.tui.data.catalogue import Catalogue, RunSummary
 from vlmagent.tui.data.run_rows import Setting, columns_for, row_of
 from vlmagent.tui.data.source import Worker
@@ -75,7 +75,7 @@ class RunsScreen(PollingScreen[None]):
         key("q", "app.quit", "Quit", "runs.quit", "Leave the dashboard; runs go on"),
     ]  # fmt: skip
 
-    def __init__(self, extra: Path | None = None) -> None:
+    def __init__(self, extra: Run | None = None) -> None:
         super().__init__()
         self._catalogue = Catalogue(extra)
         self._worker = Worker("runs")
@@ -128,7 +128,7 @@ class RunsScreen(PollingScreen[None]):
     async def _look_for_news(self) -> None:
         try:
             found = await self._worker.call(self._catalogue.scan)
-            self.runs = {str(run.path): run for run in found}
+            self.runs = {str(run.run): run for run in found}
             self.marked &= set(self.runs)
             self._read = True
             with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
@@ -149,7 +149,7 @@ class RunsScreen(PollingScreen[None]):
         self.table.show(
             {
                 key: row_of(run, columns, Setting(key in self.marked, now, colours))
-                for key, run in ((str(run.path), run) for run in shown)
+                for key, run in ((str(run.run), run) for run in shown)
             }
         )
         self.table.display = bool(shown)
@@ -199,14 +199,16 @@ class RunsScreen(PollingScreen[None]):
         """Open the run under the cursor."""
         run = self.current
         if run is not None:
-            others = [Path(path) for path in self.runs if path in self.marked and path != str(run.path)]
-            open_train(self.app, run.path, others)
+            others = [
+                one.run for path, one in self.runs.items() if path in self.marked and one.run != run.run
+            ]
+            open_train(self.app, run.run, others)
 
     def action_mark(self) -> None:
         """Mark or unmark, and go on to the next."""
         if self.current is None:
             return
-        self.marked ^= {str(self.current.path)}
+        self.marked ^= {str(self.current.run)}
         self._show()
         self.table.action_cursor_down()
 
@@ -219,23 +221,23 @@ class RunsScreen(PollingScreen[None]):
         """Two marked runs; one and the one under the cursor; or that one's start and newest checkpoint."""
         if self.current is None:
             return
-        chosen = [Path(path) for path in self.runs if path in self.marked]
+        chosen = [one.run for path, one in self.runs.items() if path in self.marked]
         if len(chosen) > 2:
             self.notify("Mark two runs to compare; enter overlays the curves of more.", severity="warning")
             return
-        if len(chosen) < 2 and self.current.path not in chosen:
-            chosen.append(self.current.path)
+        if len(chosen) < 2 and self.current.run not in chosen:
+            chosen.append(self.current.run)
         open_compare(self.app, chosen[0], chosen[-1])
 
     def action_episodes(self) -> None:
         """The episodes of the run under the cursor."""
         if self.current is not None:
-            open_episodes(self.app, self.current.path)
+            open_episodes(self.app, self.current.run)
 
     def action_play(self) -> None:
         """Play beside the run under the cursor."""
         if self.current is not None:
-            open_play(self.app, self.current.path)
+            open_play(self.app, self.current.run)
 
     def action_sort(self) -> None:
         """The next order."""
@@ -246,7 +248,7 @@ class RunsScreen(PollingScreen[None]):
         """Ask, then stop the run under the cursor."""
         run = self.current
         if run is not None:
-            stop_run(self.app, run.path, run.state, run.alive)
+            stop_run(self.app, run.run, run.state, run.alive)
 
     def action_refresh(self) -> None:
         """Look again now."""

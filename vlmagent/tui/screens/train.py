@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from textual import on, work
@@ -20,6 +19,7 @@ from textual.css.query import NoMatches
 from textual.widgets import Footer, Static
 
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.tui.data.catalogue import Catalogue
 from vlmagent.tui.data.curves import (
     AXES,
@@ -98,7 +98,7 @@ class TrainScreen(PollingScreen[None]):
         key("escape", "back", "Back", "train.back", "Remove the crosshair, else back to the runs"),
     ]  # fmt: skip
 
-    def __init__(self, run: Path, overlays: Sequence[Path] = (), images: str = "half") -> None:
+    def __init__(self, run: Run, overlays: Sequence[Run] = (), images: str = "half") -> None:
         super().__init__()
         self.live = LiveRun(run)
         self.overlays = [LiveRun(path) for path in overlays[:MOST_OVERLAYS]]
@@ -343,12 +343,12 @@ class TrainScreen(PollingScreen[None]):
             runs = await self.live.source.call(Catalogue().scan)
         except StoreError:
             return
-        others = [run for run in runs if run.path != self.live.run.resolve()]
+        others = [run for run in runs if run.run != self.live.run.resolve()]
         chosen = await self.app.push_screen_wait(PickRunsScreen(others, [live.run for live in self.overlays]))
         if chosen is not None:
             self.overlay(chosen)
 
-    def overlay(self, runs: Iterable[Path]) -> None:
+    def overlay(self, runs: Iterable[Run]) -> None:
         """Lay these runs over the charts, and no others."""
         wanted = list(runs)
         if len(wanted) > MOST_OVERLAYS:

@@ -73,7 +73,7 @@ def describe(run: RunSummary, width: int) -> Content:
 def _path(run: RunSummary) -> str:
     """Where it lies, as a user would write it."""
     root = paths.runs_dir()
-    return str(root / run.name if run.path.parent == root.resolve() else run.path)
+    return str(root / run.name if run.run.path.parent == root.resolve() else run.run)
 
 
 def _progress(run: RunSummary, width: int) -> Content:
