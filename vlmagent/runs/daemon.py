@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from vlmagent import paths
 from vlmagent.errors import UsageError
+from vlmagent.files import point_link, tidy, write_text
 from vlmagent.paths import Run
 
 SAME_PROCESS_SECONDS = 5.0
@@ -78,6 +79,8 @@ def daemon_session(run: Run) -> Iterator[threading.Event]:
         raise UsageError(f"The run folder {run} is not writable: {error.strerror or error}.") from None
     stop = threading.Event()
     try:
+        tidy(run.path)
+        tidy(run.checkpoints)
         write_info(run)
         _point_latest(run)
         with _signals(stop):
@@ -102,10 +105,8 @@ def write_info(run: Run) -> None:
         UsageError: the folder is not writable.
     """
     info = DaemonInfo(os.getpid(), time.time(), platform.node(), psutil.Process().create_time())
-    temporary = run.path / f".{paths.DAEMON}.{info.pid}"
     try:
-        temporary.write_text(json.dumps(dataclasses.asdict(info)) + "\n", encoding="utf-8")
-        temporary.replace(run.daemon_file)
+        write_text(run.daemon_file, json.dumps(dataclasses.asdict(info)) + "\n")
     except OSError as error:
         raise UsageError(f"The run folder {run} is not writable: {error.strerror or error}.") from None
 
@@ -115,14 +116,7 @@ def _point_latest(run: Run) -> None:
     root, run = paths.runs_dir(), run.resolve()
     with contextlib.suppress(OSError):
         root.mkdir(parents=True, exist_ok=True)
-        target = run.name if run.path.parent == root.resolve() else str(run)
-        temporary = root / f".latest.{os.getpid()}.{threading.get_ident()}"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        try:
-            temporary.replace(root / paths.LATEST)
-        finally:
-            temporary.unlink(missing_ok=True)
+        point_link(root / paths.LATEST, run.name if run.path.parent == root.resolve() else str(run))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.errors import UsageError, VlmAgentError
+from vlmagent.files import whole_folder
 from vlmagent.paths import Run
 from vlmagent.runs.status import is_alive
 from vlmagent.store.reader import copy_database
@@ -55,26 +55,20 @@ def export_run(run: Run, out: Path) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} already exists. Choose a new folder for the copy.")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        _copy_checkpoint(run.checkpoints, Run(partial).checkpoints)
-        for file in (run.config_file, run.log):
-            if file.is_file():
-                shutil.copy2(file, partial / file.name)
-        others = (*run.evaluations.glob("*.db"), *run.plays.glob("*.db"))
-        for database in [run.database, *sorted(others)]:
-            if database.is_file():
-                target = partial / database.relative_to(run.path)
-                target.parent.mkdir(exist_ok=True)
-                copy_database(database, target)
-        if out.is_dir():
-            out.rmdir()
-        partial.replace(out)
+        with whole_folder(out) as partial:
+            _copy_checkpoint(run.checkpoints, Run(partial).checkpoints)
+            for file in (run.config_file, run.log):
+                if file.is_file():
+                    shutil.copy2(file, partial / file.name)
+            others = (*run.evaluations.glob("*.db"), *run.plays.glob("*.db"))
+            for database in [run.database, *sorted(others)]:
+                if database.is_file():
+                    target = partial / database.relative_to(run.path)
+                    target.parent.mkdir(exist_ok=True)
+                    copy_database(database, target)
     except (OSError, shutil.Error) as error:
         raise VlmAgentError(f"The run {run.name} could not be copied to {out}: {error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out.resolve()
 
 

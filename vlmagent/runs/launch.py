@@ -14,6 +14,7 @@ import psutil
 
 from vlmagent.config import Config, dump_config, load_config, parse_overrides
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
+from vlmagent.files import write_text
 from vlmagent.paths import Run
 from vlmagent.runs.daemon import already_running, daemon_info, process_of
 from vlmagent.runs.status import START_SECONDS, RunState, is_alive, run_state
@@ -37,10 +38,8 @@ def update_config(run: Run, overrides: Sequence[str]) -> Config:
     info = daemon_info(run)
     if info is not None and is_alive(run):
         raise already_running(run, info)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(dump_config(config), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, dump_config(config))
     except OSError as error:
         raise UsageError(f"{path} could not be written: {error.strerror or error}.") from None
     return config

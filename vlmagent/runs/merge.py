@@ -6,8 +6,6 @@ transformers alone.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import yaml
 from vlmagent import __version__, paths
 from vlmagent.config import Config, dump_config, load_config
 from vlmagent.errors import StoreError, UsageError, VlmAgentError
+from vlmagent.files import whole_folder
 from vlmagent.models import lora
 from vlmagent.models.hf import save_plain
 from vlmagent.paths import Run
@@ -44,19 +43,13 @@ def merge_run(run: Run, out: Path, checkpoint: str = paths.LATEST) -> Path:
     policy, state = load_checkpoint(folder)
     if hasattr(policy.backbone, "peft_config"):
         policy.backbone = lora.merge_adapters(policy.backbone)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
-        save_plain(policy, partial)
-        card = model_card(config, folder.name, state.env_steps, _evaluations(run), policy.model.config)
-        (partial / CARD).write_text(card, encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()
-        partial.replace(out)
+        with whole_folder(out) as partial:
+            save_plain(policy, partial)
+            card = model_card(config, folder.name, state.env_steps, _evaluations(run), policy.model.config)
+            (partial / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
         raise VlmAgentError(f"The model could not be written to {out}: {error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out.resolve()
 
 

@@ -21,6 +21,7 @@ from typing import NoReturn
 from vlmagent import paths
 from vlmagent.config import load_config
 from vlmagent.errors import UsageError, VlmAgentError
+from vlmagent.files import write_text
 from vlmagent.models.device import choose_device
 from vlmagent.paths import Run
 from vlmagent.runs.daemon import daemon_info, process_of
@@ -109,9 +110,7 @@ def _write_to(log: Path) -> None:
 def _record(path: Path, ended: str, error: str) -> None:
     """Leave for the supervisor how this process ended."""
     document = {"ended": ended, "error": error, "host": platform.node(), "at": time.time()}
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(document), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(document))
 
 
 def _end_without(run: Run) -> None:

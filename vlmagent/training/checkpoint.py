@@ -8,7 +8,6 @@ one operation. Knows nothing of what training does with the state.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from vlmagent import paths
 from vlmagent.config import ModelConfig
 from vlmagent.errors import StoreError, UsageError, unknown_choice
+from vlmagent.files import point_link, remove_folder, whole_folder
 from vlmagent.models.cnn import CnnPolicy, is_cnn, load_cnn, save_cnn
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
@@ -82,42 +82,16 @@ def _written_whole(final: Path, *, latest: bool = False) -> Iterator[Path]:
     Raises:
         StoreError: it could not be written; what was there before is untouched.
     """
-    temporary = final.with_name(f".tmp-{final.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.rglob("*"):
-            _fsync(file)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        _fsync(final.parent)
+        with whole_folder(final, replace=True) as folder:
+            yield folder
         if latest:
-            point_latest(final.parent, final.name)
+            point_link(final.parent / paths.LATEST, final.name)
     except (OSError, SafetensorError) as error:
         raise StoreError(
             f"The checkpoint {final.name} could not be written to {final.parent}: {error}. "
             "Free some space or make the folder writable, then continue with `vlmagent train --resume`."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def point_latest(root: Path, target: str) -> None:
-    """Make ``root/latest`` a relative link to ``target``, atomically."""
-    link = root / f".latest-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
-    link.replace(root / paths.LATEST)
-
-
-def _fsync(path: Path) -> None:
-    """Force a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _save_trainer(folder: Path, state: TrainerState) -> None:
@@ -296,7 +270,5 @@ def prune(run: Run, *, keep_last: int, keep: set[int]) -> list[Path]:
     old = list_checkpoints(run)[:-keep_last]
     removed = [folder for folder in old if _steps(folder) not in keep]
     for folder in removed:
-        doomed = folder.with_name(f".old-{folder.name}")
-        folder.rename(doomed)  # so that a reader never finds half a checkpoint
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_folder(folder)
     return removed

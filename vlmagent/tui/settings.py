@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from textual.app import App
 
 from vlmagent import paths
+from vlmagent.files import write_text
 
 
 def _file() -> Path:
@@ -28,12 +28,8 @@ def load_theme() -> str | None:
 
 def save_theme(theme: str) -> None:
     """Remember the theme; where that is not possible, it is forgotten."""
-    file = _file()
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"theme": theme}) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_text(_file(), json.dumps({"theme": theme}) + "\n")
 
 
 def images_of(app: App[Any]) -> str:

@@ -12,6 +12,7 @@ from vlmagent.evaluation.report import figures, tables
 from vlmagent.evaluation.report.catalogue import Item
 from vlmagent.evaluation.report.collect import Collection, Options, collect
 from vlmagent.evaluation.report.runs import Library
+from vlmagent.files import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def build(item: Item, options: Options, out: Path, library: Library | None = Non
         body = figures.markdown(found, pictures) if item.is_figure else tables.TABLES[item.name](found)
         text = f"## {_heading(item)}\n\n{body}\n\n{_about(found)}\n"
         file = out / f"{item.name}.md"
-        file.write_text(text, encoding="utf-8")
+        write_text(file, text)
     except OSError as error:
         raise UsageError(f"The report could not be written to {out}: {error.strerror or error}.") from None
     return Report(text, body, (file, *pictures), found.missing)

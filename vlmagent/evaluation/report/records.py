@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from vlmagent.errors import UsageError
 from vlmagent.evaluation.report.catalogue import Measure
 from vlmagent.evaluation.report.sources import Curve, Source, counts
 from vlmagent.evaluation.results import EvalResult
+from vlmagent.files import write_text
 from vlmagent.store.study import LogprobSums
 
 CURVE_POINTS = 250
@@ -160,11 +160,8 @@ def write_record(folder: Path, name: str, record: Record, essence: object) -> Pa
     """
     digest = hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:8]
     file = folder / f"{name}-{digest}.json"
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(record.model_dump_json() + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_text(file, record.model_dump_json() + "\n")
     except OSError as error:
         raise UsageError(
             f"The record {file.name} could not be written to {folder}: {error.strerror or error}."

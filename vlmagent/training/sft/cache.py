@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.config import Config
+from vlmagent.files import whole_folder
 from vlmagent.models.device import choose_device
 from vlmagent.models.hf import build_policy, load_policy, save_policy
 from vlmagent.models.locate import locate
@@ -98,18 +97,14 @@ def sft_policy(
 
 
 def _store_in_cache(policy: Policy, curve: list[SftProgress], folder: Path) -> None:
-    """Write the result under a temporary name and rename it; a second process that was faster wins.
+    """Keep the result for later runs; a second process that was faster wins.
 
     A cache that cannot be written costs the next run its time, never this one its result.
     """
-    temporary = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_policy(policy, temporary, value_head=False)
-        (temporary / CURVE).write_text(json.dumps([asdict(point) for point in curve]))
-        temporary.rename(folder)
+        with whole_folder(folder) as temporary:
+            save_policy(policy, temporary, value_head=False)
+            (temporary / CURVE).write_text(json.dumps([asdict(point) for point in curve]))
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         if not folder.exists():
             warnings.warn(f"The supervised start is not kept for later runs: {error}", stacklevel=2)

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from vlmagent.errors import UsageError
+from vlmagent.files import whole_folder
 from vlmagent.tasks.base import Task
 from vlmagent.training.sft.samples import solver_samples
 from vlmagent.types import SftSample
@@ -40,16 +41,17 @@ def write_samples(
         raise UsageError(
             f"--out '{out}' is not an empty folder. Choose a new one, so that nothing is overwritten."
         )
-    try:
-        (out / "images").mkdir(parents=True)
-    except OSError as error:
-        raise UsageError(f"--out '{out}' cannot be made: {error.strerror}.") from None
     records = []
-    for index, sample in enumerate(samples):
-        id_ = f"{name}-{index:06d}"
-        records.append(_record(id_, sample, out))
-        on_sample(index + 1)
-    (out / DATA).write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
+    try:
+        with whole_folder(out) as folder:
+            (folder / "images").mkdir()
+            for index, sample in enumerate(samples):
+                records.append(_record(f"{name}-{index:06d}", sample, folder))
+                on_sample(index + 1)
+            document = json.dumps(records, indent=1, ensure_ascii=False)
+            (folder / DATA).write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--out '{out}' cannot be written: {error.strerror or error}.") from None
     return out / DATA
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -21,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlmagent import paths
 from vlmagent.errors import StoreError, VlmAgentError
+from vlmagent.files import whole_file
 from vlmagent.paths import Run
 from vlmagent.store import codec
 from vlmagent.store.reader import StoreReader
@@ -373,15 +373,10 @@ def _hash(text: str) -> str:
 
 def _write(path: Path, save: Callable[[Any], object]) -> Path:
     """Write a file so that nobody ever sees half of it; its folder is made."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole_file(path) as file:
             save(file)
-        temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise VlmAgentError(
             f"{path} could not be written: {error.strerror or error}. Check the folder and the free space."
         ) from error

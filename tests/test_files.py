@@ -1,0 +1,167 @@
+"""What is written whole stays whole, wherever the process that writes it is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlmagent.files import point_link, recover, remove_folder, tidy, whole_file, whole_folder, write_text
+
+KILLED = 9
+WATCHED = (
+    (Path, ("rename", "replace", "mkdir", "unlink", "open", "symlink_to")),
+    (shutil, ("rmtree",)),
+    (os, ("fsync",)),
+)
+"""What changes a disk. A process is killed right before one of these calls."""
+
+
+def killed_before(number: int, work: Callable[[], None]) -> bool:
+    """Do ``work`` in a process that is killed before its call ``number`` to what is ``WATCHED``; whether it was."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
+    left = number
+
+    def counted(original: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            nonlocal left
+            if left == 0:
+                os._exit(KILLED)  # nothing is cleaned up: no handler and no "finally" runs
+            left -= 1
+            return original(*arguments, **options)
+
+        return call
+
+    try:
+        for owner, names in WATCHED:
+            for name in names:
+                setattr(owner, name, counted(getattr(owner, name)))
+        work()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def put(folder: Path, text: str) -> None:
+    """A folder of two files that belong together, in place of the one before."""
+    with whole_folder(folder, replace=True) as new:
+        (new / "a").write_text(text)
+        (new / "b").write_text(text)
+
+
+def content(folder: Path) -> set[str]:
+    return {file.read_text() for file in folder.iterdir()}
+
+
+def test_a_replaced_folder_is_the_old_one_or_the_new_one_wherever_the_writer_is_killed(tmp_path: Path):
+    seen, number, killed = set(), 0, True
+    while killed:
+        folder = tmp_path / str(number) / "sft"
+        put(folder, "old")
+        killed = killed_before(number, lambda folder=folder: put(folder, "new"))
+        tidy(folder.parent)
+        assert [entry.name for entry in folder.parent.iterdir()] == ["sft"], number
+        assert len(content(folder)) == 1, number
+        seen |= content(folder)
+        put(folder, "newest")  # and the next one is written as ever
+        assert content(folder) == {"newest"}
+        number += 1
+    assert seen == {"old", "new"}
+    assert number > 8
+
+
+def test_recovering_may_be_killed_too(tmp_path: Path):
+    for first in range(30):
+        for second in range(6):
+            folder = tmp_path / f"{first}-{second}" / "sft"
+            put(folder, "old")
+            killed_before(first, lambda folder=folder: put(folder, "new"))
+            killed_before(second, lambda folder=folder: tidy(folder.parent))
+            tidy(folder.parent)
+            assert content(folder) in ({"old"}, {"new"})
+
+
+def test_a_file_is_the_old_one_or_the_new_one_wherever_the_writer_is_killed(tmp_path: Path):
+    seen, number, killed = set(), 0, True
+    while killed:
+        file = tmp_path / str(number) / "config.yaml"
+        write_text(file, "old")
+        killed = killed_before(number, lambda file=file: write_text(file, "new"))
+        tidy(file.parent)
+        assert [entry.name for entry in file.parent.iterdir()] == ["config.yaml"], number
+        seen.add(file.read_text())
+        number += 1
+    assert seen == {"old", "new"}
+
+
+def test_a_removed_folder_never_comes_back_in_part(tmp_path: Path):
+    number, killed = 0, True
+    while killed:
+        folder = tmp_path / str(number) / "step-8"
+        put(folder, "whole")
+        killed = killed_before(number, lambda folder=folder: remove_folder(folder))
+        tidy(folder.parent)
+        assert not folder.exists() or content(folder) == {"whole"}
+        assert {entry.name for entry in folder.parent.iterdir()} <= {"step-8"}
+        number += 1
+    assert not folder.exists()
+
+
+def test_a_link_points_somewhere_wherever_the_writer_is_killed(tmp_path: Path):
+    number, killed = 0, True
+    while killed:
+        link = tmp_path / str(number) / "latest"
+        link.parent.mkdir()
+        point_link(link, "step-1")
+        killed = killed_before(number, lambda link=link: point_link(link, "step-2"))
+        tidy(link.parent)
+        assert link.readlink().name in ("step-1", "step-2")
+        assert [entry.name for entry in link.parent.iterdir()] == ["latest"]
+        number += 1
+    assert link.readlink().name == "step-2"
+
+
+def test_what_fails_leaves_what_was_there(tmp_path: Path):
+    put(tmp_path / "kept", "old")
+    write_text(tmp_path / "file", "old")
+
+    def half_a_folder() -> None:
+        with whole_folder(tmp_path / "kept", replace=True) as new:
+            (new / "a").write_text("half")
+            raise ZeroDivisionError
+
+    def half_a_file() -> None:
+        with whole_file(tmp_path / "file") as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    for fail in (half_a_folder, half_a_file):
+        with pytest.raises(ZeroDivisionError):
+            fail()
+    assert content(tmp_path / "kept") == {"old"}
+    assert (tmp_path / "file").read_text() == "old"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "kept"]
+
+
+def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path: Path):
+    put(tmp_path / "there", "old")
+    with pytest.raises(OSError, match="there"), whole_folder(tmp_path / "there") as new:
+        (new / "a").write_text("new")
+    assert content(tmp_path / "there") == {"old"}
+    (tmp_path / "empty").mkdir()
+    with whole_folder(tmp_path / "empty") as new:
+        (new / "a").write_text("new")
+    assert content(tmp_path / "empty") == {"new"}
+
+
+def test_recover_leaves_alone_what_nobody_was_replacing(tmp_path: Path):
+    put(tmp_path / "sft", "whole")
+    recover(tmp_path / "sft")
+    recover(tmp_path / "never")
+    assert content(tmp_path / "sft") == {"whole"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["sft"]

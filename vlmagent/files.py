@@ -1,0 +1,147 @@
+"""Writes files and folders whole or not at all: nobody ever sees half of one, whenever the writing process is killed.
+
+A file is written under a temporary name beside its place, forced to disk and renamed, which is one operation. Replacing
+a folder takes two renames, because a folder can only be renamed to a name that is free; ``recover`` finishes or takes
+back what was interrupted between them. Knows nothing of what is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+BEGUN, READY, OLD, GONE = ".tmp-", ".new-", ".old-", ".gone-"
+"""Beginnings of temporary names: being written; whole, but not yet in its place; being replaced; being removed."""
+
+
+def _begun(path: Path) -> Path:
+    """A name beside ``path`` that no other process or thread writes under."""
+    return path.with_name(f"{BEGUN}{path.name}-{os.getpid()}-{threading.get_ident()}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write into; it takes the place of ``path`` once all of it is on disk. Folders are made.
+
+    Raises:
+        OSError: it could not be written; what was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _begun(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``whole_file`` for a text, in UTF-8."""
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def whole_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A new folder to write into; it becomes ``final`` once everything in it is on disk. Parents are made.
+
+    Args:
+        replace: whether a folder ``final`` that is there is replaced. If not, only an empty one is.
+
+    Raises:
+        OSError: it could not be written, or ``final`` was there; what was there before is untouched.
+    """
+    temporary = _begun(final)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in (*temporary.rglob("*"), temporary):
+            sync(file)
+        if replace:
+            _replace(temporary, final)
+        else:
+            temporary.rename(final)
+        sync(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(whole: Path, final: Path) -> None:
+    """Put a whole folder in the place of another. Each line leaves a state that ``recover`` understands."""
+    ready, old = final.with_name(READY + final.name), final.with_name(OLD + final.name)
+    recover(final)
+    whole.rename(ready)
+    if final.exists():
+        final.rename(old)
+    ready.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(final: Path) -> None:
+    """Bring a folder back that a killed process was replacing: the new one where it was whole, else the old one."""
+    ready, old = final.with_name(READY + final.name), final.with_name(OLD + final.name)
+    if ready.is_dir():  # it was whole before it got this name
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        ready.rename(final)
+    elif old.is_dir() and not final.exists():
+        old.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that readers may be looking for: from one moment to the next there is nothing under its name."""
+    doomed = folder.with_name(GONE + folder.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def tidy(parent: Path) -> None:
+    """Finish what killed processes left below ``parent``: folders in the middle of a replacement come back, what was
+    only begun or being removed goes. Only for a process that alone writes there.
+    """
+    for state in (READY, OLD):
+        for place in parent.glob(f"{state}*"):
+            recover(parent / place.name.removeprefix(state))
+    for place in (*parent.glob(f"{BEGUN}*"), *parent.glob(f"{GONE}*")):
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+
+
+def point_link(link: Path, target: str) -> None:
+    """Make ``link`` a symbolic link to ``target``, in one operation.
+
+    Raises:
+        OSError: among others, where the file system has no links.
+    """
+    temporary = _begun(link)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    try:
+        temporary.replace(link)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
