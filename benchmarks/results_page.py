@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from vlmagent.evaluation.report.build import build, command
+from vlmagent.evaluation.report.build import build, command_for
 from vlmagent.evaluation.report.catalogue import SEEDS, find_item
 from vlmagent.evaluation.report.collect import Options
 from vlmagent.evaluation.report.runs import Library
@@ -40,7 +40,7 @@ def filled(page: str, pictures: Path) -> tuple[str, list[str]]:
         built = build(item, options, pictures, library)
         missing.extend(f"{item.name}: {what}" for what in built.missing)
         body = built.body.replace(f"]({item.name}.png)", f"]({pictures.name}/{item.name}.png)")
-        return f"{match[1]}\n{body}\n\n`{command(item, options, 'reproduce')}`\n\n{match[3]}"
+        return f"{match[1]}\n{body}\n\n`{command_for(item, options, 'reproduce')}`\n\n{match[3]}"
 
     return BLOCK.sub(block, page), missing
 

@@ -6,6 +6,8 @@ Deliberately knows no widget and no console: strings in, strings out.
 from __future__ import annotations
 
 import math
+import os
+import shlex
 import unicodedata
 from collections.abc import Sequence
 
@@ -39,6 +41,21 @@ def encodable(text: str, encoding: str | None) -> str:
     """``text`` with a question mark for each character that an encoding lacks; UTF-8 without one."""
     name = encoding or "utf-8"
     return text.encode(name, "replace").decode(name, "replace")
+
+
+def command(*words: str | os.PathLike[str]) -> str:
+    """A command as it has to be typed into a shell: words with blanks, brackets or quotes in them are quoted.
+
+    Args:
+        words: the program's name, its options as they are, and names and paths. A path object that begins with a
+            dash gets ``./`` in front, since the program that is called would take it for an option.
+    """
+    return shlex.join(_word(word) for word in words)
+
+
+def _word(word: str | os.PathLike[str]) -> str:
+    text = os.fspath(word)
+    return f"./{text}" if text.startswith("-") and not isinstance(word, str) else text
 
 
 def is_unicode(encoding: str | None) -> bool:

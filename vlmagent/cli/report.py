@@ -61,7 +61,7 @@ def report(
     records: RecordsOption = None,
 ) -> None:
     """Build a table or figure of the paper from finished runs: Markdown on standard output, files in a folder."""
-    from vlmagent.evaluation.report.build import build, command
+    from vlmagent.evaluation.report.build import build, command_for
     from vlmagent.evaluation.report.catalogue import find_item
 
     item, options = find_item(name), _report_options(seeds, task, episodes, eval_seed, set_, records)
@@ -71,7 +71,7 @@ def report(
         typer.echo(f"Written: {file}", err=True)
     if built.missing:
         typer.echo(
-            f"{len(built.missing)} parts are missing. Make them: {command(item, options, 'reproduce')}",
+            f"{len(built.missing)} parts are missing. Make them: {command_for(item, options, 'reproduce')}",
             err=True,
         )
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vlmagent.cli.options import JsonOption, print_out
+from vlmagent.text import command
 
 runs_app = typer.Typer(help="List, show, stop, follow and export runs.", no_args_is_help=True)
 RunArgument = Annotated[
@@ -49,7 +50,7 @@ def runs_stop(
     path = folders.resolve_run(run)
     typer.echo(f"Stopping {path} ...", err=True)
     state = launch.stop_run(path, timeout)
-    typer.echo(f"{path}: {state}. Continue with: vlmagent train --resume {path}")
+    typer.echo(f"{path}: {state}. Continue with: {command('vlmagent', 'train', '--resume', path)}")
 
 
 @runs_app.command("logs")

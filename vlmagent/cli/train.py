@@ -19,6 +19,7 @@ from vlmagent.cli.options import (
 from vlmagent.cli.recipe import build_config
 from vlmagent.errors import UsageError
 from vlmagent.paths import Run
+from vlmagent.text import command
 
 if TYPE_CHECKING:
     from vlmagent.config import Config
@@ -156,7 +157,7 @@ def _start(run: Run, detach: bool) -> None:
     from vlmagent.runs import launch
 
     pid = launch.start_daemon(run)
-    typer.echo(f"Run {run} started (pid {pid}). Log: {run}/log.txt", err=True)
+    typer.echo(f"Run {run} started (pid {pid}). Log: {run.log}", err=True)
     if detach:
         typer.echo(str(run))
         return
@@ -165,13 +166,18 @@ def _start(run: Run, detach: bool) -> None:
     state = attach(run, stderr_console())
     if state == "detached":
         typer.echo(
-            f"\nDetached; the run goes on. Come back: vlmagent runs show {run}   Stop it: vlmagent runs stop {run}",
+            "\nDetached; the run goes on.\n"
+            f"Come back: {command('vlmagent', 'runs', 'show', run)}\n"
+            f"Stop it:   {command('vlmagent', 'runs', 'stop', run)}",
             err=True,
         )
     elif state != "done":
         raise typer.Exit(1 if state in ("failed", "lost") else 0)
     else:
-        typer.echo(f"Next: vlmagent eval --run {run}   vlmagent runs show {run}", err=True)
+        typer.echo(
+            f"Next: {command('vlmagent', 'eval', '--run', run)}\n      {command('vlmagent', 'runs', 'show', run)}",
+            err=True,
+        )
 
 
 def add_commands(app: typer.Typer) -> None:

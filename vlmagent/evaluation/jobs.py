@@ -21,6 +21,7 @@ from vlmagent.config.validation import validate
 from vlmagent.errors import UsageError
 from vlmagent.paths import Run
 from vlmagent.runs import folders as runs_folders
+from vlmagent.text import command
 
 if TYPE_CHECKING:
     from vlmagent.agents.api.cost import Budget
@@ -137,8 +138,8 @@ def _newest_run(task: str | None, optional: bool) -> Run | None:
     if optional:
         return None
     raise UsageError(
-        f"There is no run of the task '{task}' yet. Train one: vlmagent train {task}. "
-        f"Without a run: vlmagent eval {task} --baseline expert"
+        f"There is no run of the task '{task}' yet. Train one: `{command('vlmagent', 'train', task)}`. "
+        f"Without a run: {command('vlmagent', 'eval', task, '--baseline', 'expert')}"
     )
 
 

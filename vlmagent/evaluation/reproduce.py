@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.config import Config, load_config
@@ -30,6 +31,7 @@ from vlmagent.evaluation.report.runs import REPRODUCED, Library, complete
 from vlmagent.evaluation.report.sources import Conditions, RunSource, evaluated, temperature_of
 from vlmagent.paths import Run
 from vlmagent.runs import folders, launch, status
+from vlmagent.text import command
 
 POLL_SECONDS = 0.5
 QUOTED_LINES = 5
@@ -105,7 +107,7 @@ def _place(name: str, config: Config) -> Run:
     if run.exists() and not same_study(load_config(run.config_file), config):
         raise UsageError(
             f"{run} holds a run of another recipe than today's. Move it away, then reproduce again: "
-            f"mv {run} {run}-old"
+            + command("mv", run, Path(f"{run}-old"))
         )
     return run
 
@@ -187,8 +189,7 @@ def _evaluate(work: Work, environment: Mapping[str, str], cancelled: threading.E
     else:
         arguments += ["--run", str(work.run), "--set", f"eval.temperature={temperature_of(work.config)}"]
         arguments += [word for name in work.checkpoints for word in ("--checkpoint", name)]
-    command = [sys.executable, "-m", "vlmagent", "eval", *arguments, "--resume", "--json"]
-    _run(command, environment, cancelled)
+    _run([sys.executable, "-m", "vlmagent", "eval", *arguments, "--resume", "--json"], environment, cancelled)
 
 
 def _options_of(config: Config) -> list[str]:
@@ -196,7 +197,7 @@ def _options_of(config: Config) -> list[str]:
     return [f"rule_set={config.rule_set}", *(f"env.{key}={value}" for key, value in config.env.items())]
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], cancelled: threading.Event) -> None:
+def _run(words: Sequence[str], environment: Mapping[str, str], cancelled: threading.Event) -> None:
     """Run a command to its end.
 
     Raises:
@@ -206,7 +207,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], cancelled: thre
     if cancelled.is_set():
         raise CancelledError
     process = subprocess.Popen(
-        command,
+        words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -21,6 +21,7 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow, TransitionRow
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
+from vlmagent.text import command
 from vlmagent.training.sft.dataset import write_samples
 from vlmagent.types import SftSample
 
@@ -72,7 +73,7 @@ def _nothing(run: Run, actor: str, successes: bool, exported: Exported) -> Usage
     who = f" Those who played: {others}." if others else ""
     kind = "step in a successful episode" if successes else "step"
     words = [f"{run.name} has no {kind} played by '{actor}'.{who}", *exported.left_out[:3]]
-    return UsageError(" ".join([*words, f"Play some: vlmagent play TASK --human --run {run.name}"]))
+    return UsageError(" ".join([*words, f"Play some: vlmagent play TASK --human {command('--run', run)}"]))
 
 
 def _samples(run: Run, actor: str, successes: bool, exported: Exported) -> Iterator[SftSample]:

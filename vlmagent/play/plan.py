@@ -28,6 +28,7 @@ from vlmagent.paths import Run
 from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import build_task
+from vlmagent.text import command
 
 Mode = Literal["human", "watch", "versus"]
 Hints = Literal["off", "ask", "on"]
@@ -215,7 +216,8 @@ def _given_run(task: str, name: str, run: str) -> Run:
     found = run_config(given, {}).task
     if found != task and _task_name(found) != name:
         raise UsageError(
-            f"The run {given} was trained on '{found}', not on '{task}'. Play that: vlmagent play {found}"
+            f"The run {given} was trained on '{found}', not on '{task}'. "
+            f"Play that: {command('vlmagent', 'play', found)}"
         )
     return given
 
@@ -250,13 +252,13 @@ def _recipe(task: str, overrides: Mapping[str, Any]) -> Config:
 
 def _nobody(task: str) -> UsageError:
     return UsageError(
-        f"There is no run of the task '{task}' yet that could play. Train one: vlmagent train {task}. "
+        f"There is no run of the task '{task}' yet that could play. Train one: `{command('vlmagent', 'train', task)}`. "
         "Until then the expert can stand in: --opponent expert."
     )
 
 
 def _no_checkpoint(run: Run, task: str) -> UsageError:
     return UsageError(
-        f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run.name}` lists one, "
-        f"or let the expert stand in: vlmagent play {task} --opponent expert"
+        f"The run {run} has no checkpoint yet. Wait until `{command('vlmagent', 'runs', 'show', run)}` lists one, "
+        f"or let the expert stand in: {command('vlmagent', 'play', task, '--opponent', 'expert')}"
     )

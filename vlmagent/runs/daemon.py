@@ -23,6 +23,7 @@ from vlmagent import paths
 from vlmagent.errors import UsageError
 from vlmagent.files import point_link, tidy, write_text
 from vlmagent.paths import Run
+from vlmagent.text import command
 
 SAME_PROCESS_SECONDS = 5.0
 """How far two readings of one process's start may differ (the system clock may be set in between)."""
@@ -93,8 +94,8 @@ def already_running(run: Run, info: DaemonInfo | None) -> UsageError:
     """The error for a second process on one run."""
     who = f"process {info.pid} on {info.host}" if info else "another process"
     return UsageError(
-        f"The run {run} is already being trained by {who}. Watch it with `vlmagent tui {run}`, "
-        f"or stop it with `vlmagent runs stop {run}`."
+        f"The run {run} is already being trained by {who}. Watch it with `{command('vlmagent', 'tui', run)}`, "
+        f"or stop it with `{command('vlmagent', 'runs', 'stop', run)}`."
     )
 
 

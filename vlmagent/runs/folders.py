@@ -12,6 +12,7 @@ from vlmagent import paths
 from vlmagent.config import Config, dump_config
 from vlmagent.errors import UsageError, nearest
 from vlmagent.paths import Run
+from vlmagent.text import command
 
 
 def all_runs(root: Path | None = None) -> list[Run]:
@@ -155,8 +156,8 @@ def _given_folder(folder: Path) -> Path:
 
 def _holds_a_run(folder: Path) -> UsageError:
     return UsageError(
-        f"--run-dir {folder} already holds a run. Continue it with `vlmagent train --resume {folder}`, "
-        "or choose a new folder."
+        f"--run-dir {folder} already holds a run. Continue it with "
+        f"`{command('vlmagent', 'train', '--resume', folder)}`, or choose a new folder."
     )
 
 

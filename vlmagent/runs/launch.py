@@ -18,6 +18,7 @@ from vlmagent.files import write_text
 from vlmagent.paths import Run
 from vlmagent.runs.daemon import already_running, daemon_info, process_of
 from vlmagent.runs.status import START_SECONDS, RunState, is_alive, run_state
+from vlmagent.text import command
 
 POLL_SECONDS = 0.05
 
@@ -123,13 +124,13 @@ def stop_run(run: Run, timeout: float = 120.0) -> RunState:
     info = daemon_info(run)
     if info is not None and info.host != platform.node() and is_alive(run):
         raise UsageError(
-            f"The run {run.name} runs on host {info.host}. Stop it there: vlmagent runs stop {run}"
+            f"The run {run.name} runs on host {info.host}. Stop it there: {command('vlmagent', 'runs', 'stop', run)}"
         )
     process = None if info is None else process_of(info)
     if info is None or process is None:
         state = run_state(run)
         more = (
-            f" Its process is gone; continue it with `vlmagent train --resume {run}`."
+            f" Its process is gone; continue it with `{command('vlmagent', 'train', '--resume', run)}`."
             if state == "lost"
             else ""
         )
@@ -145,7 +146,8 @@ def stop_run(run: Run, timeout: float = 120.0) -> RunState:
         if time.monotonic() > deadline:
             raise VlmAgentError(
                 f"The run {run.name} was told to stop, but is still finishing its step after {timeout:g} s. "
-                f"Look again with `vlmagent runs show {run.name}`; `kill -9 {info.pid}` ends it unsaved."
+                f"Look again with `{command('vlmagent', 'runs', 'show', run)}`; "
+                f"`{command('kill', '-9', str(info.pid))}` ends it unsaved."
             )
         time.sleep(POLL_SECONDS)
     return run_state(run)

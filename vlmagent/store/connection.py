@@ -263,7 +263,7 @@ def _write_ballast(path: Path) -> None:
         file.write_bytes(os.urandom(BALLAST_BYTES))
 
 
-_NO_SPACE = "Free some space on that disk; a training run then continues with `vlmagent train --resume`."
+_NO_SPACE = "Free some space on that disk; a training run then continues with `vlmagent train --resume RUN`."
 
 
 def store_error(verb: str, path: Path, error: BaseException) -> StoreError:

@@ -310,7 +310,7 @@ class StoreReader:
             raise NotReadyError(f"{self.path} is no run database, or its trainer is only just creating it.")
         raise StoreError(
             f"The run database {self.path} has the older schema {version} (now {codec.SCHEMA_VERSION}). "
-            "`vlmagent train --resume` on this run brings it up to date."
+            "`vlmagent train --resume RUN` on this run brings it up to date."
         )
 
     def _error(self, error: sqlite3.Error) -> StoreError:

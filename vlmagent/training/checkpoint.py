@@ -27,6 +27,7 @@ from vlmagent.models.cnn import CnnPolicy, is_cnn, load_cnn, save_cnn
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
 from vlmagent.paths import Run
+from vlmagent.text import command
 
 Network = Policy | CnnPolicy
 """What a run's checkpoint may hold: a vision-language model, or the baseline without language."""
@@ -90,7 +91,7 @@ def _written_whole(final: Path, *, latest: bool = False) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise StoreError(
             f"The checkpoint {final.name} could not be written to {final.parent}: {error}. "
-            "Free some space or make the folder writable, then continue with `vlmagent train --resume`."
+            "Free some space or make the folder writable, then continue with `vlmagent train --resume RUN`."
         ) from error
 
 
@@ -247,7 +248,7 @@ def find_checkpoint(run: Run, name: str = paths.LATEST) -> Path:
     known = list_checkpoints(run)
     if not known:
         raise UsageError(
-            f"The run {run} has no checkpoint yet. Wait until `vlmagent runs show {run}` lists one."
+            f"The run {run} has no checkpoint yet. Wait until `{command('vlmagent', 'runs', 'show', run)}` lists one."
         )
     if name == paths.LATEST:
         link = run.checkpoints / paths.LATEST

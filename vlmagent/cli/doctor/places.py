@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def _folder(name: str, folder: Path, variable: str, holds_databases: bool) -> It
         todo = f"vlmagent train TASK {_JOURNAL}, or a local disk: export {variable}=FOLDER"
         yield _found(name, State.PROBLEM, text, todo)
     elif str(folder).startswith("~"):
-        todo = f'export {variable}="$HOME{str(folder)[1:]}"'
+        todo = f'export {variable}="$HOME"{shlex.quote(str(folder)[1:])}'
         yield _found(name, State.NOTE, f"{text}: '~' is taken for a folder's name", todo)
     elif free < LITTLE:
         yield _found(

@@ -9,8 +9,10 @@ from functools import partial
 from vlmagent import paths
 from vlmagent.cli.doctor.findings import Finding, State
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 from vlmagent.runs import folders as runs_folders
 from vlmagent.runs import status
+from vlmagent.text import command
 
 RUNS, KEYS = "Runs", "API keys"
 LOOK_SECONDS = 1.0
@@ -22,24 +24,24 @@ _found = partial(Finding, RUNS)
 
 def check_runs() -> Iterator[Finding]:
     """How many runs there are, and which have lost their process or a readable database."""
-    folders, states = runs_folders.all_runs(), dict[str, list[str]]()
+    folders, states = runs_folders.all_runs(), dict[str, list[Run]]()
     deadline, seen = time.monotonic() + LOOK_SECONDS, 0
     for folder in folders:
         if time.monotonic() > deadline:
             break
-        states.setdefault(status.run_state(folder), []).append(folder.name)
+        states.setdefault(status.run_state(folder), []).append(folder)
         seen += 1
     yield _found("Runs", State.OK, _counted(len(folders), seen, states))
     if lost := states.get("lost"):
         text = f"The process is gone of {_names(lost)}."
-        yield _found("Lost", State.PROBLEM, text, f"vlmagent train --resume {lost[0]}")
+        yield _found("Lost", State.PROBLEM, text, command("vlmagent", "train", "--resume", lost[0]))
     if damaged := states.get("damaged"):
         text = f"The database cannot be read of {_names(damaged)}."
-        todo = f"vlmagent runs show {damaged[0]} says why; restore a copy, or remove the folder."
+        todo = f"`{command('vlmagent', 'runs', 'show', damaged[0])}` says why; restore a copy, or remove the folder."
         yield _found("Damaged", State.PROBLEM, text, todo)
 
 
-def _counted(total: int, seen: int, states: dict[str, list[str]]) -> str:
+def _counted(total: int, seen: int, states: dict[str, list[Run]]) -> str:
     if not total:
         return f"none yet in {paths.runs_dir()}"
     parts = ", ".join(f"{len(names)} {state}" for state, names in sorted(states.items()))
@@ -47,9 +49,9 @@ def _counted(total: int, seen: int, states: dict[str, list[str]]) -> str:
     return f"{total} in {paths.runs_dir()}:{newest} {parts}"
 
 
-def _names(runs: list[str]) -> str:
+def _names(runs: list[Run]) -> str:
     more = len(runs) - NAMED
-    return ", ".join(runs[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(run.name for run in runs[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def check_keys() -> Iterator[Finding]:

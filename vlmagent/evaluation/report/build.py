@@ -13,6 +13,7 @@ from vlmagent.evaluation.report.catalogue import Item
 from vlmagent.evaluation.report.collect import Collection, Options, collect
 from vlmagent.evaluation.report.runs import Library
 from vlmagent.files import write_text
+from vlmagent.text import command
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +64,26 @@ def _about(found: Collection) -> str:
         f"In italics: {SOURCE}, a 7 B model; they stand beside ours and are part of no mean."
     ]
     runs = sum(len(study.runs) for study in found.studies)
-    lines.append(f"Built from {runs} runs by `{command(found.item, options, 'reproduce')}`.")
+    lines.append(f"Built from {runs} runs by `{command_for(found.item, options, 'reproduce')}`.")
     if found.missing:
         lines.append("Missing: " + "; ".join(found.missing) + ".")
     return "\n\n".join(lines)
 
 
-def command(item: Item, options: Options, verb: str) -> str:
+def command_for(item: Item, options: Options, verb: str) -> str:
     """The command that makes this item with these options."""
-    parts = ["vlmagent", verb, item.name, "--seeds", str(options.seeds)]
+    words: list[str | Path] = ["vlmagent", verb, item.name, "--seeds", str(options.seeds)]
     for task in options.tasks:
-        parts += ["--task", task]
+        words += ["--task", task]
     if options.episodes:
-        parts += ["--episodes", str(options.episodes)]
+        words += ["--episodes", str(options.episodes)]
     if options.eval_seed:
-        parts += ["--eval-seed", str(options.eval_seed)]
+        words += ["--eval-seed", str(options.eval_seed)]
     for key, value in _flat(options.overrides):
-        parts += ["--set", f"{key}={value}"]
+        words += ["--set", f"{key}={value}"]
     if options.records:
-        parts += ["--records", options.records.as_posix()]
-    return " ".join(parts)
+        words += ["--records", options.records]
+    return command(*words)
 
 
 def _flat(section: object, prefix: str = "") -> list[tuple[str, object]]:
