@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.screen import Screen
 
 from vlmagent.errors import unknown_choice
 from vlmagent.paths import Run
 from vlmagent.tui import preload
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_train
+from vlmagent.tui.messages import OpenTrain
+from vlmagent.tui.navigate import OpeningApp
 from vlmagent.tui.settings import load_theme, save_theme
 from vlmagent.tui.themes import DEFAULT, THEMES
 from vlmagent.tui.widgets.picture import IMAGE_MODES
 
 
-class VlmAgentApp(App[None]):
+class VlmAgentApp(OpeningApp):
     """The workbench beside a run.
 
     Args:
@@ -68,7 +69,7 @@ class VlmAgentApp(App[None]):
 
         self.push_screen(RunsScreen(self.run_folder))
         if self.run_folder is not None:
-            open_train(self, self.run_folder)
+            self.open_train(OpenTrain(self.run_folder))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the screen's keys do, by name, then what every Textual application has."""

@@ -1,81 +1,94 @@
-"""Opens one screen from another, and stops a run after a question: what several screens do alike.
+"""The application's side of ``messages``: opens the screens that other screens ask for.
 
-Screens are imported when they are opened, which keeps the first one quick.
+Each screen is imported when it is opened for the first time, which keeps the first one quick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable
 from typing import Any
 
+from textual import on
 from textual.app import App
+from textual.screen import Screen
 
-from vlmagent.errors import VlmAgentError
-from vlmagent.paths import Run
-from vlmagent.tui.data.source import Worker
+from vlmagent.tui.background import attempt
+from vlmagent.tui.messages import Open, OpenCompare, OpenEpisodes, OpenPlay, OpenReplay, OpenTrain
 from vlmagent.tui.settings import images_of
-from vlmagent.tui.text import safe
 
 
-def open_train(app: App[Any], run: Run, overlays: Sequence[Run] = ()) -> None:
-    """The live view of a run."""
-    from vlmagent.tui.screens.train import TrainScreen
+class OpeningApp(App[None]):
+    """An application whose screens may ask for each other."""
 
-    app.push_screen(TrainScreen(run, overlays, images_of(app)))
+    _opened_at = 0.0
 
+    @on(OpenTrain)
+    def open_train(self, wish: OpenTrain) -> None:
+        """The live view of a run."""
+        from vlmagent.tui.screens.train import TrainScreen
 
-def open_episodes(app: App[Any], run: Run, updates: tuple[int, int] | None = None) -> None:
-    """The episodes of a run, or of some of its updates."""
-    from vlmagent.tui.screens.episodes import EpisodesScreen
+        self._put_on_top(wish, lambda: TrainScreen(wish.run, wish.overlays, images_of(self)))
 
-    app.push_screen(EpisodesScreen(run, updates=updates))
+    @on(OpenEpisodes)
+    def open_episodes(self, wish: OpenEpisodes) -> None:
+        """The episodes of a run, or of some of its updates."""
+        from vlmagent.tui.screens.episodes import EpisodesScreen
 
+        self._put_on_top(wish, lambda: EpisodesScreen(wish.run, updates=wish.updates))
 
-def open_replay(app: App[Any], run: Run, episode_id: int, step: int = 0) -> None:
-    """One episode, step by step, from this step on."""
-    from vlmagent.tui.screens.replay import ReplayScreen
+    @on(OpenReplay)
+    def open_replay(self, wish: OpenReplay) -> None:
+        """One episode, step by step."""
+        from vlmagent.tui.screens.replay import ReplayScreen
 
-    app.push_screen(ReplayScreen(run, episode_id, step=step))
+        self._put_on_top(
+            wish,
+            lambda: ReplayScreen(
+                wish.run, wish.episode_id, database=wish.database, trail=wish.trail, step=wish.step
+            ),
+            wish.on_return,
+        )
 
+    @on(OpenCompare)
+    def open_compare(self, wish: OpenCompare) -> None:
+        """Two runs on the same seeds."""
+        from vlmagent.tui.data.compare_feed import CompareSide
+        from vlmagent.tui.screens.compare import CompareScreen
 
-def open_compare(app: App[Any], left: Run, right: Run) -> None:
-    """Two runs, or twice the same for two of its checkpoints, on the same seeds."""
-    from vlmagent.tui.screens.compare import CompareScreen, CompareSide
+        self._put_on_top(wish, lambda: CompareScreen(CompareSide(wish.left), CompareSide(wish.right)))
 
-    app.push_screen(CompareScreen(CompareSide(left), CompareSide(right)))
+    @on(OpenPlay)
+    def open_play(self, wish: OpenPlay) -> None:
+        """Ask who is to play, then sit down at the table."""
+        self.run_worker(self._play(wish), group="play", exclusive=True)
 
+    async def _play(self, wish: OpenPlay) -> None:
+        from vlmagent.play.plan import Continuation, Mode, plan_run
+        from vlmagent.tui.play.screen import PlayScreen
+        from vlmagent.tui.screens.choose import ChooseScreen
 
-def open_play(app: App[Any], run: Run, start: tuple[Path, int, int] | None = None) -> None:
-    """Ask who is to play beside a run, then sit down at the table.
+        modes: dict[Mode, tuple[str, str]] = {
+            "human": ("you play", "the checkpoint gives hints when asked"),
+            "watch": ("the checkpoint plays", "you watch, step, or take over"),
+            "versus": ("both play", "the same deals, with a score and a review"),
+        }
+        question, start = "who plays?", None
+        if wish.database is not None and wish.place is not None:
+            episode, step = wish.place
+            question = f"play on from step {step + 1} of episode {episode}"
+            start = Continuation(wish.database, episode, step)
+        chosen = await self.push_screen_wait(ChooseScreen(question, list(modes.values())))
+        if chosen is None:
+            return
+        plan = await attempt(self, lambda: plan_run(wish.run, list(modes)[chosen], start=start))
+        if plan is not None:
+            self.push_screen(PlayScreen(plan))
 
-    Args:
-        start: database, episode and step to play on from; None begins a new episode.
-    """
-    app.run_worker(_play(app, run, start), group="play", exclusive=True)
-
-
-async def _play(app: App[Any], run: Run, start: tuple[Path, int, int] | None) -> None:
-    from vlmagent.play.plan import Continuation, Mode, plan_run
-    from vlmagent.tui.play.screen import PlayScreen
-    from vlmagent.tui.screens.choose import ChooseScreen
-
-    modes: dict[Mode, tuple[str, str]] = {
-        "human": ("you play", "the checkpoint gives hints when asked"),
-        "watch": ("the checkpoint plays", "you watch, step, or take over"),
-        "versus": ("both play", "the same deals, with a score and a review"),
-    }
-    where = f"play on from step {start[2] + 1} of episode {start[1]}" if start else "who plays?"
-    chosen = await app.push_screen_wait(ChooseScreen(where, list(modes.values())))
-    if chosen is None:
-        return
-    worker = Worker("play-plan")
-    try:
-        continuation = Continuation(*start) if start else None
-        plan = await worker.call(lambda: plan_run(run, list(modes)[chosen], start=continuation))
-    except VlmAgentError as error:
-        app.notify(safe(str(error), 400), severity="error", markup=False, timeout=10)
-    else:
-        app.push_screen(PlayScreen(plan))
-    finally:
-        worker.close()
+    def _put_on_top(
+        self, wish: Open, make: Callable[[], Screen[Any]], on_return: Callable[[Any], None] | None = None
+    ) -> None:
+        """Open a screen, unless another one came on top after it was asked for."""
+        if wish.asked_at >= self._opened_at:
+            self.push_screen(make(), on_return)
+            self._opened_at = time.monotonic()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -21,7 +20,7 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.data.compare_feed import comparable_with
 from vlmagent.tui.data.trail import Place
-from vlmagent.tui.navigate import open_compare, open_episodes, open_replay, open_train
+from vlmagent.tui.messages import Open, OpenCompare, OpenEpisodes, OpenReplay, OpenTrain
 from vlmagent.tui.widgets.picture import prepare_graphics
 
 SCREENSHOT_SIZE = (132, 40)
@@ -77,8 +76,9 @@ async def _photograph(folder: Path, run: Run) -> list[Path]:
     made: list[Path] = []
     async with app.run_test(size=SCREENSHOT_SIZE) as pilot:
 
-        async def take(name: str, prepare: Callable[[], None], *keys: str) -> None:
-            prepare()
+        async def take(name: str, wish: Open | None, *keys: str) -> None:
+            if wish is not None:
+                app.post_message(wish)
             await _settle(pilot)
             await pilot.press(*keys)
             await _settle(pilot)
@@ -86,16 +86,16 @@ async def _photograph(folder: Path, run: Run) -> list[Path]:
             file.write_text(app.export_screenshot(title=f"vlmagent tui · {name}"), encoding="utf-8")
             made.append(file)
 
-        await take("runs", lambda: None)
-        await take("train", lambda: open_train(app, run), "s")
+        await take("runs", None)
+        await take("train", OpenTrain(run), "s")
         updates = _telling_updates(run)
-        await take("episodes", lambda: open_episodes(app, run, updates))
+        await take("episodes", OpenEpisodes(run, updates))
         place = _telling_place(run, updates)
         if place is not None:
-            await take("replay", lambda: open_replay(app, run, *place))
+            await take("replay", OpenReplay(run, *place))
         other = comparable_with(run, [run, *_others(run)])
         if other is not None:
-            await take("compare", lambda: open_compare(app, run, other))
+            await take("compare", OpenCompare(run, other))
     return made
 
 

@@ -31,6 +31,11 @@ class Pair:
     right: EpisodeRow
 
     @property
+    def sides(self) -> tuple[EpisodeRow, EpisodeRow]:
+        """Left, then right."""
+        return self.left, self.right
+
+    @property
     def kind(self) -> Kind:
         """Who succeeded."""
         if self.left.success:

@@ -26,6 +26,7 @@ from vlmagent.play.plan import HINTS, Plan
 from vlmagent.play.session import THEM, YOU
 from vlmagent.play.table import Moment
 from vlmagent.text import percent
+from vlmagent.tui.background import say_error
 from vlmagent.tui.data.playback import Playback
 from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.keys import key
@@ -37,7 +38,7 @@ from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.help import KeyHelp
 from vlmagent.tui.screens.stepping import speed_bindings
 from vlmagent.tui.settings import images_of
-from vlmagent.tui.text import safe, safe_line, safe_text
+from vlmagent.tui.text import safe_line, safe_text
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.steady import Steady
 
@@ -187,9 +188,9 @@ class PlayScreen(Screen[None]):
             words = "is ready" if event.changed else "is still the newest checkpoint"
             self.notify(f"{event.actor} {words}.", markup=False, timeout=3)
         elif isinstance(event, Refused):
-            self.notify(safe(event.words, 400), severity="error", markup=False, timeout=10)
+            say_error(self.app, event.words)
         elif isinstance(event, Died):  # what it thought before may still fill the pane
-            self.notify(safe(event.words, 400), severity="error", markup=False, timeout=5)
+            say_error(self.app, event.words, seconds=5.0)
         self._draw()
 
     def on_key(self, event: events.Key) -> None:

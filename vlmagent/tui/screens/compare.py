@@ -27,8 +27,8 @@ from vlmagent.tui.data.pairs import Pair, Tally, count, pair_up
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.data.trail import FixedTrail
 from vlmagent.tui.keys import key
+from vlmagent.tui.messages import OpenReplay
 from vlmagent.tui.screens.choose import ChooseScreen
-from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
 from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe_line
@@ -383,14 +383,9 @@ class CompareScreen(SteppingScreen[None]):
         if self._loaded is None:
             return
         side, pair = self.sides[number].evaluation, self._loaded
-        screen = ReplayScreen(
-            side.run,
-            (pair.left, pair.right)[number].id,
-            database=side.database,
-            trail=FixedTrail([((one.left, one.right)[number].id, 0) for one in self.listed]),
-            step=self.playback.at,
-        )
-        self.app.push_screen(screen)
+        trail = FixedTrail([(one.sides[number].id, 0) for one in self.listed])
+        episode = pair.sides[number].id
+        self.post_message(OpenReplay(side.run, episode, self.playback.at, side.database, trail))
 
     def action_panes(self) -> None:
         """Show or hide the two episodes."""

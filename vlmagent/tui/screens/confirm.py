@@ -10,10 +10,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
-from vlmagent.errors import VlmAgentError
 from vlmagent.paths import Run
 from vlmagent.runs import launch
-from vlmagent.tui.data.source import Worker
+from vlmagent.tui.background import attempt
 from vlmagent.tui.keys import key
 from vlmagent.tui.text import safe
 
@@ -69,8 +68,6 @@ def stop_run(app: App[Any], run: Run, state: str, alive: bool) -> None:
 
 
 async def _stop(app: App[Any], run: Run) -> None:
-    from vlmagent.tui.screens.confirm import ConfirmScreen
-
     name = safe(run.name, 80, lines=False)
     question = Content.assemble(
         "Stop ", (name, "bold"), "?\n\nIt finishes its step, saves a checkpoint and ends. It can be continued with ",
@@ -79,12 +76,6 @@ async def _stop(app: App[Any], run: Run) -> None:
     if not await app.push_screen_wait(ConfirmScreen(question, "Stop the run")):
         return
     app.notify(f"{name} is finishing its step …", markup=False)
-    worker = Worker("stop-run")
-    try:
-        state = await worker.call(lambda: launch.stop_run(run, STOP_SECONDS))
-    except VlmAgentError as error:
-        app.notify(safe(str(error), 400), severity="error", markup=False, timeout=10)
-    else:
+    state = await attempt(app, lambda: launch.stop_run(run, STOP_SECONDS))
+    if state is not None:
         app.notify(f"{name}: {state}.", markup=False)
-    finally:
-        worker.close()

@@ -27,10 +27,9 @@ from vlmagent.tui.data.recordings import NAMES, read_recordings
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.data.trail import Place, find
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_compare, open_play
+from vlmagent.tui.messages import OpenCompare, OpenPlay, OpenReplay
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.polling import PollingScreen
-from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe_line
 from vlmagent.tui.widgets.episode_table import EpisodesTable
@@ -383,11 +382,11 @@ class EpisodesScreen(PollingScreen[None]):
         """Play on from the step beside the list."""
         row = self.query_one(StepPreview).row
         if row is not None:
-            open_play(self.app, self.run, (self.feed.database, row.episode_id, row.step))
+            self.post_message(OpenPlay(self.run, self.feed.database, (row.episode_id, row.step)))
 
     def action_compare(self) -> None:
         """Two evaluations of this run side by side."""
-        open_compare(self.app, self.run, self.run)
+        self.post_message(OpenCompare(self.run, self.run))
 
     def action_refresh(self) -> None:
         """Show the rows that wait; lists that do not grow are read anew."""
@@ -402,8 +401,9 @@ class EpisodesScreen(PollingScreen[None]):
             return
         episode, step = episode_of(self.current)
         trail = RowsTrail(self.feed, self._show_all)
-        screen = ReplayScreen(self.run, episode, database=self.feed.database, trail=trail, step=step or 0)
-        self.app.push_screen(screen, self._came_back)
+        self.post_message(
+            OpenReplay(self.run, episode, step or 0, self.feed.database, trail, on_return=self._came_back)
+        )
 
     def _came_back(self, place: Place | None) -> None:
         """The selection goes along to what was replayed last."""

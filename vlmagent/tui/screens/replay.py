@@ -30,7 +30,7 @@ from vlmagent.tui.data.step_text import outcome, thought_weight
 from vlmagent.tui.data.story import Story, export_path, read_story, write_gif, write_html
 from vlmagent.tui.data.trail import Place, Trail, find
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_play
+from vlmagent.tui.messages import OpenPlay
 from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
 from vlmagent.tui.settings import images_of
 from vlmagent.tui.text import safe, safe_line, safe_text
@@ -402,7 +402,7 @@ class ReplayScreen(SteppingScreen[Place]):
     def action_play_on(self) -> None:
         """Play on from the state shown."""
         if self.row is not None:
-            open_play(self.app, self.run, (self.database, self.row.episode_id, self.row.step))
+            self.post_message(OpenPlay(self.run, self.database, (self.row.episode_id, self.row.step)))
 
     def action_back(self) -> None:
         """Leave the token, else the screen."""

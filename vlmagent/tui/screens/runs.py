@@ -26,7 +26,7 @@ from vlmagent.tui.data.run_rows import Setting, columns_for, row_of
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.data.states import state_sign
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_compare, open_episodes, open_play, open_train
+from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenPlay, OpenTrain
 from vlmagent.tui.screens.confirm import stop_run
 from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.widgets.keyed_table import KeyedTable
@@ -202,7 +202,7 @@ class RunsScreen(PollingScreen[None]):
             others = [
                 one.run for path, one in self.runs.items() if path in self.marked and one.run != run.run
             ]
-            open_train(self.app, run.run, others)
+            self.post_message(OpenTrain(run.run, others))
 
     def action_mark(self) -> None:
         """Mark or unmark, and go on to the next."""
@@ -227,17 +227,17 @@ class RunsScreen(PollingScreen[None]):
             return
         if len(chosen) < 2 and self.current.run not in chosen:
             chosen.append(self.current.run)
-        open_compare(self.app, chosen[0], chosen[-1])
+        self.post_message(OpenCompare(chosen[0], chosen[-1]))
 
     def action_episodes(self) -> None:
         """The episodes of the run under the cursor."""
         if self.current is not None:
-            open_episodes(self.app, self.current.run)
+            self.post_message(OpenEpisodes(self.current.run))
 
     def action_play(self) -> None:
         """Play beside the run under the cursor."""
         if self.current is not None:
-            open_play(self.app, self.current.run)
+            self.post_message(OpenPlay(self.current.run))
 
     def action_sort(self) -> None:
         """The next order."""

@@ -36,7 +36,7 @@ from vlmagent.tui.data.drawing import LINE_STYLES
 from vlmagent.tui.data.live import Change, LiveRun
 from vlmagent.tui.data.metrics import BY_KEY, RL_KEYS, SFT_KEYS
 from vlmagent.tui.keys import key
-from vlmagent.tui.navigate import open_compare, open_episodes, open_replay
+from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenReplay
 from vlmagent.tui.screens.confirm import stop_run
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.polling import PollingScreen
@@ -317,12 +317,12 @@ class TrainScreen(PollingScreen[None]):
             self.notify("The supervised start has no episodes.", severity="warning")
             return
         chosen = self.update_index or updates[-1]
-        open_episodes(self.app, self.live.run, (chosen, chosen))
+        self.post_message(OpenEpisodes(self.live.run, (chosen, chosen)))
 
     def action_episodes(self) -> None:
         """Episodes of the update under the crosshair, else all."""
         chosen = self.update_index
-        open_episodes(self.app, self.live.run, None if chosen is None else (chosen, chosen))
+        self.post_message(OpenEpisodes(self.live.run, None if chosen is None else (chosen, chosen)))
 
     def action_replay(self) -> None:
         """Replay the episode of the step shown."""
@@ -330,11 +330,12 @@ class TrainScreen(PollingScreen[None]):
         if step is None:
             self.notify("There is no step yet.", severity="warning")
             return
-        open_replay(self.app, self.live.run, step.episode_id)
+        self.post_message(OpenReplay(self.live.run, step.episode_id))
 
     def action_compare(self) -> None:
         """Compare with the first overlaid run; alone, the run's start with its newest checkpoint."""
-        open_compare(self.app, self.live.run, self.overlays[0].run if self.overlays else self.live.run)
+        other = self.overlays[0].run if self.overlays else self.live.run
+        self.post_message(OpenCompare(self.live.run, other))
 
     @work
     async def action_overlay(self) -> None:

@@ -1,0 +1,33 @@
+"""Does something slow for a screen on a thread of its own, and says what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from textual.app import App
+
+from vlmagent.errors import VlmAgentError
+from vlmagent.tui.data.source import Worker
+from vlmagent.tui.text import safe
+
+T = TypeVar("T")
+MOST_WORDS = 400
+ERROR_SECONDS = 10.0
+
+
+def say_error(app: App[Any], text: str, seconds: float = ERROR_SECONDS) -> None:
+    """A failure as a note on the screen. What a model or a file says in it is shown, never obeyed."""
+    app.notify(safe(text, MOST_WORDS), severity="error", markup=False, timeout=seconds)
+
+
+async def attempt(app: App[Any], function: Callable[[], T]) -> T | None:
+    """What ``function`` returns, or None after an error, which is shown to the user."""
+    worker = Worker("attempt")
+    try:
+        return await worker.call(function)
+    except VlmAgentError as error:
+        say_error(app, str(error))
+        return None
+    finally:
+        worker.close()
