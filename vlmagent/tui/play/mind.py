@@ -51,7 +51,6 @@ class Mind(VerticalScroll):
         self._shown: tuple[Game, MindKeys] | None = None
 
     def compose(self) -> ComposeResult:
-        """Facts, then the output."""
         yield Steady(id="mind-facts")
         yield Steady(id="mind-output")
 

@@ -37,7 +37,6 @@ class ActionChip(Static):
         self._action = entry.action
 
     def on_click(self) -> None:
-        """As if its key were pressed."""
         self.post_message(Chosen(self._action))
 
 
@@ -78,7 +77,6 @@ class ActionPad(Vertical):
         return self._lists
 
     def compose(self) -> ComposeResult:
-        """The keys; the line and the list."""
         yield Horizontal(id="pad-keys")
         yield Input(placeholder="type to filter the actions, enter takes one", id="pad-filter", compact=True)
         yield OptionList(id="pad-list", markup=False)

@@ -44,14 +44,12 @@ class PlayReviewScreen(ModalScreen[bool]):
         self.game = game
 
     def compose(self) -> ComposeResult:
-        """One scrolling block of text."""
         with VerticalScroll(id="play-review-box") as box:
             box.border_title = "review"
             box.border_subtitle = "n: next episode · escape: back"
             yield Static(id="play-review-text")
 
     def on_mount(self) -> None:
-        """Show what is known, and what comes."""
         self.set_interval(LOOK_SECONDS, self._look)
         self._look()
 
@@ -62,7 +60,6 @@ class PlayReviewScreen(ModalScreen[bool]):
             self.query_one("#play-review-text", Static).update(review(self.game, choices))
 
     def action_answer(self, goes_on: bool) -> None:
-        """Close."""
         self.dismiss(goes_on)
 
 

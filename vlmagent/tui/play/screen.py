@@ -124,7 +124,6 @@ class PlayScreen(Screen[None]):
         self._drawing: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Picture, what is known of the state, what the opponent thinks; the actions; how it stands."""
         yield Steady(id="play-title")
         yield Static("", id="play-problem", markup=False)
         with Horizontal(id="play-body"):
@@ -139,7 +138,6 @@ class PlayScreen(Screen[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Sit down."""
         self.query_one("#play-problem").display = False
         if images_of(self.app) == "off":
             self.query_one(Picture).display = False
@@ -155,7 +153,6 @@ class PlayScreen(Screen[None]):
             await self.game.close()
 
     def on_screen_resume(self) -> None:
-        """Back from a question or a review: go on."""
         self._draw()
 
     # -- what happens
@@ -365,15 +362,12 @@ class PlayScreen(Screen[None]):
         await self.run_action(name)
 
     def action_hint(self) -> None:
-        """What would it do here?"""
         self.game.ask()
 
     def action_hints(self) -> None:
-        """Hints at other times."""
         self.game.change_hints(HINTS[(HINTS.index(self.game.hints) + 1) % len(HINTS)])
 
     def action_pause(self) -> None:
-        """Play or pause the opponent's steps."""
         self.playback.playing = not self.playback.playing
         self._draw()
 
@@ -387,24 +381,20 @@ class PlayScreen(Screen[None]):
             self._draw()
 
     def action_faster(self, levels: int) -> None:
-        """Another speed."""
         self.playback.faster(levels)
         self._draw()
 
     def action_seat(self) -> None:
-        """Change who acts."""
         self._step_wanted = False
         self.game.change_seat()
 
     @work(group="new", exclusive=True)
     async def action_new(self) -> None:
-        """The next episode."""
         if self.game.you is not None and await self._may_leave("Begin another episode"):
             self._do(self._next_episode())
 
     @work(group="new", exclusive=True)
     async def action_again(self) -> None:
-        """The same episode once more."""
         if self.game.you is not None and await self._may_leave("Begin this episode again"):
             self._do(self._next_episode(again=True))
 
@@ -435,7 +425,6 @@ class PlayScreen(Screen[None]):
         return bool(answer)
 
     def action_review(self) -> None:
-        """The episode so far, beside what others would have done."""
         if self.game.you is not None:
             self.app.push_screen(PlayReviewScreen(self.game), self._reviewed_it)
 
@@ -448,12 +437,10 @@ class PlayScreen(Screen[None]):
         self._do(self.game.reload())
 
     def action_prompt(self) -> None:
-        """Show or hide the prompt."""
         self.query_one("#play-state").toggle_class("-prompt")
         self._draw()
 
     def action_zoom(self) -> None:
-        """The picture alone, or not."""
         self.toggle_class("-zoomed")
 
     def more_keys(self) -> list[KeyHelp]:

@@ -37,7 +37,6 @@ class ChooseScreen(ModalScreen[int | None]):
         self._title, self._choices, self._chosen = title, choices, chosen
 
     def compose(self) -> ComposeResult:
-        """A list in a box."""
         width = max((len(name) for name, _ in self._choices), default=0)
         options = [
             Option(
@@ -58,7 +57,6 @@ class ChooseScreen(ModalScreen[int | None]):
                 yield Static("There is nothing to choose from.", markup=False)
 
     def on_mount(self) -> None:
-        """Begin at the present choice."""
         if self._choices:
             self.query_one(OptionList).highlighted = self._chosen
 
@@ -67,5 +65,4 @@ class ChooseScreen(ModalScreen[int | None]):
         self.dismiss(event.option_index)
 
     def action_accept(self) -> None:
-        """Take the highlighted choice."""
         self.dismiss(self.query_one(OptionList).highlighted if self._choices else None)

@@ -97,7 +97,6 @@ class CompareScreen(SteppingScreen[None]):
         self._loaded: Pair | None = None
 
     def compose(self) -> ComposeResult:
-        """Title, counts, the list of pairs, the two episodes, the timeline."""
         yield Static("", id="compare-title", markup=False)
         yield Static("", id="compare-problem", markup=False)
         yield Static("", id="compare-tally", markup=False)
@@ -112,7 +111,6 @@ class CompareScreen(SteppingScreen[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Find the evaluations and read them."""
         self.query_one("#compare-problem").display = False
         self.query_one("#compare-empty", Static).update("looking …")
         self.table.display = False
@@ -121,13 +119,11 @@ class CompareScreen(SteppingScreen[None]):
         self._begin()
 
     def on_unmount(self) -> None:
-        """Let go of the databases."""
         for side in self.sides:
             side.close()
         self._worker.close()
 
     def on_resize(self) -> None:
-        """Other columns, perhaps."""
         self.call_after_refresh(self._show_pairs)
 
     @property
@@ -345,19 +341,16 @@ class CompareScreen(SteppingScreen[None]):
         self.table.move_cursor(row=self.table.cursor_row + by)
 
     def action_filter(self) -> None:
-        """The next kind of pairs."""
         self.shown = (self.shown + 1) % len(SHOWN)
         self._show_pairs(restart=True)
 
     def action_order(self) -> None:
-        """The next order."""
         names = list(ORDERS)
         self.order = names[(names.index(self.order) + 1) % len(names)]
         self._show_pairs(restart=True)
 
     @work(group="choose", exclusive=True)
     async def action_choose(self, number: int) -> None:
-        """Choose the evaluation of one side."""
         found = [one for run in self.known.values() for one in run if not one.problem]
         several = len(self.known) > 1
         choices = [(f"{one.run.name} {one.name}" if several else one.name, one.facts) for one in found]
@@ -373,13 +366,11 @@ class CompareScreen(SteppingScreen[None]):
 
     @work(group="choose", exclusive=True)
     async def action_swap(self) -> None:
-        """Swap the sides."""
         if self.sides:
             with self._telling():
                 await self._use(self.sides[1].evaluation, self.sides[0].evaluation)
 
     def action_replay(self, number: int) -> None:
-        """One of the two episodes alone, with everything about it."""
         if self._loaded is None:
             return
         side, pair = self.sides[number].evaluation, self._loaded
@@ -388,7 +379,6 @@ class CompareScreen(SteppingScreen[None]):
         self.post_message(OpenReplay(side.run, episode, self.playback.at, side.database, trail))
 
     def action_panes(self) -> None:
-        """Show or hide the two episodes."""
         self.toggle_class("-opened" if self.has_class("-narrow") else "-closed")
         self.call_after_refresh(self._show_pairs)
 

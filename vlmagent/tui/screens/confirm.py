@@ -32,7 +32,6 @@ class ConfirmScreen(ModalScreen[bool]):
         self._question, self._yes, self._no = question, yes, no
 
     def compose(self) -> ComposeResult:
-        """The question and two buttons."""
         with Vertical(id="confirm-box"):
             yield Static(self._question, id="confirm-question")
             with Horizontal(id="confirm-buttons"):
@@ -44,15 +43,12 @@ class ConfirmScreen(ModalScreen[bool]):
         self.query_one("#confirm-no").focus()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """A button was chosen."""
         self.dismiss(event.button.id == "confirm-yes")
 
     def action_answer(self, yes: bool) -> None:
-        """A key was chosen."""
         self.dismiss(yes)
 
     def action_other(self) -> None:
-        """To the other button."""
         self.focus_next()
 
 

@@ -86,7 +86,6 @@ class EpisodesScreen(PollingScreen[None]):
         self._last_look = 0.0
 
     def compose(self) -> ComposeResult:
-        """Title, filters, the list with a step beside it, the line to type in."""
         yield Static("", id="episodes-title", markup=False)
         yield Static("", id="episodes-problem", markup=False)
         yield FilterBar()
@@ -99,7 +98,6 @@ class EpisodesScreen(PollingScreen[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Read the first page."""
         self.query_one("#episodes-problem").display = False
         self.entry.display = False
         self.table.focus()
@@ -110,12 +108,10 @@ class EpisodesScreen(PollingScreen[None]):
         self._begin()
 
     def on_unmount(self) -> None:
-        """Let go of the databases."""
         self.feed.close()
         self._worker.close()
 
     def on_resize(self) -> None:
-        """Other columns, perhaps."""
         self.call_after_refresh(self._show_all)
 
     @property
@@ -330,13 +326,11 @@ class EpisodesScreen(PollingScreen[None]):
     # -- actions
 
     def action_outcome(self) -> None:
-        """All, successes, failures."""
         order = list(OUTCOMES)
         now = order.index(self.view.filter.success)
         self.change(self.view.with_filter(success=order[(now + 1) % len(order)]))
 
     def action_illegal(self) -> None:
-        """Only illegal outputs, or any."""
         self.change(self.view.with_filter(illegal=None if self.view.filter.illegal else True))
 
     def action_order(self, by: int) -> None:
@@ -350,7 +344,6 @@ class EpisodesScreen(PollingScreen[None]):
 
     @work(group="data", exclusive=True)
     async def action_data(self) -> None:
-        """Choose between training, evaluations and games played."""
         try:
             found = await self._worker.call(lambda: read_recordings(self.run))
         except StoreError:
@@ -367,25 +360,21 @@ class EpisodesScreen(PollingScreen[None]):
             self._begin()
 
     def action_preview(self) -> None:
-        """Show or hide the step beside the list."""
         self.toggle_class("-shown" if self.has_class("-narrow") else "-hidden")
         self.call_after_refresh(self._show_all)
 
     def action_copy(self) -> None:
-        """Copy the output of the step beside the list."""
         row = self.query_one(StepPreview).row
         if row is not None:
             self.app.copy_to_clipboard(row.output)
             self.notify(f"Copied the output of step {row.step + 1} of episode {row.episode_id}.", timeout=3)
 
     def action_play(self) -> None:
-        """Play on from the step beside the list."""
         row = self.query_one(StepPreview).row
         if row is not None:
             self.post_message(OpenPlay(self.run, self.feed.database, (row.episode_id, row.step)))
 
     def action_compare(self) -> None:
-        """Two evaluations of this run side by side."""
         self.post_message(OpenCompare(self.run, self.run))
 
     def action_refresh(self) -> None:
@@ -414,12 +403,10 @@ class EpisodesScreen(PollingScreen[None]):
     # -- typing
 
     def action_search(self) -> None:
-        """Type words to look for."""
         self._typing_updates = False
         self._ask(self.view.text, 'words in outputs; "words that follow each other"')
 
     def action_updates(self) -> None:
-        """Type a range of updates."""
         self._typing_updates = True
         updates = self.view.filter.updates
         self._ask(

@@ -62,7 +62,6 @@ class HelpScreen(ModalScreen[None]):
         self._title, self._keys = title, keys
 
     def compose(self) -> ComposeResult:
-        """One scrolling block of text."""
         with VerticalScroll(id="help-box") as box:
             box.border_title = f"{self._title}: keys"
             box.border_subtitle = "escape closes · ctrl+p: all commands by name"

@@ -32,7 +32,6 @@ class PickRunsScreen(ModalScreen[list[Run] | None]):
         self._runs, self._chosen = runs, set(chosen)
 
     def compose(self) -> ComposeResult:
-        """The list."""
         with Vertical(id="pick-box") as box:
             box.border_title = "overlay runs"
             box.border_subtitle = "space chooses · enter shows · escape leaves"
@@ -50,11 +49,9 @@ class PickRunsScreen(ModalScreen[list[Run] | None]):
             )
 
     def action_accept(self) -> None:
-        """Done."""
         self.dismiss(list(self.query_one(_List).selected))
 
     def action_leave(self) -> None:
-        """Not at all."""
         self.dismiss(None)
 
 

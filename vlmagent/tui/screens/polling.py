@@ -26,7 +26,6 @@ class PollingScreen(Screen[ScreenResultType]):
             self._clock.pause()
 
     def on_screen_resume(self) -> None:
-        """Back again."""
         if self._clock is not None:
             self._clock.resume()
             self._poll()

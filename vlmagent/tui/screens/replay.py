@@ -134,7 +134,6 @@ class ReplayScreen(SteppingScreen[Place]):
         self._live: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """The picture with the step's numbers; beside it the words; the timeline."""
         yield Static("", id="replay-title", markup=False)
         yield Static("", id="replay-problem", markup=False)
         with Horizontal(id="replay-body"):
@@ -152,7 +151,6 @@ class ReplayScreen(SteppingScreen[Place]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Read the first episode."""
         self.query_one("#replay-problem").display = False
         self.query_one("#replay-note").display = False
         self.query_one("#replay-prompt").display = False
@@ -163,7 +161,6 @@ class ReplayScreen(SteppingScreen[Place]):
         self._load(self.episode_id, self._step)
 
     def on_unmount(self) -> None:
-        """Let go of the database."""
         self.source.close()
         self._exporter.close()
 
@@ -286,7 +283,6 @@ class ReplayScreen(SteppingScreen[Place]):
     # -- actions
 
     def action_follow(self, by: int) -> None:
-        """The next or previous episode."""
         if self._trail is None:
             self._go_to_neighbour(by)
             return
@@ -341,21 +337,17 @@ class ReplayScreen(SteppingScreen[Place]):
         self._load(*place)
 
     def action_token(self, by: int) -> None:
-        """The cursor some tokens on or back."""
         self.query_one(Tokens).move(by)
 
     def action_worst(self) -> None:
-        """The cursor to the least probable token."""
         self.query_one(Tokens).move_to_worst()
 
     def action_pane(self, name: str) -> None:
-        """Show or hide the prompt or the thoughts."""
         pane = self.query_one(f"#replay-{name}")
         pane.display = not pane.display
         self._show_step()
 
     def action_scroll_text(self, lines: int) -> None:
-        """Scroll the output."""
         self.query_one(Tokens).scroll_text(lines)
 
     def action_page(self, pages: int) -> None:
@@ -368,14 +360,12 @@ class ReplayScreen(SteppingScreen[Place]):
             tokens.scroll_text(pages * max(1, tokens.size.height - 2))
 
     def action_copy(self, what: str) -> None:
-        """Copy the output or the prompt to the clipboard."""
         if self.row is not None:
             self.app.copy_to_clipboard(self.row.output if what == "output" else self.row.prompt)
             self.notify(f"Copied the {what} of step {self.playback.at + 1}.", timeout=3)
 
     @work(group="export")
     async def action_export(self, kind: str) -> None:
-        """Write the episode to a file under the run's folder."""
         if self.story is None:
             return
         episode_id, target = self.episode_id, export_path(self.run, self.database, self.episode_id, kind)
@@ -400,7 +390,6 @@ class ReplayScreen(SteppingScreen[Place]):
             note.update(Content.styled(safe(text, 500, lines=False), "$error" if bad else "$success"))
 
     def action_play_on(self) -> None:
-        """Play on from the state shown."""
         if self.row is not None:
             self.post_message(OpenPlay(self.run, self.database, (self.row.episode_id, self.row.step)))
 

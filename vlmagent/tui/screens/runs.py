@@ -85,7 +85,6 @@ class RunsScreen(PollingScreen[None]):
         self._read = False
 
     def compose(self) -> ComposeResult:
-        """A title, the table with a preview, the filter."""
         yield Steady(id="runs-title")
         with Horizontal(id="runs-body"):
             with Vertical(id="runs-list"):
@@ -96,7 +95,6 @@ class RunsScreen(PollingScreen[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Begin to look."""
         self.query_one(Input).display = False
         self.query_one("#runs-empty").display = False
         self.table.focus()
@@ -105,11 +103,9 @@ class RunsScreen(PollingScreen[None]):
         self._poll()
 
     def on_unmount(self) -> None:
-        """Stop looking."""
         self._worker.close()
 
     def on_resize(self) -> None:
-        """Other columns, perhaps."""
         self.call_after_refresh(self._show)
 
     @property
@@ -196,7 +192,6 @@ class RunsScreen(PollingScreen[None]):
 
     @on(DataTable.RowSelected)
     def action_open(self) -> None:
-        """Open the run under the cursor."""
         run = self.current
         if run is not None:
             others = [
@@ -213,7 +208,6 @@ class RunsScreen(PollingScreen[None]):
         self.table.action_cursor_down()
 
     def action_unmark(self) -> None:
-        """Unmark all."""
         self.marked.clear()
         self._show()
 
@@ -230,40 +224,33 @@ class RunsScreen(PollingScreen[None]):
         self.post_message(OpenCompare(chosen[0], chosen[-1]))
 
     def action_episodes(self) -> None:
-        """The episodes of the run under the cursor."""
         if self.current is not None:
             self.post_message(OpenEpisodes(self.current.run))
 
     def action_play(self) -> None:
-        """Play beside the run under the cursor."""
         if self.current is not None:
             self.post_message(OpenPlay(self.current.run))
 
     def action_sort(self) -> None:
-        """The next order."""
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
         self._show()
 
     def action_stop(self) -> None:
-        """Ask, then stop the run under the cursor."""
         run = self.current
         if run is not None:
             stop_run(self.app, run.run, run.state, run.alive)
 
     def action_refresh(self) -> None:
-        """Look again now."""
         self._poll()
 
     # -- the filter
 
     def action_filter(self) -> None:
-        """Type words to look for."""
         entry = self.query_one(Input)
         entry.display = True
         entry.focus()
 
     def action_clear(self) -> None:
-        """No filter any more."""
         entry = self.query_one(Input)
         entry.value = ""
         entry.display = False

@@ -94,12 +94,10 @@ class SteppingScreen(Screen[ScreenResultType]):
         self._show_step()
 
     def action_play(self) -> None:
-        """Play or pause."""
         self.playback.toggle()
         self._show_step()
 
     def action_move(self, steps: int) -> None:
-        """Some steps on or back."""
         self.action_seek(self.playback.at + steps)
 
     def action_seek(self, step: int) -> None:
@@ -115,7 +113,6 @@ class SteppingScreen(Screen[ScreenResultType]):
         self._show_step()
 
     def action_faster(self, levels: int) -> None:
-        """Another speed."""
         self.playback.faster(levels)
         self._show_playing()
 

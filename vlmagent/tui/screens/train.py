@@ -111,7 +111,6 @@ class TrainScreen(PollingScreen[None]):
         self._beginning = True
 
     def compose(self) -> ComposeResult:
-        """Title, charts, and beside or beneath them the other panes."""
         yield RunTitle(id="title")
         yield Static("", id="problem", markup=False)
         with Horizontal(id="body"):
@@ -125,7 +124,6 @@ class TrainScreen(PollingScreen[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Begin to follow."""
         self.query_one("#problem").display = False
         self.grid.choose(RL_KEYS)
         self._poll_every(POLL_SECONDS)
@@ -133,7 +131,6 @@ class TrainScreen(PollingScreen[None]):
         self.call_after_refresh(self.grid.charts[RL_KEYS[0]].focus)
 
     def on_unmount(self) -> None:
-        """Let go of all databases."""
         for live in self.lives:
             live.close()
 
@@ -325,7 +322,6 @@ class TrainScreen(PollingScreen[None]):
         self.post_message(OpenEpisodes(self.live.run, None if chosen is None else (chosen, chosen)))
 
     def action_replay(self) -> None:
-        """Replay the episode of the step shown."""
         step = self.query_one(NewestStep).step
         if step is None:
             self.notify("There is no step yet.", severity="warning")
@@ -339,7 +335,6 @@ class TrainScreen(PollingScreen[None]):
 
     @work
     async def action_overlay(self) -> None:
-        """Choose the runs laid over this one."""
         try:
             runs = await self.live.source.call(Catalogue().scan)
         except StoreError:
@@ -364,19 +359,15 @@ class TrainScreen(PollingScreen[None]):
         self._poll()
 
     def action_smooth(self) -> None:
-        """The next smoothing."""
         self._set(smoothing=_next(SMOOTHINGS, self.look.smoothing))
 
     def action_axis(self) -> None:
-        """The next horizontal axis."""
         self._set(axis=_next(AXES, self.look.axis))
 
     def action_log(self) -> None:
-        """Logarithmic or linear."""
         self._set(log=not self.look.log)
 
     def action_zoom(self, steps: int) -> None:
-        """A smaller or larger part of the axis."""
         place = min(max(0, ZOOMS.index(self.look.zoom) + steps), len(ZOOMS) - 1)
         self._set(zoom=ZOOMS[place])
 
@@ -385,24 +376,19 @@ class TrainScreen(PollingScreen[None]):
         self._draw()
 
     def action_phase(self) -> None:
-        """Between the charts of RL and SFT."""
         self.sft, self._chosen_phase = not self.sft, True
         self._apply_phase()
 
     def action_alone(self) -> None:
-        """One chart alone, or all."""
         self.grid.toggle_alone()
 
     def action_page(self, pages: int) -> None:
-        """Turn the page of charts."""
         self.grid.turn(pages)
 
     def action_step(self, columns: int, rows: int) -> None:
-        """To a neighbouring chart."""
         self.grid.step(columns, rows)
 
     def action_follow(self) -> None:
-        """Follow again."""
         self.query_one(EventLog).follow()
         newest = self.query_one(NewestStep)
         newest.follow()
@@ -423,7 +409,6 @@ class TrainScreen(PollingScreen[None]):
         self._show_state()
 
     def action_stop(self) -> None:
-        """Ask, then stop the run."""
         stop_run(self.app, self.live.run, self.live.view.state, self.live.alive)
 
     def action_back(self) -> None:

@@ -155,7 +155,6 @@ class Chart(Widget, can_focus=True):
             self._retitle()
 
     def on_resize(self) -> None:
-        """The size changed."""
         self._strips = None
 
     def render_line(self, y: int) -> Strip:
@@ -272,11 +271,9 @@ class Chart(Widget, can_focus=True):
         self.border_subtitle = self._hint
 
     def on_blur(self) -> None:
-        """Say no more than others."""
         self.border_subtitle = ""
 
     def action_move(self, steps: int) -> None:
-        """Ask for the crosshair to move."""
         self.post_message(self.Moved(self, steps=steps))
 
     def action_choose(self) -> None:
@@ -284,7 +281,6 @@ class Chart(Widget, can_focus=True):
         self.post_message(self.Chosen(self))
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """The crosshair follows the mouse."""
         x = self._x_at(event)
         if x is not None:
             self.post_message(self.Moved(self, x=x))

@@ -152,7 +152,6 @@ class ChartGrid(Container):
     # -- events
 
     def on_resize(self) -> None:
-        """More or less room."""
         self.divide()
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:

@@ -32,5 +32,4 @@ class Chip(Static):
         self.update(Content.assemble((f"{name}{gap}", "$foreground-muted"), shown))
 
     async def on_click(self) -> None:
-        """Do what the key does."""
         await self.run_action(self._action)

@@ -50,7 +50,6 @@ class EventLog(VerticalScroll):
         self._text = Static("", markup=False)
 
     def compose(self) -> ComposeResult:
-        """One block of text."""
         yield self._text
 
     @property

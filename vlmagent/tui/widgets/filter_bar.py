@@ -32,7 +32,6 @@ class FilterBar(Horizontal):
     """
 
     def compose(self) -> ComposeResult:
-        """One chip a setting."""
         for name, action in ACTIONS.items():
             yield Chip(f"screen.{action}", id=f"chip-{name}")
 

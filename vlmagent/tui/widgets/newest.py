@@ -57,13 +57,11 @@ class NewestStep(Container):
         self._text = Steady("no step yet")
 
     def compose(self) -> ComposeResult:
-        """The picture, and the text that scrolls."""
         yield self.picture
         with self._words:
             yield self._text
 
     def on_mount(self) -> None:
-        """Watch for the reader scrolling."""
         self.watch(self._words, "scroll_y", self._scrolled, init=False)
 
     def show(self, step: TransitionRow, image: ImageArray | None) -> None:

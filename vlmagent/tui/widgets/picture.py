@@ -170,7 +170,6 @@ class Picture(Widget):
         self._update_still()
 
     def on_resize(self) -> None:
-        """Fit the still to the new size."""
         self._update_still()
 
     def render_line(self, y: int) -> Strip:

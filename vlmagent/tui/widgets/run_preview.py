@@ -36,7 +36,6 @@ class RunPreview(Vertical):
     """
 
     def compose(self) -> ComposeResult:
-        """The words above, the chart beneath."""
         yield Steady()
         chart = Chart("success", BY_KEY["success"].frame)
         chart.can_focus = False

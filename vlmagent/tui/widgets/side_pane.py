@@ -34,7 +34,6 @@ class SidePane(Vertical):
         self._images = images
 
     def compose(self) -> ComposeResult:
-        """Title, picture, numbers, output."""
         yield Static("", classes="side-title", markup=False)
         picture = Picture(mode=self._images, empty="")
         picture.display = self._images != "off"

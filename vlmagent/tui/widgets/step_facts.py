@@ -40,6 +40,5 @@ class StepFacts(Static):
         self.update("")
 
     def on_resize(self) -> None:
-        """Other labels, perhaps."""
         if self._shown is not None:
             self.show(*self._shown)

@@ -33,7 +33,6 @@ class StepPreview(Vertical):
         self.row: TransitionRow | None = None
 
     def compose(self) -> ComposeResult:
-        """Title, picture, numbers, output."""
         yield Static("", id="preview-title", markup=False)
         picture = Picture(mode=self._images, empty="")
         picture.display = self._images != "off"

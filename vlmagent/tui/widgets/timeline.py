@@ -88,11 +88,9 @@ class Timeline(Widget):
         return Strip(segments).adjust_cell_length(width, self.rich_style)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Seek where the mouse was pressed."""
         self._point(event)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Seek along while the button is held."""
         if event.button:
             self._point(event)
 

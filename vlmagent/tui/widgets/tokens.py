@@ -87,7 +87,6 @@ class TokenText(ScrollView, can_focus=False):
         self.scroll_to(y=0, animate=False)
 
     def on_resize(self) -> None:
-        """Wrap anew."""
         self._arrange()
 
     def notify_style_update(self) -> None:
@@ -102,13 +101,11 @@ class TokenText(ScrollView, can_focus=False):
         self.refresh()
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Tell which token the mouse is over."""
         token = self._token_at(event.x, event.y)
         if token >= 0:
             self.post_message(self.Pointed(token, clicked=False))
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which token was clicked."""
         token = self._token_at(event.x, event.y)
         if token >= 0:
             self.post_message(self.Pointed(token, clicked=True))
@@ -204,7 +201,6 @@ class Tokens(Vertical):
         self._facts = Static(id="token-facts")
 
     def compose(self) -> ComposeResult:
-        """The text above, facts below."""
         yield self._text
         yield self._facts
 
