@@ -15,7 +15,8 @@ from vlmagent.paths import Run
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter, mark_failed
 from vlmagent.training.learners import network_name
-from vlmagent.training.trainer import ShouldStop, Trainer
+from vlmagent.training.loop import ShouldStop
+from vlmagent.training.trainer import Trainer
 
 
 def train(run: Run, should_stop: ShouldStop) -> RunStatus:
