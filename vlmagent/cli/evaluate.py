@@ -68,7 +68,7 @@ def _announce_costs(jobs: Sequence[Job], request: EvalRequest, console: Console)
 
     for job in jobs:
         for name in job.baselines:
-            endpoint = check_baseline(name, request.endpoints, request.max_cost)
+            endpoint = check_baseline(name, request.endpoints, request.max_cost, request.max_output_tokens)
             if endpoint is None:
                 continue
             task = task_from_config(job.config)
@@ -198,6 +198,15 @@ def eval_(
             "--max-cost", min=0, help="Hard budget in US dollars for everything asked of APIs.", metavar="USD"
         ),
     ] = None,
+    max_output_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-output-tokens",
+            min=1,
+            help="Limit of each API answer, thinking included. Default: the endpoint's own (1024).",
+            metavar="N",
+        ),
+    ] = None,
     endpoints: Annotated[
         Path | None,
         typer.Option("--endpoints", help="Your own file of API endpoints, over configs/baselines.yaml."),
@@ -226,6 +235,7 @@ def eval_(
         overrides=set_ or [],
         endpoints=endpoints,
         max_cost=max_cost,
+        max_output_tokens=max_output_tokens,
         resume=resume,
     )
     found = eval_command(request, stderr_console())

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from vlmagent.evaluation.formats import answers_note
 from vlmagent.evaluation.published import SOURCE, published_rows, success_rule
 from vlmagent.paths import Run
 from vlmagent.text import harmless
@@ -149,16 +150,10 @@ def _footnote(
         f"success, {row['return_std']:.2f} of return; intervals by bootstrap over runs and episodes."
         for row in over_runs
     ]
-    notes += [_spent(row) for row in rows if row.get("requests") is not None]
+    notes += [answers_note(row) for row in rows if row.get("requests") is not None]
     if published:
         notes.append(f"Published: {SOURCE}, a 7 B model.")
     return " ".join(notes)
-
-
-def _spent(row: Mapping[str, Any]) -> str:
-    """What an API's answers were and cost."""
-    errors = f", {row['errors']} episodes without a result" if row["errors"] else ""
-    return f"{row['system']}: {row['requests']} requests, {row['cost']:.4f} $, {row['refusals']} refusals{errors}."
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table | Text:

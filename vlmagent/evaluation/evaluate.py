@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmagent.agents.api.answers import count_flaws
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, StoreError
 from vlmagent.evaluation.results import EvalResult, Evaluation, Outcome, evaluation_row, result_of, summary
 from vlmagent.evaluation.systems import System
+from vlmagent.files import new_file
 from vlmagent.paths import Run
 from vlmagent.seeding import derive, evaluation_episode_seed
 from vlmagent.store.reader import StoreReader
@@ -261,17 +263,15 @@ def default_episodes(config: Config, task: Task) -> int:
 def _new_database(plan: Plan) -> Path:
     """A new file for one evaluation's transitions."""
     assert plan.folder is not None
+    system = "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in plan.system.name)
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{system[:60]}-{plan.system.checkpoint or 'baseline'}"
     try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        return new_file(plan.folder, stem, ".db")
     except OSError as error:
         raise StoreError(
-            f"The evaluation's folder {plan.folder} could not be made: {error.strerror or error}. "
+            f"The evaluation could not be written to {plan.folder}: {error.strerror or error}. "
             "Choose another place with $VLMAGENT_RUNS."
         ) from None
-    system = "".join(c if c.isalnum() or c in "-_." else "-" for c in plan.system.name)
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{system[:60]}-{plan.system.checkpoint or 'baseline'}"
-    candidates = (plan.folder / f"{stem}{suffix}.db" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-    return next(path for path in candidates if not path.exists())
 
 
 def find_earlier(plan: Plan) -> Path | None:
@@ -343,13 +343,16 @@ def _finish(plan: Plan, tally: Tally, database: Path | None, seconds: float) -> 
 
 
 def _spent(database: Path | None, system: System) -> dict[str, Any]:
-    """Requests, refusals and cost of an API's answers."""
+    """Requests, cost and useless answers of an API."""
     if system.use_journal is None or database is None:
         return {}
     with StoreReader(database) as reader:
         rows = reader.answers()
+    flaws = count_flaws(rows)
     return {
         "requests": sum(row.attempts for row in rows),
-        "refusals": sum(row.refusal for row in rows),
+        "refusals": flaws["refused"],
+        "cut": flaws["cut"],
+        "empty": flaws["empty"],
         "cost": sum(row.cost for row in rows),
     }

@@ -16,7 +16,8 @@ from vlmagent.evaluation.results import Evaluation, comparisons, over_runs
 COLUMNS = (
     "task", "system", "rule_set", "model", "checkpoint", "training_seed", "runs", "episodes", "success", "success_low",
     "success_high", "success_std", "mean_return", "return_low", "return_high", "return_std", "goal_rate", "legal_rate",
-    "mean_length", "env_steps", "seed", "temperature", "errors", "refusals", "requests", "cost", "published",
+    "mean_length", "env_steps", "seed", "temperature", "errors", "refusals", "cut", "empty",
+    "requests", "cost", "published",
 )  # fmt: skip
 """Of the CSV. Rates are fractions; ``published`` is 1 for numbers printed in the paper."""
 
@@ -82,11 +83,25 @@ def as_markdown(found: Mapping[str, Any]) -> str:
                 [f"*{entry.system} (published)*", "", f"*{entry.success:.1f}*", "", mean_return, "", "", ""]
             )
         heading = f"### {task} (rules: {ours[0]['rule_set']}, evaluation seed {ours[0]['seed']})"
+        answers = [_cell(answers_note(row)) for row in ours if row.get("requests") is not None]
         titles = ["system", "episodes", "success %", "95 %", "return", "95 %", "reached %", "legal %"]
-        parts.append(
-            f"{heading}\n\n{table(titles, lines)}\n\nPublished: {SOURCE}, a 7 B model. {success_rule(task)}"
-        )
+        notes = [*answers, f"Published: {SOURCE}, a 7 B model. {success_rule(task)}"]
+        parts.append(f"{heading}\n\n{table(titles, lines)}\n\n{' '.join(notes)}")
     return "\n\n".join(parts)
+
+
+def answers_note(row: Mapping[str, Any]) -> str:
+    """What an API's answers were and cost, as one sentence.
+
+    Counts that an older version did not store are left out: they are not zero.
+    """
+    counts = {"refusals": "refused", "empty": "empty", "cut": "cut off at the limit of tokens"}
+    found = [f"{row[name]} {words}" for name, words in counts.items() if row.get(name) is not None]
+    if row.get("cut"):
+        found[-1] += " (--max-output-tokens raises it)"
+    missing = f" {row['errors']} episodes have no result." if row["errors"] else ""
+    spent = f"{row['requests']} requests, {row['cost']:.4f} $"
+    return f"{row['system']}: {spent}; of the answers {', '.join(found)}.{missing}"
 
 
 def _name(row: Mapping[str, Any]) -> str:

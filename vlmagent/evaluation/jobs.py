@@ -36,6 +36,7 @@ class EvalRequest:
         endpoints: the user's own file of API endpoints.
         max_cost: US dollars that all API answers of this command may cost together; None leaves each endpoint its own
             limit.
+        max_output_tokens: limit of each API answer; None leaves each endpoint its own.
         resume: continue interrupted evaluations of the same kind, and take finished ones as they are.
     """
 
@@ -48,6 +49,7 @@ class EvalRequest:
     overrides: Sequence[str] = ()
     endpoints: Path | None = None
     max_cost: float | None = None
+    max_output_tokens: int | None = None
     resume: bool = False
 
 
@@ -82,8 +84,15 @@ def plan_jobs(request: EvalRequest) -> list[Job]:
     from vlmagent.evaluation.systems import check_baseline
     from vlmagent.tasks.registry import build_task
 
-    for baseline in request.baselines:
-        check_baseline(baseline, request.endpoints, request.max_cost)
+    asked = [
+        check_baseline(name, request.endpoints, request.max_cost, request.max_output_tokens)
+        for name in request.baselines
+    ]
+    if request.max_output_tokens is not None and not any(asked):
+        raise UsageError(
+            f"--max-output-tokens {request.max_output_tokens} limits the answers of an API, and no --baseline names "
+            "one. For a run's checkpoint: --set rollout.max_new_tokens=N"
+        )
     for task in request.tasks:
         build_task(task)
     only_baselines = bool(request.baselines) and not request.checkpoints and not request.runs
@@ -159,7 +168,14 @@ def _items(job: Job, request: EvalRequest, budget: Budget | None) -> list[_Item]
             load = partial(checkpoint_system, job.config, task, folder, temperature)
             items.append(_Item(job, f"{job.run.name} {folder.name}", load))
     for name in job.baselines:
-        load = partial(baseline_system, name, task, extra=request.endpoints, budget=budget)
+        load = partial(
+            baseline_system,
+            name,
+            task,
+            extra=request.endpoints,
+            budget=budget,
+            max_output_tokens=request.max_output_tokens,
+        )
         items.append(_Item(job, name, load))
     return items
 

@@ -41,7 +41,9 @@ class EvalResult:
         training_seed: of the run that made the checkpoint.
         seconds: wall-clock time of the episodes.
         errors: episodes without a result.
-        refusals: answers in which an API declined; they are part of the result, as illegal outputs.
+        refusals, cut, empty: answers of an API in which it declined, that ended before the model did (its limit of
+            tokens), and with nothing in them. Each counts once, and as an illegal output in the result: its action
+            was drawn at random.
         requests, cost: answers of an API and what they cost in US dollars; None for other systems.
         by_type: the same for each kind of episode, where the task has kinds.
     """
@@ -68,6 +70,8 @@ class EvalResult:
     training_seed: int | None = None
     errors: int = 0
     refusals: int | None = None
+    cut: int | None = None
+    empty: int | None = None
     requests: int | None = None
     cost: float | None = None
     by_type: dict[str, dict[str, Any]] | None = None

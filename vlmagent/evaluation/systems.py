@@ -90,21 +90,23 @@ def baseline_system(
     *,
     extra: Path | None = None,
     budget: Budget | None = None,
+    max_output_tokens: int | None = None,
 ) -> System:
     """A system that needs no training.
 
     Args:
         extra: the user's own file of endpoints.
         budget: what asking an API may cost; None takes the endpoint's own limit.
+        max_output_tokens: an answer's limit instead of the endpoint's own.
 
     Raises:
-        UsageError: unknown name, or an endpoint without its key.
+        UsageError: unknown name, an endpoint without its key, or settings of the network that cannot work.
     """
     if not is_api(name):
         return System(name, BASELINES[name](task))
     from vlmagent.agents.api.agent import ApiAgent
 
-    endpoint = find_endpoint(name, extra, tuple(BASELINES))
+    endpoint = find_endpoint(name, extra, tuple(BASELINES), max_output_tokens)
     key = read_key(name, endpoint)
     agent = ApiAgent(endpoint, key, task, name, budget or Budget(endpoint.max_cost))
     return System(
@@ -118,16 +120,22 @@ def baseline_system(
     )
 
 
-def check_baseline(name: str, extra: Path | None, max_cost: float | None) -> Endpoint | None:
+def check_baseline(
+    name: str, extra: Path | None, max_cost: float | None, max_output_tokens: int | None = None
+) -> Endpoint | None:
     """Whether a baseline could be evaluated now; its endpoint if it has one. Nothing is asked.
 
     Raises:
-        UsageError: an unknown name, a missing key, or a budget for something without a price.
+        UsageError: an unknown name, a missing key, settings of the network that cannot work, or a budget for
+            something without a price.
     """
     if not is_api(name):
         return None
-    endpoint = find_endpoint(name, extra, tuple(BASELINES))
+    from vlmagent.agents.api.network import find_route
+
+    endpoint = find_endpoint(name, extra, tuple(BASELINES), max_output_tokens)
     read_key(name, endpoint)
+    find_route(endpoint.base_url)
     if max_cost is not None and not endpoint.priced:
         raise UsageError(
             f"--max-cost needs prices, and '{name}' has none. Give it an entry with input_price and output_price in a "

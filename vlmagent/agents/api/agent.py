@@ -18,6 +18,7 @@ import numpy as np
 from vlmagent.agents.api.client import ApiClient
 from vlmagent.agents.api.cost import Budget
 from vlmagent.agents.api.endpoints import Endpoint
+from vlmagent.agents.api.network import Route, find_route
 from vlmagent.store.codec import encode_image, image_key
 from vlmagent.store.rows import AnswerRow
 from vlmagent.tasks.base import Task
@@ -37,6 +38,9 @@ class ApiAgent:
         task: writes prompts and reads actions.
         name: how results call it.
         budget: what may be spent.
+
+    Raises:
+        UsageError: the environment's settings of the network cannot work for this endpoint.
     """
 
     def __init__(self, endpoint: Endpoint, key: str | None, task: Task, name: str, budget: Budget) -> None:
@@ -46,8 +50,9 @@ class ApiAgent:
         self.budget = budget
         self._known: dict[str, AnswerRow] = {}
         self._keep: Keep = lambda _: None
+        route = find_route(endpoint.base_url)
         self._runner = asyncio.Runner()
-        self._client = self._runner.run(_make_client(endpoint, key, budget))
+        self._client = self._runner.run(_make_client(endpoint, key, budget, route))
 
     def use_journal(self, known: Sequence[AnswerRow], keep: Keep) -> None:
         """Begin an evaluation.
@@ -113,9 +118,9 @@ class ApiAgent:
         )
 
 
-async def _make_client(endpoint: Endpoint, key: str | None, budget: Budget) -> ApiClient:
+async def _make_client(endpoint: Endpoint, key: str | None, budget: Budget, route: Route) -> ApiClient:
     """Made inside the event loop that will use it."""
-    return ApiClient(endpoint, key, budget)
+    return ApiClient(endpoint, key, budget, route)
 
 
 def question_key(endpoint: Endpoint, prompt: str, image: ImageArray, seed: int, index: int) -> str:

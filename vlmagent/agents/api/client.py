@@ -1,50 +1,53 @@
 """Asks one OpenAI-compatible endpoint, many requests at a time: retries, time limits, a hard budget.
 
-Deliberately knows no task and no database. Whatever a server sends is untrusted: its texts are data, its errors are
-shortened, made harmless and cleared of the key. One rule decides what a failure is: an answer of the model, however
-useless (a refusal, nothing, broken JSON in its text), is an answer; no answer of the model is an error.
+Deliberately knows no task and no database, neither how answers are written (``answers``) nor how long patience lasts
+(``patience``) nor which way the network takes (``network``). Whatever a server sends is untrusted: its texts are data,
+its errors are shortened, made harmless and cleared of the key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
+import logging
+import math
 import time
-from asyncio import sleep
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
 
+from vlmagent.agents.api.advice import connection_problem, status_advice, url_advice
+from vlmagent.agents.api.answers import (
+    AnswerError,
+    AnswerFormatError,
+    ModelAnswer,
+    error_text,
+    read_answer,
+)
 from vlmagent.agents.api.cost import Budget
 from vlmagent.agents.api.endpoints import Endpoint
+from vlmagent.agents.api.network import Route
+from vlmagent.agents.api.patience import EARLY_WAIT, RequestError, Tries, next_pause
 from vlmagent.errors import RunFailedError
 from vlmagent.store.rows import AnswerRow
 from vlmagent.text import harmless
 
 RETRIED = frozenset({408, 409, 425, 429, *range(500, 600)})
-HOPELESS = frozenset({401, 402, 403, 404})
-"""The key, the account or the model is wrong: the next request would fare no better."""
+HOPELESS = frozenset({401, 402, 403, 404, 407})
+"""The key, the account, the model, the URL or the proxy is wrong: the next request would fare no better."""
+CONNECT_SECONDS = 5.0
+"""For a connection before the first answer: three attempts of TCP. Afterwards it may take as long as an answer."""
 QUOTED = 300
 USER_AGENT = "vlmagent"
+_log = logging.getLogger(__name__)
 
 
 class ApiStoppedError(RunFailedError):
     """No further request may be sent: the budget is spent, the key is refused, or the endpoint is down."""
-
-
-class _RequestError(Exception):
-    """One attempt failed. ``retry``: whether another may help; ``wait``: what the server asked for, in seconds."""
-
-    def __init__(self, text: str, *, retry: bool, wait: float | None = None, charged: bool = False) -> None:
-        super().__init__(text)
-        self.retry = retry
-        self.wait = wait
-        self.charged = charged
 
 
 class ApiClient:
@@ -54,12 +57,23 @@ class ApiClient:
         endpoint: whom to ask, and how patiently.
         key: sent as a bearer token, and nowhere else.
         budget: asked before every attempt.
+        route: the way there. The environment has no say beyond it.
+        sleep: waits for some seconds; tests pass their own.
     """
 
-    def __init__(self, endpoint: Endpoint, key: str | None, budget: Budget) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        key: str | None,
+        budget: Budget,
+        route: Route,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.endpoint = endpoint
         self.budget = budget
         self._key = key
+        self._via = route.via
+        self._sleep = sleep
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._stopped: ApiStoppedError | None = None
         self._settled = asyncio.Condition()
@@ -67,11 +81,17 @@ class ApiClient:
         self._failures = 0
         self._answered = False
         self._input_tokens = 0
-        headers = {"User-Agent": USER_AGENT}
+        self._told = ""
+        headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        limits = httpx2.Limits(max_connections=endpoint.concurrency)
-        self._http = httpx2.AsyncClient(headers=headers, timeout=endpoint.timeout, limits=limits)
+        self._http = httpx2.AsyncClient(
+            headers=headers,
+            limits=httpx2.Limits(max_connections=endpoint.concurrency),
+            proxy=route.proxy,
+            verify=route.certificates,
+            trust_env=False,  # the route has read it; a netrc file would replace the key
+        )
 
     @property
     def stopped(self) -> ApiStoppedError | None:
@@ -94,29 +114,27 @@ class ApiClient:
             ApiStoppedError: this and every further request may not be sent.
         """
         async with self._slots:
-            started, spent = time.monotonic(), 0.0
-            for attempt in range(1, self.endpoint.attempts + 1):
+            tries = Tries(started=time.monotonic())
+            while True:
+                tries.attempts += 1
                 reserved = await self._reserve(prompt)
                 try:
-                    answer, cost = await self._attempt(key, prompt, picture)
-                except _RequestError as error:
-                    spent += await self._settle(reserved, reserved if error.charged else 0.0)
-                    problem = str(error)
-                    if not error.retry or attempt == self.endpoint.attempts:
-                        break
-                    pause = self._pause(attempt, error.wait)
+                    answer = await self._attempt(prompt, picture)
+                except RequestError as error:
+                    tries.spent += await self._settle(reserved, reserved if error.charged else 0.0)
+                    pause = next_pause(self.endpoint, error, tries, self._answered)
                     if pause is None:
-                        problem += f"; it asks to wait {error.wait:.0f} s"
-                        break
-                    await sleep(pause)
-                except BaseException:  # cancelled on the way: it may well be charged
+                        return self._failed(key, error, tries)
+                    self._tell(error)
+                    tries.waited += pause
+                    await self._sleep(pause)
+                except BaseException:  # stopped or cancelled on the way: it may well be charged
                     await self._settle(reserved, reserved)
                     raise
                 else:
-                    spent += await self._settle(reserved, cost)
+                    tries.spent += await self._settle(reserved, self._cost(prompt, answer))
                     self._failures, self._answered = 0, True
-                    return replace(answer, cost=spent, attempts=attempt, seconds=time.monotonic() - started)
-            return self._failed(key, problem, attempt, spent, time.monotonic() - started)
+                    return self._row(key, answer, tries)
 
     async def _reserve(self, prompt: str) -> float:
         """Set aside what the next attempt may cost at most; waits while answers under way may leave enough."""
@@ -143,75 +161,119 @@ class ApiClient:
             self._settled.notify_all()
             return self.budget.settle(reserved, actual)
 
-    def _stop(self, text: str) -> None:
-        self._stopped = ApiStoppedError(text)
+    def _cost(self, prompt: str, answer: ModelAnswer) -> float:
+        """What an answer cost; where the server counted no tokens, at most so much."""
+        asked, written = answer.input_tokens, answer.output_tokens
+        if asked is None:
+            asked = estimated_tokens(prompt) + self.endpoint.image_tokens
+        else:
+            self._input_tokens = max(self._input_tokens, asked)
+        return self.endpoint.cost(asked, self.endpoint.max_output_tokens if written is None else written)
+
+    def _row(self, key: str, answer: ModelAnswer, tries: Tries) -> AnswerRow:
+        return AnswerRow(
+            key=key,
+            text=self.redact(answer.text),
+            refusal=answer.refused,
+            finish_reason=None if answer.finish_reason is None else self.quote(answer.finish_reason),
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            cost=tries.spent,
+            attempts=tries.attempts,
+            seconds=time.monotonic() - tries.started,
+            error=None,
+        )
+
+    def _stop(self, text: str) -> NoReturn:
+        self._stopped = self._stopped or ApiStoppedError(text)  # the first reason is the cause of the others
         raise self._stopped
 
-    def _failed(self, key: str, problem: str, attempts: int, spent: float, seconds: float) -> AnswerRow:
-        """The row of a request without an answer; too many in a row stop everything."""
+    def _tell(self, error: RequestError) -> None:
+        """Say once what is waited for, while nobody has seen an answer yet."""
+        text = f"{self.endpoint.url}{self._via} asks for patience ({error}); waiting up to {EARLY_WAIT:.0f} s for it."
+        if error.busy and not self._answered and text != self._told:
+            self._told = text
+            _log.warning("%s", text)
+
+    def _failed(self, key: str, error: RequestError, tries: Tries) -> AnswerRow:
+        """The row of a request without an answer; too many in a row stop everything, the very first one at once.
+
+        Raises:
+            ApiStoppedError: no request has ever been answered, so none of the others will fare better.
+        """
+        problem = str(error)
+        if error.wait is not None and error.wait > self.endpoint.max_wait:
+            problem += f"; it asks to wait {error.wait:.0f} s"
+        if error.retry and not self._answered:
+            attempts = f" ({tries.attempts} attempts)" if tries.attempts > 1 else ""
+            self._stop(
+                f"No answer from {self.endpoint.url}{self._via}: {problem}{attempts}. {error.advice}".rstrip()
+            )
         self._failures += 1
-        row = AnswerRow(key, "", False, None, None, None, spent, attempts, seconds, problem)
         if self._failures >= self.endpoint.max_failures and self._stopped is None:
             self._stopped = ApiStoppedError(
                 f"{self._failures} requests in a row to {self.endpoint.base_url} had no answer; the last one: "
                 f"{problem}. Continue with --resume when the endpoint works again."
             )
-        return row
+        seconds = time.monotonic() - tries.started
+        return AnswerRow(key, "", False, None, None, None, tries.spent, tries.attempts, seconds, problem)
 
-    async def _attempt(self, key: str, prompt: str, picture: str) -> tuple[AnswerRow, float]:
-        """Send once; the answer and its cost."""
+    async def _attempt(self, prompt: str, picture: str) -> ModelAnswer:
+        """Send once."""
         status, headers, body = await self._exchange(self._body(prompt, picture))
         if status != 200:
-            self._raise_status(status, headers, body)
+            self._raise_status(status, headers, body, error_text(body), charged=False)
         try:
-            document = json.loads(body)
-            message, finish = _choice(document)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            problem = f"an answer that is not in OpenAI's format ({type(error).__name__}): {self.quote(body)}"
-            raise _RequestError(problem, retry=True, charged=True) from None
-        used = _usage(document)
-        if used[0] is not None:
-            self._input_tokens = max(self._input_tokens, used[0])
-        assumed = (
-            estimated_tokens(prompt) + self.endpoint.image_tokens if used[0] is None else used[0],
-            self.endpoint.max_output_tokens if used[1] is None else used[1],
-        )
-        text, refused = _text(message)
-        row = AnswerRow(
-            key, self.redact(text), refused or finish == "content_filter", finish, *used, 0.0, 1, 0.0, None
-        )
-        return row, self.endpoint.cost(*assumed)
+            return read_answer(body)
+        except AnswerError as error:
+            self._raise_status(error.status, headers, body, str(error), charged=True)
+        except AnswerFormatError as error:
+            page = "a web page, " if body.lstrip()[:1] == b"<" else ""
+            problem = f"{page}an answer that is not in OpenAI's format ({error}): {self.quote(body)}"
+            raise RequestError(problem, retry=True, charged=True, advice=url_advice(self.endpoint)) from None
 
-    def _body(self, prompt: str, picture: str) -> dict[str, Any]:
+    def _body(self, prompt: str, picture: str) -> bytes:
         """The request: picture first, then the prompt, as the paper's models see it."""
         content = [
             {"type": "image_url", "image_url": {"url": picture}},
             {"type": "text", "text": prompt},
         ]
-        return {
+        document: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": [{"role": "user", "content": content}],
             self.endpoint.token_limit_key: self.endpoint.max_output_tokens,
             **self.endpoint.request,
         }
+        return json.dumps(
+            document
+        ).encode()  # ASCII, so that a lone surrogate in a prompt is sent, not raised
 
-    async def _exchange(self, body: dict[str, Any]) -> tuple[int, httpx2.Headers, bytes]:
+    async def _exchange(self, body: bytes) -> tuple[int, httpx2.Headers, bytes]:
         """Status, headers and body of one attempt, within the endpoint's time and size limits."""
-        url = f"{self.endpoint.base_url}/chat/completions"
+        limit = self.endpoint.timeout
+        connect = limit if self._answered else min(limit, CONNECT_SECONDS)
+        timeout = httpx2.Timeout(limit, connect=connect)
         try:
             async with (
-                asyncio.timeout(self.endpoint.timeout),
-                self._http.stream("POST", url, json=body) as response,
+                asyncio.timeout(limit),
+                self._http.stream("POST", self.endpoint.url, content=body, timeout=timeout) as response,
             ):
                 return response.status_code, response.headers, await self._read(response)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise _RequestError(self.quote(f"no connection: {error}"), retry=True) from None
+        except httpx2.ConnectTimeout:
+            problem = f"no connection within {connect:g} s"
+            raise RequestError(problem, retry=True, slow=True, advice=url_advice(self.endpoint)) from None
+        except (httpx2.ConnectError, httpx2.ProxyError, httpx2.PoolTimeout) as error:
+            problem = self.quote(f"no connection: {connection_problem(error)}")
+            raise RequestError(problem, retry=True, advice=url_advice(self.endpoint)) from None
         except (TimeoutError, httpx2.TimeoutException):
-            problem = f"no answer within {self.endpoint.timeout:g} s"
-            raise _RequestError(problem, retry=True, charged=True) from None
+            problem, advice = (
+                f"no answer within {limit:g} s",
+                "An entry with a longer timeout: --endpoints FILE.",
+            )
+            raise RequestError(problem, retry=True, charged=True, slow=True, advice=advice) from None
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             problem = self.quote(f"the connection broke: {type(error).__name__}: {error}")
-            raise _RequestError(problem, retry=True, charged=True) from None
+            raise RequestError(problem, retry=True, charged=True, advice=url_advice(self.endpoint)) from None
 
     async def _read(self, response: httpx2.Response) -> bytes:
         """The body; of an error as much as matters."""
@@ -221,29 +283,34 @@ class ApiClient:
                 body += chunk
                 if len(body) > limit and response.status_code == 200:
                     problem = f"an answer of more than {limit:,} bytes"
-                    raise _RequestError(problem, retry=False, charged=True)
+                    raise RequestError(problem, retry=False, charged=True)
                 if len(body) > limit:
                     break
         return bytes(body)
 
-    def _raise_status(self, status: int, headers: httpx2.Headers, body: bytes) -> None:
-        """Turn a status into what it means; stops everything when no request can succeed."""
-        problem = f"HTTP {status}: {self.quote(_error_text(body))}"
+    def _raise_status(
+        self, status: int, headers: httpx2.Headers, body: bytes, text: str, *, charged: bool
+    ) -> NoReturn:
+        """Turn a status into what it means; stops everything when no request can succeed.
+
+        Args:
+            text: the server's words.
+            charged: whether the attempt may have cost something.
+        """
+        problem = f"HTTP {status}: {self.quote(text)}"
         quota = status == 429 and b"insufficient_quota" in body
-        rejected = 300 <= status < 500 and status not in RETRIED
+        rejected = status < 500 and status not in RETRIED
         if status in HOPELESS or quota or (rejected and not self._answered):
             self._stop(
-                f"{self.endpoint.base_url} does not serve '{self.endpoint.model}': {problem}. "
-                "Check the key, the account, the model's name and the endpoint's values in configs/baselines.yaml."
+                f"{self.endpoint.url}{self._via}: {problem}. {status_advice(self.endpoint, status, self._key)}"
             )
-        raise _RequestError(problem, retry=status in RETRIED, wait=retry_after(headers))
-
-    def _pause(self, attempt: int, wait: float | None) -> float | None:
-        """Seconds until the next attempt; None when the server asks for more than we would wait."""
-        if wait is not None:
-            return wait if wait <= self.endpoint.max_wait else None
-        doubled: float = self.endpoint.backoff * 2.0 ** (attempt - 1)
-        return min(doubled, self.endpoint.max_wait) * random.uniform(0.5, 1.0)
+        raise RequestError(
+            problem,
+            retry=status in RETRIED,
+            wait=retry_after(headers) if status in RETRIED else None,
+            charged=charged,
+            busy=status == 429,
+        )
 
     def redact(self, text: str) -> str:
         """``text`` without the key, should a server send it back."""
@@ -265,63 +332,17 @@ def retry_after(headers: httpx2.Headers) -> float | None:
     """What ``Retry-After`` asks for, in seconds: a number or a date; None when there is none to be read."""
     value = headers.get("retry-after", "").strip()
     try:
-        return max(0.0, float(value)) if value else None
+        seconds = float(value) if value else math.nan
     except ValueError:
-        pass
+        return _seconds_until(value)
+    return None if math.isnan(seconds) else max(0.0, seconds)
+
+
+def _seconds_until(date: str) -> float | None:
+    """Seconds until a date as HTTP writes it, 0 for one gone by; None when it cannot be read."""
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(date)
     except (ValueError, TypeError):
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (aware - datetime.now(UTC)).total_seconds())
-
-
-def _choice(document: Any) -> tuple[Any, str | None]:
-    """Message and finish reason of the first choice; no choice at all is an empty message.
-
-    Raises:
-        TypeError, KeyError: the document is something else.
-    """
-    choices = document["choices"]
-    if not isinstance(choices, list):
-        raise TypeError("choices")
-    if not choices:
-        return {}, None
-    finish = choices[0].get("finish_reason") if isinstance(choices[0], dict) else None
-    return choices[0]["message"], finish if isinstance(finish, str) else None
-
-
-def _text(message: Any) -> tuple[str, bool]:
-    """What the model wrote and whether it refused: content may be a string, null or a list of parts."""
-    if not isinstance(message, dict):
-        return "", False
-    content, refusal = message.get("content"), message.get("refusal")
-    if isinstance(content, list):
-        content = "".join(str(p.get("text") or "") for p in content if isinstance(p, dict))
-    text = content if isinstance(content, str) else ""
-    refusal = refusal if isinstance(refusal, str) else ""
-    return text or refusal, bool(refusal)
-
-
-def _usage(document: Any) -> tuple[int | None, int | None]:
-    """Input and output tokens as the API counted them."""
-    usage = document.get("usage")
-    found = [
-        usage.get(name) if isinstance(usage, dict) else None
-        for name in ("prompt_tokens", "completion_tokens")
-    ]
-    known = [value if type(value) is int and 0 <= value < 10**9 else None for value in found]
-    return known[0], known[1]
-
-
-def _error_text(body: bytes) -> str:
-    """The message inside an error document, or the body as it is."""
-    text = body.decode("utf-8", "replace")
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    document = document[0] if isinstance(document, list) and document else document
-    error = document.get("error", document) if isinstance(document, dict) else document
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else text

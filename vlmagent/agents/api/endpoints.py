@@ -6,6 +6,7 @@ printed, compared or stored.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -19,10 +20,15 @@ from vlmagent import paths
 from vlmagent.config import Section, merge, read_yaml
 from vlmagent.config.validation import validate
 from vlmagent.errors import UsageError, unknown_choice
+from vlmagent.text import harmless
 
 PREFIX = "openai:"
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_KEY = "OPENAI_API_KEY"
+ASKED_AT = "/chat/completions"
+EXAMPLE_URL = "http://localhost:8000/v1"
+OWN_FIELDS = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream"})
+"""Of a request: others are the user's. More than one choice, or a stream of pieces, could not be read or paid for."""
 OWN_KEY = "VLMAGENT_API_KEY"
 """The key for ``openai:MODEL@URL``: a key for one service must not be sent to another."""
 
@@ -72,16 +78,36 @@ class Endpoint(Section):
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            bad = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
-        except ValueError:
-            raise ValueError("base_url is not a URL such as http://localhost:8000/v1") from None
-        if bad:
-            raise ValueError(f"base_url = '{url}' is not a URL such as http://localhost:8000/v1")
+        """The URL without what many copy along: blanks around it, a last slash, ``/chat/completions``."""
+        url = url.strip().rstrip("/").removesuffix(ASKED_AT).rstrip("/")
+        problem = _url_problem(url)
+        if problem:
+            shown = harmless(without_credentials(url))
+            raise ValueError(f"base_url = '{shown}' is not a URL such as {EXAMPLE_URL}: {problem}")
+        parts = urlsplit(url)
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("base_url must hold no key, user or query: it is written to logs and databases")
-        return url.rstrip("/")
+        return url
+
+    @field_validator("request")
+    @classmethod
+    def _sendable(cls, request: dict[str, Any]) -> dict[str, Any]:
+        ours = sorted(OWN_FIELDS & request.keys())
+        if ours:
+            raise ValueError(
+                f"'{ours[0]}' is set by the program; an answer's limit is max_output_tokens, and what an API calls it "
+                "token_limit_key"
+            )
+        try:
+            json.dumps(request, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"it cannot be written as JSON ({error})") from None
+        return request
+
+    @property
+    def url(self) -> str:
+        """What is asked."""
+        return self.base_url + ASKED_AT
 
     @property
     def priced(self) -> bool:
@@ -101,19 +127,30 @@ def endpoints(extra: Path | None = None) -> dict[str, Any]:
     return merge(shipped, read_yaml(extra)) if extra else shipped
 
 
-def find_endpoint(name: str, extra: Path | None = None, others: tuple[str, ...] = ()) -> Endpoint:
+def find_endpoint(
+    name: str,
+    extra: Path | None = None,
+    others: tuple[str, ...] = (),
+    max_output_tokens: int | None = None,
+) -> Endpoint:
     """The endpoint that ``--baseline`` names.
 
     Args:
         name: one of the named endpoints, ``openai:MODEL@URL``, or ``openai:MODEL`` for OpenAI itself.
         extra: the user's own file of endpoints.
         others: baselines that are no endpoints, for the list of choices.
+        max_output_tokens: stands instead of the endpoint's own.
 
     Raises:
         UsageError: an unknown name, or a value in a file or URL that is not valid.
     """
-    if name.startswith(PREFIX):
-        return _by_url(name)
+    found = _by_url(name) if name.startswith(PREFIX) else _by_name(name, extra, others)
+    if max_output_tokens is None:
+        return found
+    return found.model_copy(update={"max_output_tokens": max_output_tokens})
+
+
+def _by_name(name: str, extra: Path | None, others: tuple[str, ...]) -> Endpoint:
     known = endpoints(extra)
     if name not in known:
         todo = "Any OpenAI-compatible server: openai:MODEL@URL."
@@ -126,11 +163,13 @@ def find_endpoint(name: str, extra: Path | None = None, others: tuple[str, ...] 
 def _by_url(name: str) -> Endpoint:
     """``openai:MODEL@URL``; the model's name may hold an @ itself, a URL begins with its scheme."""
     text = name.removeprefix(PREFIX)
-    match = re.fullmatch(r"(?P<model>.+?)@(?P<url>https?://.*)", text)
+    match = re.fullmatch(r"(?P<model>.+?)@\s*(?P<url>https?://.*)", text, re.IGNORECASE | re.DOTALL)
     model = match["model"] if match else text
-    if not model or (match is None and "@" in text):
+    if not model.strip() or (match is None and "@" in text):
+        shown = harmless(PREFIX + without_credentials(text) if "://" in text else name)
         raise UsageError(
-            f"The baseline '{name}' is not openai:MODEL@URL. Example: openai:llava@http://localhost:8000/v1"
+            f"The baseline '{shown}' is not openai:MODEL@URL, with a URL that begins with http:// or https://. "
+            f"Example: openai:llava@{EXAMPLE_URL}"
         )
     values: dict[str, Any] = {"model": model, "max_cost": None}
     if match:
@@ -143,6 +182,30 @@ def _by_url(name: str) -> Endpoint:
             "token_limit_key": "max_completion_tokens",
         }
     return validate(Endpoint, values, prefix="")
+
+
+def without_credentials(url: str) -> str:
+    """A URL as it may be shown: user and password as three stars, however badly it is written."""
+    scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
+    credentials, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{'***' if credentials else ''}{at}{host}"
+
+
+def _url_problem(url: str) -> str:
+    """Why nothing can be asked at a URL; "" if something can."""
+    if re.search(r"\s", url) or not url.isprintable():
+        return "it holds a blank or a character that cannot be printed"
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            return "it does not begin with http:// or https://"
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:  # its text may quote a password
+        if url.count(":") > 2 and "[" not in url:
+            return "an IPv6 address stands in brackets, as in http://[::1]:8000/v1"
+        return "its host or port cannot be read"
+    return "" if host and port != 0 else "host or port is missing"
 
 
 def read_key(name: str, endpoint: Endpoint, environment: Mapping[str, str] = os.environ) -> str | None:
