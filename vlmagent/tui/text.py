@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import lru_cache
 
+from rich.cells import cell_len, get_character_cell_size
 from rich.text import Text
 from textual.content import Content
 
@@ -43,8 +45,37 @@ def safe_line(raw: str, limit: int = LINE_LIMIT, *, style: str = "") -> Content:
 
 
 def safe_cell(raw: str, limit: int = LINE_LIMIT, *, style: str = "") -> Text:
-    """One line of untrusted text for a ``DataTable`` cell, which would read a plain string as markup."""
-    return Text(safe(raw, limit, lines=False), style=style, no_wrap=True, overflow="ellipsis", end="")
+    """One line of untrusted text for a ``DataTable`` cell, which would read a plain string as markup.
+
+    Args:
+        limit: cells it may take, wide characters counting two.
+    """
+    shown = cut(safe(raw, limit, lines=False), limit)
+    return Text(shown, style=style, no_wrap=True, overflow="ellipsis", end="")
+
+
+@lru_cache(maxsize=256)
+def cut(text: str, width: int) -> str:
+    """``text`` in at most ``width`` cells."""
+    if cell_len(text) <= width:
+        return text
+    used = 0
+    for at, character in enumerate(text):
+        used += get_character_cell_size(character)
+        if used > width - 1:
+            return text[:at] + "…"
+    return text
+
+
+def fitted(raw: str, room: int, *, least: int = 12, most: int = LINE_LIMIT, style: str = "") -> Content:
+    """A name on a line that also holds numbers or a state: only the name is cut, never they.
+
+    Args:
+        room: cells that the rest of the line leaves.
+        least: cells it gets in any case, so that something of it is always read.
+        most: cells it gets however wide the line is.
+    """
+    return _content(cut(safe(raw, LINE_LIMIT, lines=False), min(most, max(least, room))), style)
 
 
 def _content(text: str, style: str) -> Content:

@@ -6,7 +6,8 @@ Deliberately knows no widget's life: series in, lines out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ AXIS_NAMES = {"steps": "env steps", "updates": "updates", "time": "minutes"}
 SMOOTHINGS = (0.0, 0.6, 0.9)
 MOST_POINTS = 300
 ZOOMS = (1.0, 0.5, 0.25, 0.1, 0.05)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,23 @@ class Look:
     log: bool = False
     zoom: float = 1.0
 
+    def next_axis(self) -> Look:
+        """Along the next one of ``AXES``."""
+        return replace(self, axis=_next(AXES, self.axis))
+
+    def next_smoothing(self) -> Look:
+        """With the next one of ``SMOOTHINGS``."""
+        return replace(self, smoothing=_next(SMOOTHINGS, self.smoothing))
+
+    def zoomed(self, steps: int) -> Look:
+        """Some of ``ZOOMS`` closer, or further away where negative; stops at either end."""
+        place = ZOOMS.index(self.zoom) + steps
+        return replace(self, zoom=ZOOMS[min(max(0, place), len(ZOOMS) - 1)])
+
+
+def _next(choices: Sequence[T], present: T) -> T:
+    return choices[(choices.index(present) + 1) % len(choices)]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
@@ -48,6 +68,21 @@ class Points:
     def nearest(self, x: float) -> int | None:
         """Index of the point nearest to ``x``."""
         return int(np.argmin(np.abs(self.x - x))) if self.x.size else None
+
+    def moved(self, cursor: int | None, steps: int) -> int | None:
+        """Index of the point some steps from the crosshair; None when there are no points.
+
+        Without a crosshair a single step puts it on the newest point, for that is what one looks at first; a jump
+        counts from the end that it moves away from.
+        """
+        last = len(self.x) - 1
+        if last < 0:
+            return None
+        if cursor is None and abs(steps) <= 1:
+            return last
+        if cursor is None:
+            cursor = last if steps < 0 else 0
+        return min(max(0, cursor + steps), last)
 
 
 def points_of(live: LiveRun, look: Look, sft: bool) -> Points:

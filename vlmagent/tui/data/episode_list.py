@@ -29,7 +29,7 @@ from vlmagent.store.browse import (
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.data.recordings import split_of
-from vlmagent.tui.data.step_text import signed
+from vlmagent.tui.data.step_text import cut_off, signed
 from vlmagent.tui.text import safe
 from vlmagent.types import Split
 
@@ -220,7 +220,6 @@ def _excerpt(row: OutputRow, colours: Mapping[str, str], width: int) -> Text:
     return text
 
 
-_ENDS = {"truncated": "cut off", "lost": "lost"}
 _EPISODE_COLUMNS: tuple[Column, ...] = (
     Column(" episode", 8, lambda row, c, w: _right(f"{row.id:,}", w)),
     Column(
@@ -230,7 +229,7 @@ _EPISODE_COLUMNS: tuple[Column, ...] = (
     Column(" return", 7, lambda row, c, w: _number(row.episode_return, c, w)),
     Column("steps", 5, lambda row, c, w: _right("–" if row.length is None else str(row.length), w)),
     Column("illegal", 7, _illegal),
-    Column("end", 7, lambda row, c, w: Text(_ENDS.get(row.ended, ""), style="dim")),
+    Column("end", 7, lambda row, c, w: Text(cut_off(row.ended, brief=True), style="dim")),
     Column("      seed", 10, lambda row, c, w: _right(str(row.seed), w, "dim")),
     Column("env", 4, lambda row, c, w: _right(str(row.env_index), w, "dim")),
 )

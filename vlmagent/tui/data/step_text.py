@@ -86,8 +86,22 @@ def outcome(episode: EpisodeRow, length: int | None = None) -> Content:
         return Content.styled(f"◐ unfinished, {length or 0} steps so far", "$primary")
     sign, colour, word = ("✓", "$success", "success") if episode.success else ("✗", "$error", "failure")
     known = math.nan if episode.episode_return is None else episode.episode_return
-    cut = {"truncated": " · cut off", "lost": " · process lost"}.get(episode.ended, "")
-    return Content.assemble((f"{sign} {word}", f"bold {colour}"), (f"  return {signed(known)}{cut}", ""))
+    facts = " · ".join(filter(None, [f"return {signed(known)}", cut_off(episode.ended)]))
+    return Content.assemble((f"{sign} {word}", f"bold {colour}"), f"  {facts}")
+
+
+def cut_off(ended: str, *, brief: bool = False) -> str:
+    """Why an episode stopped without having come to its end; "" for one that did.
+
+    Args:
+        ended: as in the store: ``terminated``, ``truncated``, ``lost`` or ``running``.
+        brief: in at most seven characters.
+    """
+    if ended == "truncated":
+        return "cut off"
+    if ended == "lost":
+        return "lost" if brief else "process lost"
+    return ""
 
 
 def signed(value: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -27,6 +28,7 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow, TransitionRow
 from vlmagent.text import harmless, number
 from vlmagent.tui.data.pieces import PieceReader, Pieces
+from vlmagent.tui.data.step_text import cut_off
 from vlmagent.tui.data.story_page import SCRIPT, STYLE
 from vlmagent.tui.data.token_layout import SHARES, level, probability
 from vlmagent.types import ImageArray
@@ -103,9 +105,8 @@ def headline(episode: EpisodeRow) -> str:
     """How an episode ended, in a few words."""
     if episode.ended == "running":
         return "unfinished"
-    outcome = "success" if episode.success else "failure"
-    cut = {"truncated": " (cut off)", "lost": " (process lost)"}.get(episode.ended, "")
-    return f"{outcome}{cut}, return {number(_known(episode.episode_return))}"
+    outcome, cut = "success" if episode.success else "failure", cut_off(episode.ended)
+    return f"{outcome}{f' ({cut})' if cut else ''}, return {_number(episode.episode_return)}"
 
 
 # GIF
@@ -360,11 +361,7 @@ def _text(raw: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return number(_known(value))
-
-
-def _known(value: float | None) -> float:
-    return float("nan") if value is None else value
+    return number(math.nan if value is None else value)
 
 
 def _hash(text: str) -> str:

@@ -7,7 +7,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from rich.cells import cell_len, get_character_cell_size
 from textual.content import Content
@@ -133,19 +132,6 @@ def _pieces_of(word: str, width: int) -> Iterator[tuple[int, int | None]]:
             used = 0
         used += size
     yield len(word), used
-
-
-@lru_cache(maxsize=256)
-def cut(text: str, width: int) -> str:
-    """``text`` in at most ``width`` cells."""
-    if cell_len(text) <= width:
-        return text
-    used = 0
-    for at, character in enumerate(text):
-        used += get_character_cell_size(character)
-        if used > width - 1:
-            return text[:at] + "…"
-    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from vlmagent.play.desk import Opinion
 from vlmagent.text import duration, percent
 from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.play.game import Game
+from vlmagent.tui.play.status import opponent_name
 from vlmagent.tui.text import safe_line, safe_text
 from vlmagent.tui.widgets.steady import Steady
 
@@ -57,7 +58,7 @@ class Mind(VerticalScroll):
     def show(self, game: Game, keys: MindKeys) -> None:
         """Show what may be shown."""
         self._shown = game, keys
-        who = game.desk.actor or (game.opponent.name if game.opponent else "")
+        who = opponent_name(game)
         self.border_title = safe_line(who, 40) if who else "hints"
         hints = f"hints {game.hints}" if game.seat == "human" else ""
         self.border_subtitle = f"{game.newer} is newer: {keys.reload}" if game.newer else hints

@@ -25,6 +25,7 @@ from vlmagent.text import percent
 from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.keys import key
 from vlmagent.tui.play.game import Choice, Game
+from vlmagent.tui.play.status import opponent_name, outcome_words, player_name
 from vlmagent.tui.text import safe_cell
 
 LOOK_SECONDS = 0.5
@@ -112,23 +113,3 @@ def _move(action: str | None, yours: str) -> Text:
     return safe_cell(
         f"{action} {'✓' if action == yours else '✗'}", 30, style="green" if action == yours else "yellow"
     )
-
-
-def outcome_words(moment: Moment) -> str:
-    """How an episode stands, in a few words."""
-    steps = f"{len(moment.steps)} step{'' if len(moment.steps) == 1 else 's'}"
-    if moment.end is None:
-        return f"◐ {steps} so far, return {signed(moment.episode_return)}"
-    cut = {"truncated": ", cut off", "lost": ", its process was lost"}.get(moment.end.ended, "")
-    word = "✓ success" if moment.end.success else "✗ no success"
-    return f"{word}, return {signed(moment.episode_return)} in {steps}{cut}"
-
-
-def player_name(actor: str) -> str:
-    """An actor as the person at the keys sees it."""
-    return "you" if actor == "human" else actor
-
-
-def opponent_name(game: Game) -> str:
-    """Whoever plays against the person."""
-    return game.desk.actor or (game.opponent.name if game.opponent else "")

@@ -25,15 +25,14 @@ from vlmagent.play.messages import Died, Event, Ready, Refused, Writing
 from vlmagent.play.plan import HINTS, Plan
 from vlmagent.play.session import THEM, YOU
 from vlmagent.play.table import Moment
-from vlmagent.text import percent
 from vlmagent.tui.background import say_error
 from vlmagent.tui.data.playback import Playback
-from vlmagent.tui.data.step_text import signed
 from vlmagent.tui.keys import key
 from vlmagent.tui.play.game import Game
 from vlmagent.tui.play.mind import Mind, MindKeys
 from vlmagent.tui.play.pad import ActionPad, Chosen
-from vlmagent.tui.play.review import PlayReviewScreen, opponent_name, outcome_words, player_name
+from vlmagent.tui.play.review import PlayReviewScreen
+from vlmagent.tui.play.status import last_line, leaving_question, score_line, title_line, whose_turn
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.help import KeyHelp
 from vlmagent.tui.screens.stepping import speed_bindings
@@ -48,7 +47,6 @@ NEWER_SECONDS = 5.0
 LOADING_SECONDS = 1.0
 PAUSE_STEPS = 2.5
 """How many steps long the end of an episode is shown before the next one, while the opponent plays."""
-QUIET = "$foreground-muted"
 WATCHING = ("pause", "step", "faster")
 """Commands for while the opponent acts."""
 LETTERS = {
@@ -261,9 +259,11 @@ class PlayScreen(Screen[None]):
         state.display = bool(text)
         state.border_title = "prompt" if state.has_class("-prompt") else "state"
         self.query_one("#play-state-text", Steady).say(safe_text(text))
-        self.query_one("#play-title", Steady).say(self._title(you))
-        self.query_one("#play-last", Steady).say(self._last(you))
-        self.query_one("#play-score", Steady).say(self._score())
+        width = self.size.width - 2  # both lines have one cell of air at either end
+        turn = whose_turn(game, self.playback)
+        self.query_one("#play-title", Steady).say(title_line(game, you, width))
+        self.query_one("#play-last", Steady).say(last_line(game, you, turn, width))
+        self.query_one("#play-score", Steady).say(score_line(game, self.playback))
 
     def _draw_mind(self) -> None:
         self._drawing = None
@@ -289,57 +289,6 @@ class PlayScreen(Screen[None]):
         problem = self.query_one("#play-problem", Static)
         problem.display = bool(self.game.problem)
         problem.update(safe_line(self.game.problem))
-
-    def _title(self, you: Moment) -> Content:
-        game, plan = self.game, self.game.plan
-        who = "you play" if game.seat == "human" else f"{opponent_name(game)} plays"
-        if game.versus:
-            who = f"you against {opponent_name(game)}"
-        facts = f"  episode {you.number} · step {len(you.steps)} · return {signed(you.episode_return)}"
-        return Content.assemble(
-            safe_line(plan.config.task, 30, style="bold"), "  ", safe_line(who, 44, style="$primary"), facts,
-            (f"  seed {you.seed}", QUIET),
-        )  # fmt: skip
-
-    def _last(self, you: Moment) -> Content:
-        """The last step, or how the episode ended."""
-        if you.end is not None:
-            colour = "$success" if you.end.success else "$error"
-            waits = "n: next episode" if self.game.settled else f"{opponent_name(self.game)} is still playing"
-            return Content.assemble((outcome_words(you), f"bold {colour}"), (f"   {waits}", QUIET))
-        if not you.steps:
-            return Content.styled(self._whose_turn(), QUIET)
-        step = you.steps[-1]
-        refused = "  (not possible here)" if you.state.get("illegal") is True else ""
-        colour = "$success" if step.reward > 0 else "$error" if step.reward < 0 else QUIET
-        return Content.assemble(
-            safe_line(f"{player_name(step.actor)}: {step.action}", 60), "  reward ",
-            (f"{signed(step.reward)}{refused}", colour), (f"   {self._whose_turn()}", QUIET),
-        )  # fmt: skip
-
-    def _whose_turn(self) -> str:
-        if self.game.seat == "human":
-            return "your turn"
-        return "playing" if self.playback.playing else "paused: → steps, space plays"
-
-    def _score(self) -> Content:
-        """Success, return and agreement so far, in a line."""
-        parts: list[Content | tuple[str, str]] = []
-        for player, record in self.game.score.records.items():
-            parts += [
-                safe_line(player_name(player), 24, style="bold"),
-                (f" {record.successes}/{record.episodes}", "$success"),
-                (f" return {signed(record.mean_return)}   ", QUIET),
-            ]
-        same, compared = self.game.alike
-        if compared:
-            parts.append((f"alike {same}/{compared} ({percent(same / compared)})   ", QUIET))
-        them = self.game.them
-        if them is not None and them.end is None:
-            parts.append((f"{opponent_name(self.game)} is at step {len(them.steps)}", QUIET))
-        if self.game.seat == "opponent":
-            parts.append((f"{self.playback.speed:g} steps/s", QUIET))
-        return Content.assemble(*parts) if parts else Content.styled("no episode has ended yet", QUIET)
 
     # -- actions
 
@@ -414,13 +363,9 @@ class PlayScreen(Screen[None]):
 
     async def _may_leave(self, what: str) -> bool:
         """Whether an episode that a person has begun may be left unfinished."""
-        game = self.game
-        waits = game.versus and game.over and not game.settled
-        begun = game.seat == "human" and game.you is not None and bool(game.you.steps) and not game.over
-        if not (begun or waits):
+        question = leaving_question(self.game)
+        if question is None:
             return True
-        who = f"{opponent_name(game)} is still playing this episode" if waits else "This episode is not over"
-        question = safe_text(f"{who}; unfinished episodes do not count.")
         answer: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, what, "Play on"))
         return bool(answer)
 

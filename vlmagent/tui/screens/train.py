@@ -9,29 +9,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.css.query import NoMatches
 from textual.widgets import Footer, Static
 
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.tui.data.catalogue import Catalogue
-from vlmagent.tui.data.curves import (
-    AXES,
-    AXIS_NAMES,
-    SMOOTHINGS,
-    ZOOMS,
-    Look,
-    Points,
-    lines_of,
-    points_of,
-    span_x,
-)
+from vlmagent.tui.data.curves import Look, Points, lines_of, points_of, span_x
 from vlmagent.tui.data.drawing import LINE_STYLES
 from vlmagent.tui.data.live import Change, LiveRun
 from vlmagent.tui.data.metrics import BY_KEY, RL_KEYS, SFT_KEYS
@@ -40,13 +29,13 @@ from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenReplay
 from vlmagent.tui.screens.confirm import stop_run
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.polling import PollingScreen
-from vlmagent.tui.text import safe_line, told_apart
+from vlmagent.tui.text import safe_line
 from vlmagent.tui.widgets.chart import Chart
+from vlmagent.tui.widgets.chart_bar import ChartBar
 from vlmagent.tui.widgets.chart_grid import ChartGrid
 from vlmagent.tui.widgets.event_log import EventLog
 from vlmagent.tui.widgets.newest import NewestStep
 from vlmagent.tui.widgets.run_panels import Progress, RunTitle
-from vlmagent.tui.widgets.steady import Steady
 
 POLL_SECONDS = 0.5
 QUIET_TICKS = 3
@@ -55,8 +44,6 @@ WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
 HEIGHTS = [(0, "-low"), (30, "-high")]
 MOST_OVERLAYS = LINE_STYLES - 1
 PANES = ("charts", "progress", "newest", "events")
-
-T = TypeVar("T")
 
 
 class TrainScreen(PollingScreen[None]):
@@ -115,7 +102,7 @@ class TrainScreen(PollingScreen[None]):
         yield Static("", id="problem", markup=False)
         with Horizontal(id="body"):
             with Vertical(id="charts"):
-                yield Steady(id="chart-bar")
+                yield ChartBar(id="chart-bar")
                 yield ChartGrid(id="grid")
             with Vertical(id="side"):
                 yield Progress(id="progress")
@@ -259,39 +246,12 @@ class TrainScreen(PollingScreen[None]):
         self._draw_bar()
 
     def _draw_bar(self) -> None:
-        """The crosshair's place, the legend, the settings, the page."""
-        parts: list[Content | tuple[str, str]] = []
-        if self.cursor is not None:
-            update = self.update_index
-            where = f"{self.points.x[self.cursor]:,.0f} samples" if update is None else f"update {update}"
-            parts += [(f"┃ {where}", "bold"), ("  " if update is None else " ⏎  ", "$foreground-muted")]
-        if self.overlays:
-            room = max(8, (self.grid.size.width - 44) // len(self.lives))
-            names = told_apart([live.run.name for live in self.lives], room)
-            for number, name in enumerate(names):
-                colour = self.grid.charts["success"].get_component_styles(f"chart--line-{number}").color
-                parts += [("━ ", colour.hex), safe_line(name, room), Content("  ")]
-        look, muted = self.look, "$foreground-muted"
-        parts.append((f"x {'samples' if self.sft else AXIS_NAMES[look.axis]}", muted))
-        part = f"{100 * look.zoom:g} %" if self.cursor is not None else f"last {100 * look.zoom:g} %"
-        settings = [(look.smoothing, f"smooth {look.smoothing:g}"), (look.log, "log"), (look.zoom < 1, part)]
-        parts += [(f" · {text}", muted) for chosen, text in settings if chosen]
-        if self.grid.pages > 1:
-            parts.append((f" · page {self.grid.page + 1}/{self.grid.pages}", muted))
-        self.query_one("#chart-bar", Steady).say(Content.assemble(*parts))
+        self.query_one(ChartBar).show(self.grid, self.lives, self.look, self.points, self.cursor)
 
     @on(Chart.Moved)
     def _move_cursor(self, event: Chart.Moved) -> None:
         points = self.points
-        count = len(points.x)
-        if not count:
-            return
-        if event.x is not None:
-            place = points.nearest(event.x)
-        else:
-            start = self.cursor if self.cursor is not None else count - 1 if event.steps < 0 else 0
-            begun = self.cursor is not None or abs(event.steps) > 1
-            place = min(max(0, start + event.steps), count - 1) if begun else count - 1
+        place = points.nearest(event.x) if event.x is not None else points.moved(self.cursor, event.steps)
         if place is not None and place != self.cursor:
             self.cursor = place
             self._cursor_moved(points)
@@ -359,20 +319,19 @@ class TrainScreen(PollingScreen[None]):
         self._poll()
 
     def action_smooth(self) -> None:
-        self._set(smoothing=_next(SMOOTHINGS, self.look.smoothing))
+        self._draw_as(self.look.next_smoothing())
 
     def action_axis(self) -> None:
-        self._set(axis=_next(AXES, self.look.axis))
+        self._draw_as(self.look.next_axis())
 
     def action_log(self) -> None:
-        self._set(log=not self.look.log)
+        self._draw_as(replace(self.look, log=not self.look.log))
 
     def action_zoom(self, steps: int) -> None:
-        place = min(max(0, ZOOMS.index(self.look.zoom) + steps), len(ZOOMS) - 1)
-        self._set(zoom=ZOOMS[place])
+        self._draw_as(self.look.zoomed(steps))
 
-    def _set(self, **changes: object) -> None:
-        self.look = replace(self.look, **changes)  # type: ignore[arg-type]
+    def _draw_as(self, look: Look) -> None:
+        self.look = look
         self._draw()
 
     def action_phase(self) -> None:
@@ -420,7 +379,3 @@ class TrainScreen(PollingScreen[None]):
             self.grid.toggle_alone()
         elif len(self.app.screen_stack) > 1:
             self.dismiss()
-
-
-def _next(choices: Sequence[T], present: T) -> T:
-    return choices[(choices.index(present) + 1) % len(choices)]

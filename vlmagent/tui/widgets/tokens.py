@@ -29,13 +29,13 @@ from vlmagent.tui.data.token_layout import (
     Layout,
     Output,
     Span,
-    cut,
     facts,
     lay_out,
     legend,
     level,
     probability_bar,
 )
+from vlmagent.tui.text import cut
 
 
 class TokenText(ScrollView, can_focus=False):
