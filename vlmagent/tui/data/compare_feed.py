@@ -5,19 +5,19 @@ Deliberately knows no widget.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
-from vlmagent import paths
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluations
-from vlmagent.tui.data.pairs import pair_up
+from vlmagent.tui.data.pairs import Pair, Tally, count, pair_up
 from vlmagent.tui.data.pieces import PieceReader
-from vlmagent.tui.data.source import Source
+from vlmagent.tui.data.source import Source, Worker
 from vlmagent.tui.data.step_text import thought_weight
 from vlmagent.tui.data.story import Story, read_story
 from vlmagent.types import ImageArray
@@ -62,15 +62,12 @@ def _chosen(side: CompareSide, found: list[Evaluation]) -> Evaluation | None:
     return pick(found, side.checkpoint)
 
 
-def read_known(runs: Sequence[Run]) -> dict[Run, list[Evaluation]]:
-    """All evaluations of some runs."""
-    return {run: read_evaluations(run) for run in runs}
-
-
 def comparable_with(run: Run, others: Iterable[Run]) -> Run | None:
     """The first of ``others`` that has an evaluation on seeds that one of ``run`` has too; never raises."""
     for other in others:
-        sides = choose_sides(CompareSide(run), CompareSide(other), read_known([run, other]))
+        sides = choose_sides(
+            CompareSide(run), CompareSide(other), {one: read_evaluations(one) for one in (run, other)}
+        )
         if (
             sides[0] is not None
             and sides[1] is not None
@@ -91,12 +88,6 @@ def _episodes(evaluation: Evaluation) -> list[EpisodeRow]:
 def read_episodes(reader: StoreReader) -> list[EpisodeRow]:
     """All episodes, in the order they were begun."""
     return reader.episodes(order="id", descending=False, limit=-1)
-
-
-def how_to_evaluate(run: Run) -> str:
-    """The command that makes what is missing."""
-    name = run.name if (paths.runs_dir() / run.name).exists() else str(run)
-    return f"vlmagent eval --run {name} --checkpoint start --checkpoint {paths.LATEST}"
 
 
 class Side:
@@ -145,3 +136,81 @@ class Side:
     def close(self) -> None:
         """Let go of the database."""
         self._source.close()
+
+
+class Comparison:
+    """The two sides of a comparison, the pairs of their episodes, and the pair that is shown.
+
+    Args:
+        left, right: what to compare; two equal sides mean a run's start and its furthest checkpoint.
+
+    Attributes:
+        known: the evaluations of both runs.
+        sides: left and right; empty while there is nothing to compare.
+        pairs: episodes of equal seeds, in the order of the left side.
+        tally: the pairs counted; None before there were any to count.
+        pair: the pair whose episodes are read; None without one.
+    """
+
+    def __init__(self, left: CompareSide, right: CompareSide) -> None:
+        self.wanted = (left, right)
+        self.known: dict[Run, list[Evaluation]] = {}
+        self.sides: list[Side] = []
+        self.pairs: list[Pair] = []
+        self.tally: Tally | None = None
+        self.pair: Pair | None = None
+        self._worker = Worker("evaluations")
+
+    def close(self) -> None:
+        """Let go of the databases."""
+        for side in self.sides:
+            side.close()
+        self._worker.close()
+
+    async def find(self) -> tuple[Evaluation | None, Evaluation | None]:
+        """Look for the evaluations of both runs; returns those that the two sides stand for."""
+        runs = list(dict.fromkeys(side.run for side in self.wanted))
+        self.known = await self._worker.call(lambda: {run: read_evaluations(run) for run in runs})
+        return choose_sides(*self.wanted, self.known)
+
+    async def use(self, left: Evaluation, right: Evaluation) -> None:
+        """Compare these two."""
+        for side in self.sides:
+            side.close()
+        self.sides = [Side(left), Side(right)]
+        self.pair = None
+        self.pairs, alone = pair_up(await self.sides[0].episodes(), await self.sides[1].episodes())
+        self.tally = count(self.pairs, alone)
+
+    async def load(self, pair: Pair) -> int:
+        """Read the two episodes of a pair; returns how many steps the longer one has."""
+        for side, episode in zip(self.sides, pair.sides, strict=True):
+            await side.load(episode.id)
+        self.pair = pair
+        return max(len(side.story.steps) for side in self.sides if side.story)
+
+    @property
+    def marks(self) -> list[str]:
+        """One mark a step of the pair, see ``Timeline.show``: steps with different actions stand out."""
+        if self.pair is None:
+            return []
+        stories = [side.story.steps if side.story else () for side in self.sides]
+        return ["bad" if a and b and a.action != b.action else "plain" for a, b in zip_longest(*stories)]
+
+    def missing(self, chosen: tuple[Evaluation | None, Evaluation | None]) -> dict[Run, str]:
+        """For each run that lacks an evaluation, what it lacks.
+
+        Args:
+            chosen: what ``find`` returned.
+        """
+        found = {}
+        for side, evaluation in zip(self.wanted, chosen, strict=True):
+            if evaluation is not None:
+                continue
+            if side.checkpoint:
+                found[side.run] = f"no evaluation of {side.checkpoint}"
+            elif not self.known[side.run]:
+                found[side.run] = "no evaluation"
+            else:
+                found[side.run] = "no second evaluation" if any(chosen) else "no evaluation that can be read"
+        return found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import ClassVar
 
 from textual import on, work
@@ -19,12 +18,11 @@ from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Static
 
 from vlmagent.errors import StoreError
-from vlmagent.paths import Run
-from vlmagent.tui.data.compare_feed import CompareSide, Side, choose_sides, how_to_evaluate, read_known
+from vlmagent.tui.data.commands import how_to_evaluate
+from vlmagent.tui.data.compare_feed import CompareSide, Comparison, Side
 from vlmagent.tui.data.evaluations import Evaluation
 from vlmagent.tui.data.pair_list import COLOURS, ORDERS, SHOWN, columns_for, key_of, tally_content
-from vlmagent.tui.data.pairs import Pair, Tally, count, pair_up
-from vlmagent.tui.data.source import Worker
+from vlmagent.tui.data.pairs import Pair
 from vlmagent.tui.data.trail import FixedTrail
 from vlmagent.tui.keys import key
 from vlmagent.tui.messages import OpenReplay
@@ -40,6 +38,8 @@ __all__ = ["CompareScreen", "CompareSide"]
 
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
 LOOK_SECONDS = 0.05
+FETCHED_AHEAD = 100
+"""Steps whose pictures are decoded before they are asked for."""
 SIDES = ("left", "right")
 
 
@@ -85,16 +85,10 @@ class CompareScreen(SteppingScreen[None]):
 
     def __init__(self, left: CompareSide, right: CompareSide) -> None:
         super().__init__()
-        self.wanted = (left, right)
-        self.known: dict[Run, list[Evaluation]] = {}
-        self.sides: list[Side] = []
-        self.pairs: list[Pair] = []
-        self.tally: Tally | None = None
+        self.comparison = Comparison(left, right)
         self.shown = 0
         self.order = "seeds"
-        self._worker = Worker("evaluations")
         self._resting: Timer | None = None
-        self._loaded: Pair | None = None
 
     def compose(self) -> ComposeResult:
         yield Static("", id="compare-title", markup=False)
@@ -119,9 +113,7 @@ class CompareScreen(SteppingScreen[None]):
         self._begin()
 
     def on_unmount(self) -> None:
-        for side in self.sides:
-            side.close()
-        self._worker.close()
+        self.comparison.close()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_pairs)
@@ -135,43 +127,40 @@ class CompareScreen(SteppingScreen[None]):
     def current(self) -> Pair | None:
         """The pair under the cursor."""
         name = self.table.current
-        return next((pair for pair in self.pairs if key_of(pair) == name), None) if name else None
+        return next((pair for pair in self.comparison.pairs if key_of(pair) == name), None)
 
     @property
     def listed(self) -> list[Pair]:
         """The pairs of the list, filtered and in its order."""
-        pairs = [pair for pair in self.pairs if pair.kind in SHOWN[self.shown][1]]
+        pairs = [pair for pair in self.comparison.pairs if pair.kind in SHOWN[self.shown][1]]
         order = ORDERS[self.order]
         return pairs if order is None else sorted(pairs, key=order)
 
     @property
+    def sides(self) -> list[Side]:
+        """Left and right; empty while there is nothing to compare."""
+        return self.comparison.sides
+
+    @property
     def marks(self) -> Sequence[str]:
         """Steps with different actions stand out."""
-        stories = [side.story.steps if side.story else () for side in self.sides if self._loaded]
-        return ["bad" if a and b and a.action != b.action else "plain" for a, b in zip_longest(*stories)]
+        return self.comparison.marks
 
     # -- reading
 
     @work(group="read", exclusive=True)
     async def _begin(self) -> None:
-        runs = list(dict.fromkeys(side.run for side in self.wanted))
         with self._telling():
-            self.known = await self._worker.call(lambda: read_known(runs))
-            chosen = choose_sides(*self.wanted, self.known)
-            if chosen[0] is None or chosen[1] is None:
-                self._say_what_is_missing(chosen)
+            left, right = await self.comparison.find()
+            if left is None or right is None:
+                self._say_what_is_missing((left, right))
                 return
-            await self._use(chosen[0], chosen[1])
+            await self._use(left, right)
 
     async def _use(self, left: Evaluation, right: Evaluation) -> None:
         """Compare these two."""
         self.remove_class("-missing")
-        for side in self.sides:
-            side.close()
-        self.sides = [Side(left), Side(right)]
-        self._loaded = None
-        self.pairs, alone = pair_up(await self.sides[0].episodes(), await self.sides[1].episodes())
-        self.tally = count(self.pairs, alone)
+        await self.comparison.use(left, right)
         self._show_title()
         self._show_tally()
         self._show_pairs(restart=True)
@@ -195,14 +184,10 @@ class CompareScreen(SteppingScreen[None]):
 
     def _say_what_is_missing(self, chosen: tuple[Evaluation | None, Evaluation | None]) -> None:
         lines: list[Content | str | tuple[str, str]] = []
-        missing = {side.run: side for side, found in zip(self.wanted, chosen, strict=True) if found is None}
-        for run, side in missing.items():
-            what = f"no evaluation of {side.checkpoint}" if side.checkpoint else "no evaluation"
-            if not side.checkpoint and self.known[run]:
-                what = "no second evaluation" if any(chosen) else "no evaluation that can be read"
+        for run, what in self.comparison.missing(chosen).items():
             lines += [safe_line(f"The run {run.name} has {what} yet. Make what is missing with"), "\n\n  "]
             lines += [safe_line(how_to_evaluate(run), style="bold"), "\n\n"]
-        known = sum(len(found) for found in self.known.values())
+        known = sum(len(found) for found in self.comparison.known.values())
         lines.append(
             (f"l and r choose among the {known} evaluations there are." if known else "", "$foreground-muted")
         )
@@ -214,16 +199,13 @@ class CompareScreen(SteppingScreen[None]):
     async def _load(self, pair: Pair, play: bool = False) -> None:
         """Read the two episodes of a pair."""
         with self._telling():
-            left, right = self.sides
-            await left.load(pair.left.id)
-            await right.load(pair.right.id)
-            self._loaded = pair
+            steps = await self.comparison.load(pair)
             self.playback.playing, self.playback.at = False, 0
-            self.playback.resize(max(len(side.story.steps) for side in self.sides if side.story))
+            self.playback.resize(steps)
             if play:
                 self.playback.toggle()
             self._show_step()
-            for step in range(min(self.playback.count, 100)):
+            for step in range(min(self.playback.count, FETCHED_AHEAD)):
                 for side in self.sides:
                     await side.image(step)
 
@@ -238,27 +220,25 @@ class CompareScreen(SteppingScreen[None]):
     # -- showing
 
     def _show_title(self) -> None:
-        runs = (
-            {side.run for side in self.wanted}
-            if not self.sides
-            else {side.evaluation.run for side in self.sides}
-        )
-        common = runs.pop() if len(runs) == 1 else None
-        parts: list[Content | str | tuple[str, str]] = (
-            [safe_line(common.name, 40, style="bold"), "   "] if common else []
-        )
-        for name, wanted, side in zip_longest(SIDES, self.wanted, self.sides):
-            what = side.evaluation.name if side else wanted.checkpoint or "?"
-            run = "" if common else f"{(side.evaluation.run if side else wanted.run).name} "
-            colour = COLOURS["left" if name == "left" else "right"]
-            parts += [
-                safe_line(f"{run}{what}", 50, style=f"bold ${colour}"),
-                "   ↔   " if name == "left" else "",
-            ]
+        """Both sides on one line, the run once where it is the same."""
+        names = [side.evaluation.name for side in self.sides]
+        names = names or [side.checkpoint or "?" for side in self.comparison.wanted]
+        runs = [side.evaluation.run for side in self.sides] or [side.run for side in self.comparison.wanted]
+        parts: list[Content | str | tuple[str, str]] = []
+        if runs[0] == runs[1]:
+            parts += [safe_line(runs[0].name, 40, style="bold"), "   "]
+        else:
+            names = [f"{run.name} {name}" for run, name in zip(runs, names, strict=True)]
+        left, right = (safe_line(name, 50) for name in names)
+        parts += [
+            left.stylize(f"bold ${COLOURS['left']}"),
+            "   ↔   ",
+            right.stylize(f"bold ${COLOURS['right']}"),
+        ]
         self.query_one("#compare-title", Static).update(Content.assemble(*parts))
 
     def _show_tally(self) -> None:
-        tally = self.tally
+        tally = self.comparison.tally
         if tally is None:
             return
         block = self.query_one("#compare-tally", Static)
@@ -266,7 +246,7 @@ class CompareScreen(SteppingScreen[None]):
 
     def _show_pairs(self, restart: bool = False) -> None:
         """The list, filtered and in order."""
-        if self.tally is None:
+        if self.comparison.tally is None:
             return
         with contextlib.suppress(NoMatches):
             pairs = self.listed
@@ -285,7 +265,7 @@ class CompareScreen(SteppingScreen[None]):
                 self.table.focus()
             empty.update(
                 "No pair is like this."
-                if self.pairs
+                if self.comparison.pairs
                 else "The two have no seed in common: evaluate both with the same --seed."
             )
             title = f"{len(pairs):,} pairs · {SHOWN[self.shown][0]} · by {self.order}"
@@ -295,7 +275,7 @@ class CompareScreen(SteppingScreen[None]):
     def _show_step(self) -> None:
         """Both panes at the present step."""
         self._show_playing()
-        if self._loaded is None:
+        if self.comparison.pair is None:
             return
         at = self.playback.at
         if any(side.known_image(at) is None for side in self.sides):
@@ -319,11 +299,11 @@ class CompareScreen(SteppingScreen[None]):
     def _look_now(self) -> None:
         pair = self.current
         if pair is None:
-            self._loaded = None
+            self.comparison.pair = None
             for pane in self.query(SidePane):
                 pane.clear()
             self._show_playing()
-        elif pair is not self._loaded:
+        elif pair is not self.comparison.pair:
             self._load(pair)
 
     # -- actions
@@ -351,8 +331,8 @@ class CompareScreen(SteppingScreen[None]):
 
     @work(group="choose", exclusive=True)
     async def action_choose(self, number: int) -> None:
-        found = [one for run in self.known.values() for one in run if not one.problem]
-        several = len(self.known) > 1
+        found = [one for run in self.comparison.known.values() for one in run if not one.problem]
+        several = len(self.comparison.known) > 1
         choices = [(f"{one.run.name} {one.name}" if several else one.name, one.facts) for one in found]
         present = self.sides[number].evaluation.database if self.sides else None
         now = next((k for k, one in enumerate(found) if one.database == present), 0)
@@ -371,9 +351,10 @@ class CompareScreen(SteppingScreen[None]):
                 await self._use(self.sides[1].evaluation, self.sides[0].evaluation)
 
     def action_replay(self, number: int) -> None:
-        if self._loaded is None:
+        pair = self.comparison.pair
+        if pair is None:
             return
-        side, pair = self.sides[number].evaluation, self._loaded
+        side = self.sides[number].evaluation
         trail = FixedTrail([(one.sides[number].id, 0) for one in self.listed])
         episode = pair.sides[number].id
         self.post_message(OpenReplay(side.run, episode, self.playback.at, side.database, trail))

@@ -13,6 +13,7 @@ from textual.widgets import Button, Static
 from vlmagent.paths import Run
 from vlmagent.runs import launch
 from vlmagent.tui.background import attempt
+from vlmagent.tui.data.commands import how_to_resume
 from vlmagent.tui.keys import key
 from vlmagent.tui.text import safe
 
@@ -67,7 +68,7 @@ async def _stop(app: App[Any], run: Run) -> None:
     name = safe(run.name, 80, lines=False)
     question = Content.assemble(
         "Stop ", (name, "bold"), "?\n\nIt finishes its step, saves a checkpoint and ends. It can be continued with ",
-        (f"vlmagent train --resume {name}", "$foreground-muted"), ".",
+        (safe(how_to_resume(run), lines=False), "$foreground-muted"), ".",
     )  # fmt: skip
     if not await app.push_screen_wait(ConfirmScreen(question, "Stop the run")):
         return

@@ -1,13 +1,12 @@
 """One episode, step by step: what the agent saw, wrote and did, with the numbers of every token.
 
-Deliberately knows no SQL and no tokenizer: ``export.read_story`` reads, ``Playback`` keeps the position.
+Deliberately knows no SQL and no tokenizer: ``ReplayFeed`` reads, ``Playback`` keeps the position.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,53 +18,27 @@ from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
-from vlmagent import paths
 from vlmagent.errors import StoreError, VlmAgentError
 from vlmagent.paths import Run
-from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import TransitionRow
-from vlmagent.tui.data.pieces import PieceReader
-from vlmagent.tui.data.source import Source, Worker
-from vlmagent.tui.data.step_text import outcome, thought_weight
-from vlmagent.tui.data.story import Story, export_path, read_story, write_gif, write_html
-from vlmagent.tui.data.trail import Place, Trail, find
+from vlmagent.tui.data.replay_feed import ReplayFeed
+from vlmagent.tui.data.step_text import outcome
+from vlmagent.tui.data.story import Story
+from vlmagent.tui.data.trail import Place, Trail
 from vlmagent.tui.keys import key
 from vlmagent.tui.messages import OpenPlay
 from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
 from vlmagent.tui.settings import images_of
-from vlmagent.tui.text import safe, safe_line, safe_text
+from vlmagent.tui.text import fitted, safe, safe_line, safe_text
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.step_facts import StepFacts
 from vlmagent.tui.widgets.timeline import Timeline, mark_of
 from vlmagent.tui.widgets.tokens import Tokens
-from vlmagent.types import ImageArray
 
 WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
 HEIGHTS = [(0, "-low"), (32, "-high")]
 LIVE_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5
-KEPT_IMAGE_BYTES = 32 * 2**20
-WRITERS: dict[str, Callable[[Story, Path], Path]] = {"gif": write_gif, "html": write_html}
-
-
-class Images:
-    """Decoded pictures, the newest ``KEPT_IMAGE_BYTES`` of them."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, ImageArray] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: str) -> ImageArray | None:
-        """A kept picture."""
-        return self._kept.get(key)
-
-    def add(self, key: str, image: ImageArray) -> None:
-        """Keep a picture; the oldest ones go."""
-        if key not in self._kept:
-            self._kept[key] = image
-            self._bytes += image.nbytes
-        while self._bytes > KEPT_IMAGE_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
 class ReplayScreen(SteppingScreen[Place]):
@@ -119,18 +92,7 @@ class ReplayScreen(SteppingScreen[Place]):
         step: int = 0,
     ) -> None:
         super().__init__()
-        self.run = run
-        self.database = database or run.database
-        self.episode_id = episode_id
-        self.story: Story | None = None
-        self.source = Source(self.database)
-        self._trail = trail
-        self._place: Place = (episode_id, step)
-        self._step = step
-        self._pieces = PieceReader(run)
-        self._weight: float | None = None
-        self._images = Images()
-        self._exporter = Worker("export")
+        self.feed = ReplayFeed(run, database, trail, (episode_id, step))
         self._live: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -158,11 +120,20 @@ class ReplayScreen(SteppingScreen[Place]):
             self.query_one(Picture).display = False
         self._live = self.set_interval(LIVE_SECONDS, self._look_again, pause=True)
         self._show_title()
-        self._load(self.episode_id, self._step)
+        self._load(*self.feed.place)
 
     def on_unmount(self) -> None:
-        self.source.close()
-        self._exporter.close()
+        self.feed.close()
+
+    @property
+    def story(self) -> Story | None:
+        """The episode shown."""
+        return self.feed.story
+
+    @property
+    def episode_id(self) -> int:
+        """Its id, also before it was read."""
+        return self.feed.place[0] if self.story is None else self.story.episode.id
 
     @property
     def row(self) -> TransitionRow | None:
@@ -179,33 +150,24 @@ class ReplayScreen(SteppingScreen[Place]):
     @work(group="load", exclusive=True)
     async def _load(self, episode_id: int, step: int | None = 0) -> None:
         """Read an episode and show a step of it; None stays at the present one and follows a running one."""
-        title = (
-            self.run.name
-            if self.database.name == paths.DATABASE
-            else f"{self.run.name} · {self.database.stem}"
-        )
         try:
-            story, weight = await self.source.query(
-                lambda reader: (
-                    read_story(reader, episode_id, title, self._pieces, images=False),
-                    thought_weight(reader.run()),
-                )
-            )
+            story = await self.feed.load(episode_id, step)
         except StoreError as error:
             self._say_problem(str(error))
             return
         with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
-            self._take(story, weight, step)
+            self._take(story, step)
 
-    def _take(self, story: Story, weight: float | None, step: int | None) -> None:
-        follows = step is None and self.playback.last
+    def _take(self, story: Story, step: int | None) -> None:
+        if step is None:  # more of the same episode: whoever was at its end stays there
+            step = len(story.steps) if self.playback.last else self.playback.at
         self._say_problem("")
-        self.story, self._weight, self.episode_id = story, weight, story.episode.id
-        self._place = self._place if step is None else (self.episode_id, step)
         self.playback.resize(len(story.steps))
-        self.playback.seek(step if step is not None else len(story.steps) if follows else self.playback.at)
-        if self._live is not None:
-            self._live.resume() if story.episode.ended == "running" else self._live.pause()
+        self.playback.seek(step)
+        if self._live is not None and story.episode.ended == "running":
+            self._live.resume()
+        elif self._live is not None:
+            self._live.pause()
         self._show_title()
         self._show_step()
         self._fetch_ahead()
@@ -217,42 +179,43 @@ class ReplayScreen(SteppingScreen[Place]):
 
     @work(group="image", exclusive=True)
     async def _fetch_image(self, row: TransitionRow) -> None:
-        with contextlib.suppress(StoreError, NoMatches):
-            await self._read_image(row.image_sha256)
+        image = None
+        with contextlib.suppress(StoreError):
+            image = await self.feed.image(row.image_sha256)
         with contextlib.suppress(NoMatches):
             if self.row is row:
-                image = self._images.get(row.image_sha256)
                 self.query_one(Picture).show(image, moving=self.playback.playing)
 
     @work(group="ahead", exclusive=True)
     async def _fetch_ahead(self) -> None:
-        """Decode the pictures of the other steps before they are needed."""
-        story = self.story
-        with contextlib.suppress(StoreError):
-            for row in story.steps[:200] if story else ():
-                await self._read_image(row.image_sha256)
-
-    async def _read_image(self, key: str) -> None:
-        if self._images.get(key) is None:
-            self._images.add(key, await self.source.query(lambda reader: reader.image(key)))
+        with contextlib.suppress(StoreError):  # the step that lacks its picture says so
+            await self.feed.fetch_ahead()
 
     # -- showing
 
     def _show_title(self) -> None:
-        parts: list[Content | str | tuple[str, str]] = [safe_line(self.run.name, 40, style="bold")]
-        if self.database.name != paths.DATABASE:
-            parts += ["  ", safe_line(self.database.stem, 50, style="$primary")]
-        parts.append(f"  episode {self.episode_id:,}")
-        place = find(self._trail.places, self._place) if self._trail else None
-        if self._trail and place is not None:
-            count = f"{len(self._trail.places):,}{'+' if self._trail.more else ''}"
-            parts.append((f" ({place + 1:,} of {count})", "$foreground-muted"))
-        if self.story is not None:
-            episode = self.story.episode
-            parts += ["  ", outcome(episode, len(self.story.steps))]
+        """Name, place and numbers on one line; where it is narrow, the name is cut and the numbers stay."""
+        feed, story = self.feed, self.story
+        parts: list[Content | str | tuple[str, str]] = [f"  episode {self.episode_id:,}"]
+        position = feed.position()
+        if position is not None:
+            parts.append((f" ({position[0]:,} of {position[1]})", "$foreground-muted"))
+        if story is not None:
+            episode = story.episode
+            parts += ["  ", outcome(episode, len(story.steps))]
             update = f" · update {episode.update_index}" if episode.update_index is not None else ""
             parts.append((f"  {episode.split} · seed {episode.seed}{update}", "$foreground-muted"))
-        self.query_one("#replay-title", Static).update(Content.assemble(*parts))
+        facts, room = Content.assemble(*parts), self.size.width - 2
+        names = [fitted(feed.run.name, room - facts.cell_length, most=40, style="bold")]
+        if not feed.is_runs_own:
+            stem = feed.database.stem
+            left = room - facts.cell_length - 2
+            names = [fitted(feed.run.name, left // 2, most=40, style="bold"), Content("  ")]
+            names.append(fitted(stem, left - names[0].cell_length, most=50, style="$primary"))
+        self.query_one("#replay-title", Static).update(Content.assemble(*names, facts))
+
+    def on_resize(self) -> None:
+        self._show_title()
 
     def _say_problem(self, text: str) -> None:
         with contextlib.suppress(NoMatches):
@@ -265,12 +228,12 @@ class ReplayScreen(SteppingScreen[Place]):
         row, story = self.row, self.story
         if row is None or story is None:
             return
-        image = self._images.get(row.image_sha256)
+        image = self.feed.known_image(row.image_sha256)
         if image is None:
             self._fetch_image(row)
         else:
             self.query_one(Picture).show(image, moving=self.playback.playing)
-        self.query_one(StepFacts).show(story.steps, self.playback.at, self._weight)
+        self.query_one(StepFacts).show(story.steps, self.playback.at, self.feed.weight)
         self.query_one(Tokens).show(row, story.pieces.get(row.id))
         thoughts = self.query_one("#replay-thoughts Static", Static)
         thoughts.update(
@@ -283,21 +246,14 @@ class ReplayScreen(SteppingScreen[Place]):
     # -- actions
 
     def action_follow(self, by: int) -> None:
-        if self._trail is None:
+        if self.feed.trail is None:
             self._go_to_neighbour(by)
             return
-        following = self._following(self._trail, by)
+        following = self.feed.following(by)
         if following is None:
-            self._go_beyond(self._trail, by)
+            self._go_beyond(self.feed.trail, by)
         else:
             self._go_to(following)
-
-    def _following(self, trail: Trail, by: int) -> Place | None:
-        """The place next to the present one, as far as the trail is known."""
-        places = trail.places
-        present = find(places, self._place)
-        wanted = (-1 if by > 0 else len(places)) + by if present is None else present + by
-        return places[wanted] if 0 <= wanted < len(places) else None
 
     @work(group="load", exclusive=True)
     async def _go_beyond(self, trail: Trail, by: int) -> None:
@@ -311,7 +267,7 @@ class ReplayScreen(SteppingScreen[Place]):
         finally:
             waiting.stop()
             self._note("")
-        following = self._following(trail, by) if found else None
+        following = self.feed.following(by) if found else None
         if following is not None:
             self._go_to(following)
         else:
@@ -322,7 +278,7 @@ class ReplayScreen(SteppingScreen[Place]):
     async def _go_to_neighbour(self, by: int) -> None:
         wanted = self.episode_id + by
         try:
-            found = await self.source.query(lambda reader: bool(reader.transitions(wanted)))
+            found = await self.feed.has_episode(wanted)
         except StoreError as error:
             self._say_problem(str(error))
             return
@@ -366,17 +322,13 @@ class ReplayScreen(SteppingScreen[Place]):
 
     @work(group="export")
     async def action_export(self, kind: str) -> None:
-        if self.story is None:
+        story = self.story
+        if story is None:
             return
-        episode_id, target = self.episode_id, export_path(self.run, self.database, self.episode_id, kind)
+        target = self.feed.export_target(kind)
         self._note(f"Writing {target} …")
-
-        def write(reader: StoreReader) -> Story:
-            return read_story(reader, episode_id, self.story.title if self.story else "", self._pieces)
-
         try:
-            story = await self.source.query(write)
-            path = await self._exporter.call(lambda: WRITERS[kind](story, target))
+            path = await self.feed.export(story, kind, target)
         except VlmAgentError as error:
             self._note(str(error), bad=True)
             return
@@ -391,7 +343,9 @@ class ReplayScreen(SteppingScreen[Place]):
 
     def action_play_on(self) -> None:
         if self.row is not None:
-            self.post_message(OpenPlay(self.run, self.database, (self.row.episode_id, self.row.step)))
+            self.post_message(
+                OpenPlay(self.feed.run, self.feed.database, (self.row.episode_id, self.row.step))
+            )
 
     def action_back(self) -> None:
         """Leave the token, else the screen."""
@@ -399,4 +353,4 @@ class ReplayScreen(SteppingScreen[Place]):
         if tokens.cursor >= 0:
             tokens.move_to(-1)
         elif len(self.app.screen_stack) > 1:
-            self.dismiss(self._place)
+            self.dismiss(self.feed.place)

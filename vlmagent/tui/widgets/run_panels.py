@@ -10,7 +10,9 @@ import time
 
 from textual.content import Content
 
+from vlmagent.paths import Run
 from vlmagent.text import duration, number, percent
+from vlmagent.tui.data.commands import how_to_resume
 from vlmagent.tui.data.live import LiveRun
 from vlmagent.tui.data.states import LIVE, state_colour, state_content
 from vlmagent.tui.text import safe, safe_line
@@ -96,17 +98,17 @@ def full_progress(live: LiveRun, width: int) -> Content:
         )
     if view.row is not None and view.row.error:
         lines.append(safe_line(view.row.error, 400, style="$error"))
-    hint = how_to_go_on(live.run.name, view.state, live.alive)
+    hint = how_to_go_on(live.run, view.state, live.alive)
     return Content("\n").join([*lines, *([Content.styled(hint, "$foreground-muted")] if hint else [])])
 
 
-def how_to_go_on(name: str, state: str, alive: bool) -> str:
+def how_to_go_on(run: Run, state: str, alive: bool) -> str:
     """What a user can do about a run that ended before its goal; nothing for others."""
     if state == "lost" and alive:
         return "Its process lives, but has written nothing for a while."
     if state in ("lost", "stopped", "failed"):
         gone = "Its process is gone. " if state == "lost" else ""
-        return f"{gone}vlmagent train --resume {safe(name, 80, lines=False)}"
+        return gone + safe(how_to_resume(run), lines=False)  # whole: a command that was cut is of no use
     return ""
 
 

@@ -63,7 +63,7 @@ def describe(run: RunSummary, width: int) -> Content:
         lines.append(_progress(run, width))
     lines.append(Content.styled(_what(run), "$foreground-muted"))
     lines.append(safe_line(_path(run), style="$foreground-muted"))
-    hint = how_to_go_on(run.name, run.state, run.alive)
+    hint = how_to_go_on(run.run, run.state, run.alive)
     if hint:
         lines.append(Content.styled(hint, "$foreground-muted"))
     return Content("\n").join(lines)
