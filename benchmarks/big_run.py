@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vlmagent.config import Config, dump_config
+from vlmagent.paths import Run
 from vlmagent.store import codec
 from vlmagent.store.connection import connect
 from vlmagent.store.migrations import migrate
@@ -45,9 +46,10 @@ TRANSITION_COLUMNS = (
 )
 
 
-def build(run: Path, transitions: int, images: int, seed: int = 0) -> None:
-    """Write a finished run of this size into the new folder ``run``."""
-    run.mkdir(parents=True)
+def build(folder: Path, transitions: int, images: int, seed: int = 0) -> Run:
+    """Write a finished run of this size into the new folder ``folder``."""
+    folder.mkdir(parents=True)
+    run = Run(folder)
     config = Config.model_validate({"task": "numberline", "ppo": {"env_steps": transitions}})
     run.config_file.write_text(dump_config(config), encoding="utf-8")
     database = run.database
@@ -59,6 +61,7 @@ def build(run: Path, transitions: int, images: int, seed: int = 0) -> None:
         _fill(connection, run.name, config, transitions, images, random.Random(seed))
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return run
 
 
 def _fill(
@@ -184,8 +187,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     chosen = parser.parse_args()
     started = time.monotonic()
-    build(chosen.out, chosen.transitions, chosen.images)
-    size = chosen.out.database.stat().st_size / 2**20
+    run = build(chosen.out, chosen.transitions, chosen.images)
+    size = run.database.stat().st_size / 2**20
     print(
         f"{chosen.out}: {chosen.transitions:,} transitions, {size:,.0f} MiB, in {time.monotonic() - started:.0f} s"
     )

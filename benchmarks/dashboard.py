@@ -38,7 +38,9 @@ from big_run import build
 
 from vlmagent.config import find_config, load_config
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.runs import folders, launch
+from vlmagent.runs.daemon import daemon_session
 from vlmagent.store import browse
 from vlmagent.store.reader import StoreReader
 from vlmagent.tui.data.source import Source
@@ -61,7 +63,7 @@ class Terminal:
     first_data: float | None = None
 
     @classmethod
-    def open(cls, *arguments: str | Path) -> Terminal:
+    def open(cls, *arguments: str | os.PathLike[str]) -> Terminal:
         """Start Python with these arguments."""
         controller, terminal = pty.openpty()
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
@@ -91,7 +93,7 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def _watched(folder: Path, run: Path | None, screen: str, seen: list[dict[str, float]]) -> Iterator[None]:
+def _watched(folder: Path, run: Run | None, screen: str, seen: list[dict[str, float]]) -> Iterator[None]:
     """The dashboard on ``run``, or an idle event loop, while the block runs; adds what was measured to ``seen``."""
     report = folder / f"report-{time.monotonic_ns()}.json"
     terminal = Terminal.open(PROBE, "watch", report, *([run, "--screen", screen] if run else []))
@@ -112,13 +114,13 @@ def _watched(folder: Path, run: Path | None, screen: str, seen: list[dict[str, f
 def large(transitions: int, images: int, folder: Path) -> bool:
     """Measure and print; whether every target was met."""
     _say_load()
-    run = folder / f"big-{transitions}-{images}" / "run"
+    run = Run(folder / f"big-{transitions}-{images}" / "run")
     if not run.exists():
         print(f"making {run} ...", flush=True)
-        build(run, transitions, images)
+        build(run.path, transitions, images)
     size = run.database.stat().st_size / 2**20
     print(f"{transitions:,} transitions, {images:,} pictures, {size:,.0f} MiB")
-    rows = [*_openings("one run, live", run), *_openings("the list of runs", None, run.parent)]
+    rows = [*_openings("one run, live", run), *_openings("the list of runs", None, run.path.parent)]
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "tour.json"
         terminal = Terminal.open(PROBE, "tour", report, run)
@@ -134,7 +136,7 @@ def large(transitions: int, images: int, folder: Path) -> bool:
     return all(value <= target for _, value, target in rows)
 
 
-def _openings(name: str, run: Path | None, runs: Path | None = None) -> list[tuple[str, float, float]]:
+def _openings(name: str, run: Run | None, runs: Path | None = None) -> list[tuple[str, float, float]]:
     """Seconds from the command to the first data: at first, and the median of some more times."""
     seconds = []
     for _ in range(OPENINGS):
@@ -165,7 +167,7 @@ def _runs_folder(folder: Path | None) -> Iterator[None]:
             os.environ["VLMAGENT_RUNS"] = before
 
 
-async def _answers(run: Path) -> list[tuple[str, float]]:
+async def _answers(run: Run) -> list[tuple[str, float]]:
     """Seconds of every kind of question, asked as the screens do; the slowest of three, the first is cold."""
     source = Source(run.database)
     middle = await source.query(lambda reader: reader.episode(reader.env_steps() // 10))
@@ -212,7 +214,7 @@ def _questions(middle: Any) -> Iterator[tuple[str, Callable[[StoreReader], objec
 # Beside a writer
 
 
-def write_for_ever(run: Path) -> None:
+def write_for_ever(run: Run) -> None:
     """A trainer without a model: batches of 64 steps, a metrics row every 8, as fast as the store takes them."""
     import numpy as np
 
@@ -234,7 +236,7 @@ def write_for_ever(run: Path) -> None:
     )
     pictures = [rng.integers(0, 256, (84, 84, 3), dtype=np.uint8) for _ in range(30)]
     id_ = 0
-    with folders.daemon_session(run) as stop, StoreWriter(run.database) as writer:
+    with daemon_session(run) as stop, StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", "{}", 0)
         writer.set_status("running")
         while not stop.is_set():
@@ -310,11 +312,11 @@ def _say_load() -> None:
 
 
 @contextlib.contextmanager
-def _writing(folder: Path, train: bool) -> Iterator[Path]:
+def _writing(folder: Path, train: bool) -> Iterator[Run]:
     """A run that a process writes to while the block runs."""
     recipe = load_config(find_config("numberline"), {"ppo": {"env_steps": 512 * 10_000}})
     with _runs_folder(folder):  # where "latest" may point to it
-        run = folders.create_run(recipe).absolute()
+        run = folders.create_run(recipe)
         command = None if train else [sys.executable, __file__, "_write", str(run)]
         launch.start_daemon(run, command)
         try:
@@ -325,7 +327,7 @@ def _writing(folder: Path, train: bool) -> Iterator[Path]:
             launch.stop_run(run, 120)
 
 
-def _count(run: Path, updates: bool) -> int:
+def _count(run: Run, updates: bool) -> int:
     """Env steps in the database; with ``updates``, those up to the newest finished update."""
     try:
         with StoreReader(run.database) as reader:
@@ -337,7 +339,7 @@ def _count(run: Path, updates: bool) -> int:
         return 0
 
 
-def _speed(run: Path, seconds: float, updates: bool) -> float:
+def _speed(run: Run, seconds: float, updates: bool) -> float:
     """Steps per second that reach the database, from one change to another at least ``seconds`` later.
 
     Args:
@@ -387,7 +389,7 @@ def main() -> int:
     verbs.add_parser("_write").add_argument("run", type=Path)
     chosen = parser.parse_args()
     if chosen.verb == "_write":
-        write_for_ever(chosen.run)
+        write_for_ever(Run(chosen.run))
         return 0
     if chosen.verb == "large":
         return 0 if large(chosen.transitions, chosen.images, chosen.folder) else 1

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vlmagent.paths import Run
+
 PROBE_SECONDS = 0.01
 START_SECONDS = 3.0
 LONGEST_WAIT = 60.0
@@ -85,7 +87,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-async def watch(run: Path | None, screen: str, begun: Callable[[], object]) -> dict[str, float]:
+async def watch(run: Run | None, screen: str, begun: Callable[[], object]) -> dict[str, float]:
     """Until SIGTERM; ``begun`` is called when the start is over."""
     watched, stop = Watch(begun), asyncio.Event()
     watching = asyncio.ensure_future(watched.run())
@@ -105,7 +107,7 @@ async def watch(run: Path | None, screen: str, begun: Callable[[], object]) -> d
     return watched.report()
 
 
-def application(run: Path, screen: str) -> Any:
+def application(run: Run, screen: str) -> Any:
     """The dashboard as the command makes it, with ``screen`` on top."""
     from vlmagent.tui.app import VlmAgentApp
     from vlmagent.tui.navigate import open_episodes
@@ -206,7 +208,7 @@ def _type(entry: Any, text: str) -> None:
     entry.value = text
 
 
-async def tour(run: Path) -> dict[str, float]:
+async def tour(run: Run) -> dict[str, float]:
     """What it took, and the memory at the end."""
     made: dict[str, float] = {}
 
@@ -232,9 +234,13 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--screen", choices=("train", "episodes", "runs"), default="train")
     chosen = parser.parse_args()
-    work = (
-        watch(chosen.run, chosen.screen, chosen.report.touch) if chosen.verb == "watch" else tour(chosen.run)
-    )
+    run = None if chosen.run is None else Run(chosen.run)
+    if chosen.verb == "watch":
+        work = watch(run, chosen.screen, chosen.report.touch)
+    elif run is None:
+        parser.error("tour wants a run")
+    else:
+        work = tour(run)
     chosen.report.write_text(json.dumps(asyncio.run(work)))
 
 

@@ -148,14 +148,17 @@ def write_episode(
     return first_id + steps
 
 
-def make_episodes(run: Run, count: int = 30, *, tokens: bool = True, running: int = 0, **more: Any) -> Path:
+def make_episodes(
+    folder: Path, count: int = 30, *, tokens: bool = True, running: int = 0, **more: Any
+) -> Run:
     """A run of so many episodes of three steps; each third fails, each fifth has an illegal output."""
-    run.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder)
     run.config_file.write_text(dump_config(CONFIG), encoding="utf-8")
     if tokens:
-        folder = run.checkpoints / paths.LATEST
-        folder.mkdir(parents=True)
-        tokenizer().save(str(folder / "tokenizer.json"))
+        latest = run.checkpoints / paths.LATEST
+        latest.mkdir(parents=True)
+        tokenizer().save(str(latest / "tokenizer.json"))
     with StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", json.dumps(CONFIG.model_dump(mode="json")), 7)
         writer.set_status("running")
@@ -226,9 +229,9 @@ def make_play(
     return path
 
 
-def make_two_evaluations(run: Run) -> Path:
+def make_two_evaluations(folder: Path) -> Run:
     """A run with an evaluation of its start and one of a later checkpoint, on the same five seeds."""
-    made = make_episodes(run, 2)
-    make_evaluation(made, "step-0", LEFT, system="sft", steps=[4, 2, 2, 2, 1])
-    make_evaluation(made, "step-500", RIGHT, steps=[2, 2, 3, 2, 1])
-    return made
+    run = make_episodes(folder, 2)
+    make_evaluation(run, "step-0", LEFT, system="sft", steps=[4, 2, 2, 2, 1])
+    make_evaluation(run, "step-500", RIGHT, steps=[2, 2, 3, 2, 1])
+    return run

@@ -20,7 +20,7 @@ STEPS = 4
 
 
 def make_run(
-    run: Run,
+    folder: Path,
     *,
     updates: int = 3,
     status: str = "done",
@@ -28,9 +28,10 @@ def make_run(
     error: str | None = None,
     success: tuple[bool, ...] = (False, True),
     sft: bool = True,
-) -> Path:
+) -> Run:
     """A run of so many updates; its outputs say ``text``."""
-    run.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder)
     run.config_file.write_text(dump_config(CONFIG), encoding="utf-8")
     with StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", json.dumps(CONFIG.model_dump(mode="json")), 7)
@@ -87,7 +88,7 @@ def change(run: Run, *statements: str) -> None:
             connection.execute(statement)
 
 
-def freeze(run: Run, at: float = 1_750_000_000.0) -> Path:
+def freeze(run: Run, at: float = 1_750_000_000.0) -> Run:
     """Set all times of a run to fixed ones, for snapshots."""
     change(
         run,

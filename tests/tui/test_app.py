@@ -12,6 +12,7 @@ from tests.tui.made_runs import make_run
 from vlmagent import paths
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
+from vlmagent.paths import Run
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.screens.help import HelpScreen, keys_of
 from vlmagent.tui.screens.runs import RunsScreen
@@ -23,7 +24,7 @@ HEAVY = ("torch", "transformers", "sqlite_utils", "safetensors", "scipy", "gymna
 
 
 @pytest.fixture
-def run() -> Path:
+def run() -> Run:
     return make_run(paths.runs_dir() / "first")
 
 
@@ -31,11 +32,12 @@ def test_no_heavy_imports(run: Run) -> None:
     code = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
+        "from vlmagent.paths import Run\n"
         "from vlmagent.tui.app import VlmAgentApp\n"
-        "from vlmagent.tui import run, navigate\n"
+        "from vlmagent.tui import start, navigate\n"
         "from vlmagent.tui.screens import episodes, replay, compare\n"
         "async def main():\n"
-        "    async with VlmAgentApp(Path(sys.argv[1])).run_test() as pilot:\n"
+        "    async with VlmAgentApp(Run(Path(sys.argv[1]))).run_test() as pilot:\n"
         "        await pilot.pause(0.5)\n"
         "        await pilot.press('escape')\n"
         "asyncio.run(main())\n"

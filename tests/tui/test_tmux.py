@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import SMALL
 from vlmagent.config import Config
+from vlmagent.paths import Run
 from vlmagent.runs import folders, launch, status
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -53,7 +54,7 @@ class Terminal:
 
 
 @pytest.fixture
-def training() -> Iterator[Path]:
+def training() -> Iterator[Run]:
     """A real run that trains for a while."""
     more = {**SMALL, "ppo": {**SMALL["ppo"], "env_steps": 32 * 400}}  # type: ignore[dict-item]
     run = folders.create_run(Config.model_validate(more))
@@ -83,7 +84,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         one.close()
 
 
-def test_beside_a_training_run(training: Path, terminal: Callable[..., Terminal]) -> None:
+def test_beside_a_training_run(training: Run, terminal: Callable[..., Terminal]) -> None:
     tui = terminal()
     tui.wait(lambda text: training.name in text and "● running" in text)
     tui.keys("Enter")
@@ -119,7 +120,7 @@ def test_beside_a_training_run(training: Path, terminal: Callable[..., Terminal]
         time.sleep(0.02)
 
 
-def test_in_a_small_terminal(training: Path, terminal: Callable[..., Terminal]) -> None:
+def test_in_a_small_terminal(training: Run, terminal: Callable[..., Terminal]) -> None:
     tui = terminal(training.name, "--images", "off", columns=80, rows=24)
     tui.wait(lambda text: "page 1/6" in text and "success" in text)
     tui.keys("?")

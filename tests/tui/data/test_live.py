@@ -8,7 +8,9 @@ import pytest
 
 from tests.tui.made_runs import change, make_run, write_update
 from vlmagent import paths
-from vlmagent.runs import folders, status
+from vlmagent.paths import Run
+from vlmagent.runs import status
+from vlmagent.runs.daemon import daemon_session
 from vlmagent.store.rows import MetricRow
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.data import live as live_module
@@ -75,7 +77,7 @@ async def test_gone_and_another_run_in_its_place(tmp_path: Path) -> None:
     assert gone.state
     assert "no run database" in live.view.problem
     assert len(live.series["ppo/kl"]) == 3
-    make_run(run, updates=1)
+    make_run(run.path, updates=1)
     assert (await live.refresh()).restarted
     await live.refresh()
     assert list(live.series["ppo/kl"].updates) == [1]
@@ -84,9 +86,10 @@ async def test_gone_and_another_run_in_its_place(tmp_path: Path) -> None:
 
 
 async def test_before_there_is_a_database(tmp_path: Path) -> None:
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / paths.CONFIG).write_text("task: numberline\n")
-    live = LiveRun(tmp_path / "r")
+    run = Run(tmp_path / "r")
+    run.path.mkdir()
+    run.config_file.write_text("task: numberline\n")
+    live = LiveRun(run)
     change = await live.refresh()
     assert change.news is None
     assert (live.view.state, live.view.problem) == ("starting", "")
@@ -95,7 +98,7 @@ async def test_before_there_is_a_database(tmp_path: Path) -> None:
 
 async def test_a_silent_process_is_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", status="running")
-    with folders.daemon_session(run):
+    with daemon_session(run):
         live = LiveRun(run)
         await live.refresh()
         assert live.view.state == "running"
@@ -108,15 +111,15 @@ async def test_a_silent_process_is_lost(tmp_path: Path) -> None:
 async def test_catalogue_reads_only_what_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = paths.runs_dir()
     done, running = make_run(root / "done"), make_run(root / "running", status="running")
-    broken = root / "broken"
-    broken.mkdir()
+    broken = Run(root / "broken")
+    broken.path.mkdir()
     broken.database.write_bytes(b"no database " * 100)
     elsewhere = make_run(tmp_path / "elsewhere", updates=1, status="failed", error="out of memory")
     read: list[str] = []
-    real = live_module.launch.show_run
+    real = status.show_run
     monkeypatch.setattr(status, "show_run", lambda run: read.append(run.name) or real(run))
     catalogue = Catalogue(elsewhere)
-    with folders.daemon_session(running):
+    with daemon_session(running):
         found = {run.name: run for run in catalogue.scan()}
         assert {name: run.state for name, run in found.items()} == {
             "done": "done", "running": "running", "broken": "damaged", "elsewhere": "failed",
@@ -164,7 +167,7 @@ async def test_lines_along_every_axis(tmp_path: Path) -> None:
     assert faint.faint
     assert smooth.y[0] == 1.0
     assert lines_of(sft, [live], Look())[0].x.tolist() == [16, 32, 48, 64]
-    assert lines_of(sft, [LiveRun(tmp_path / "none")], Look()) == []
+    assert lines_of(sft, [LiveRun(Run(tmp_path / "none"))], Look()) == []
     assert points_of(live, Look(), sft=True).updates is None
     points = points_of(live, Look(), sft=False)
     assert points.nearest(9.0) == 1

@@ -16,7 +16,7 @@ from vlmagent.tui.screens.compare import CompareSide
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     return make_two_evaluations(tmp_path / "a-run")
 
 
@@ -94,7 +94,7 @@ def evaluation(run: Run, name: str, checkpoint: str | None, steps: int | None, *
 
 
 def test_the_sides(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
     start, later = evaluation(one, "a", "step-0", 0), evaluation(one, "b", "step-50", 50)
     again, baseline = evaluation(one, "c", "step-0", 0), evaluation(one, "d", None, None)
     broken = evaluation(one, "e", "step-90", 90, problem="damaged")
@@ -110,7 +110,9 @@ def test_the_sides(tmp_path: Path) -> None:
         start,
         later,
     )
-    assert choose_sides(CompareSide(one, checkpoint="step-90"), CompareSide(one, one / "gone.db"), known) == (
+    assert choose_sides(
+        CompareSide(one, checkpoint="step-90"), CompareSide(one, one.path / "gone.db"), known
+    ) == (
         None,
         None,
     )
@@ -127,7 +129,7 @@ def test_what_a_run_can_be_compared_with(run: Run, tmp_path: Path) -> None:
     make_evaluation(alone, "step-9", [True])
     make_evaluation(elsewhere, "step-9", [True], first_seed=900)
     assert comparable_with(run, [run, alone]) == run
-    assert comparable_with(alone, [alone, elsewhere, tmp_path / "gone", run]) == run
+    assert comparable_with(alone, [alone, elsewhere, Run(tmp_path / "gone"), run]) == run
     assert comparable_with(elsewhere, [elsewhere, alone, run]) is None
     for file in run.evaluations.iterdir():
         file.write_text("no database " * 100)
@@ -141,7 +143,7 @@ def test_reading_evaluations(run: Run) -> None:
     assert [one.name for one in found[:3]] == ["random", "rl step-500", "sft step-0"]
     assert "not a SQLite database" in found[3].facts
     assert found[2].facts.startswith("5 episodes · success 40.0 % · seed 3 · ")
-    assert read_evaluations(run / "gone") == []
+    assert read_evaluations(Run(run.path / "gone")) == []
     with sqlite3.connect(found[0].database) as connection:
         connection.execute("DELETE FROM evaluations")
     connection.close()
@@ -152,7 +154,7 @@ def test_reading_evaluations(run: Run) -> None:
 
 def test_the_command_that_makes_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert how_to_evaluate(run) == f"vlmagent eval --run {run} --checkpoint start --checkpoint latest"
-    monkeypatch.setenv("VLMAGENT_RUNS", str(run.parent))
+    monkeypatch.setenv("VLMAGENT_RUNS", str(run.path.parent))
     assert how_to_evaluate(run) == "vlmagent eval --run a-run --checkpoint start --checkpoint latest"
 
 

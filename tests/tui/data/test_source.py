@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.tui.made_runs import change, make_run
-from vlmagent import paths
 from vlmagent.errors import StoreError
+from vlmagent.paths import Run
 from vlmagent.store.reader import NotReadyError, StoreReader
 from vlmagent.tui.data.source import Source, Worker
 
@@ -43,21 +43,21 @@ async def test_answers_come_from_one_other_thread(tmp_path: Path) -> None:
 
 
 async def test_missing_then_there_then_gone_then_another(tmp_path: Path) -> None:
-    run = tmp_path / "r"
+    run = Run(tmp_path / "r")
     source = Source(run.database)
     with pytest.raises(StoreError, match="no run database"):
         await source.query(steps)
-    make_run(run)
+    make_run(run.path)
     assert await source.query(steps) == 12
     shutil.rmtree(run)
     with pytest.raises(StoreError, match="no run database"):
         await source.query(steps)
-    make_run(run, updates=1)
+    make_run(run.path, updates=1)
     assert await source.query(steps) == 4
-    make_run(tmp_path / "other", updates=2)
-    for file in run.glob("run.db*"):
+    other = make_run(tmp_path / "other", updates=2)
+    for file in run.path.glob("run.db*"):
         file.unlink()
-    shutil.copy(tmp_path / "other" / paths.DATABASE, run.database)
+    shutil.copy(other.database, run.database)
     assert await source.query(steps) == 8
     source.close()
 

@@ -24,7 +24,7 @@ VOID = {"meta", "img", "br", "input", "hr", "link"}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_episodes(tmp_path_factory.mktemp("runs") / "my-run", 6)
 
 
@@ -224,7 +224,7 @@ def test_page_of_numbers_that_are_missing(run: Run, tmp_path: Path) -> None:
 
 
 def test_where_files_go(run: Run) -> None:
-    assert export_path(run, run.database, 12, "gif") == run / "exports" / "episode-12.gif"
+    assert export_path(run, run.database, 12, "gif") == run.path / "exports" / "episode-12.gif"
     evaluation = make_evaluation(run, "step-0", [True])
     assert export_path(run, evaluation, 1, "html").name == f"{evaluation.stem}-episode-1.html"
 

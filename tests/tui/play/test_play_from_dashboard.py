@@ -9,6 +9,7 @@ from tests.tui.driving import shown
 from tests.tui.made_episodes import Host
 from tests.tui.play.made_play import Brain, begin, brains, happens
 from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.play.plan import Continuation, plan_play, plan_run
 from vlmagent.play.session import PlaySession
 from vlmagent.runs import folders
@@ -23,7 +24,7 @@ __all__ = ["brains"]
 
 
 @pytest.fixture
-def run() -> Path:
+def run() -> Run:
     """A run that looks as if it had a checkpoint."""
     made = folders.create_run(config())
     folder = made.checkpoints / "step-8"
@@ -54,7 +55,7 @@ async def test_from_the_list_of_runs(run: Run, brains: list[Brain]) -> None:
         await happens(pilot, lambda: isinstance(app.screen, ChooseScreen))
         await pilot.press("down", "enter")
         playing = await begin(pilot)
-        assert (playing.plan.mode, playing.plan.folder) == ("watch", run)
+        assert (playing.plan.mode, playing.plan.run) == ("watch", run)
         assert brains[0].whom == (run, None)
         await pilot.press("escape")
         await happens(pilot, lambda: isinstance(app.screen, RunsScreen))
@@ -111,8 +112,8 @@ async def test_on_from_the_end_of_an_episode(run: Run, brains: list[Brain]) -> N
 
 
 async def test_from_the_episodes_of_a_session_of_its_own(brains: list[Brain]) -> None:
-    folder = played().parent
-    app = Host(EpisodesScreen(folder))
+    session = Run(played().parent)
+    app = Host(EpisodesScreen(session))
     async with app.run_test(size=(120, 40)) as pilot:
         await happens(
             pilot, lambda: isinstance(app.screen, EpisodesScreen) and app.screen.current is not None
@@ -123,7 +124,7 @@ async def test_from_the_episodes_of_a_session_of_its_own(brains: list[Brain]) ->
         await pilot.press("enter")
         playing = await begin(pilot)
         assert playing.you is not None
-        assert playing.plan.folder == folder
+        assert playing.plan.run == session
         assert len(playing.you.steps) >= 2
         assert playing.opponent is None
         assert isinstance(app.screen, PlayScreen)

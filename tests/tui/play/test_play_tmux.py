@@ -14,6 +14,7 @@ import pytest
 
 from tests.tui.play.made_play import SEED
 from tests.tui.test_tmux import Terminal
+from vlmagent.paths import Run
 from vlmagent.runs import folders, status
 from vlmagent.runs.daemon import daemon_info
 from vlmagent.seeding import play_episode_seed
@@ -41,8 +42,8 @@ def actions(database: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT action FROM transitions ORDER BY id")]
 
 
-def screen_process(folder: Path) -> psutil.Process:
-    info = daemon_info(folder)
+def screen_process(run: Run) -> psutil.Process:
+    info = daemon_info(run)
     assert info is not None
     return psutil.Process(info.pid)
 
@@ -54,13 +55,13 @@ def test_killed_in_the_middle(play: Callable[..., Terminal]) -> None:
     for count, key in enumerate(("1", "+", "("), start=1):
         table.keys(key)
         table.wait(lambda text, count=count: f"step {count} " in text)  # type: ignore[misc]
-    (folder,) = folders.all_runs()
-    process = screen_process(folder)
+    (run,) = folders.all_runs()
+    process = screen_process(run)
     children = process.children()
     assert len(children) == 1, "whoever thinks has a process of its own"
     os.kill(process.pid, signal.SIGKILL)
     psutil.wait_procs([process, *children], timeout=60)
-    assert actions(folder.database) == ["1", "+", "("]
+    assert actions(run.database) == ["1", "+", "("]
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
 
@@ -74,11 +75,11 @@ def test_played_to_the_end(play: Callable[..., Terminal]) -> None:
         table.keys(key)
         table.wait(lambda text, count=count: f"step {count} " in text)  # type: ignore[misc]
     table.wait(lambda text: "✓ success, return +1.00" in text and "you 1/1" in text)
-    (folder,) = folders.all_runs()
+    (run,) = folders.all_runs()
     table.keys("q")
-    psutil.wait_procs([screen_process(folder)], timeout=60)
-    assert actions(folder.database) == [way] * distance
-    assert status.run_state(folder) == "done"
+    psutil.wait_procs([screen_process(run)], timeout=60)
+    assert actions(run.database) == [way] * distance
+    assert status.run_state(run) == "done"
 
 
 def test_asked_to_terminate(play: Callable[..., Terminal]) -> None:
@@ -86,8 +87,8 @@ def test_asked_to_terminate(play: Callable[..., Terminal]) -> None:
     table.wait(lambda text: "your turn" in text)
     table.keys("s")
     table.wait(lambda text: "success" in text)
-    (folder,) = folders.all_runs()
-    process = screen_process(folder)
+    (run,) = folders.all_runs()
+    process = screen_process(run)
     process.terminate()
     psutil.wait_procs([process], timeout=60)
-    assert status.run_state(folder) == "done"
+    assert status.run_state(run) == "done"

@@ -24,11 +24,11 @@ KINDS = ["both", "right", "neither", "left", "right"]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     return make_two_evaluations(tmp_path / "a-run")
 
 
-def host(run: Run, other: Path | None = None) -> Host:
+def host(run: Run, other: Run | None = None) -> Host:
     return Host(CompareScreen(CompareSide(run), CompareSide(other or run)))
 
 
@@ -314,7 +314,7 @@ async def test_a_database_that_is_damaged_or_deleted_meanwhile(run: Run) -> None
 
 
 async def test_a_run_that_is_gone(tmp_path: Path) -> None:
-    async with host(tmp_path / "gone").run_test(size=SIZE) as pilot:
+    async with host(Run(tmp_path / "gone")).run_test(size=SIZE) as pilot:
         await until(pilot, lambda: "has no evaluation" in shown(screen(pilot).query_one("#compare-empty")))
 
 

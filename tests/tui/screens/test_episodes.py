@@ -19,7 +19,7 @@ from vlmagent.tui.widgets.step_preview import StepPreview
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     return make_episodes(tmp_path / "a-run", COUNT)
 
 

@@ -21,7 +21,7 @@ from vlmagent.tui.widgets.tokens import TokenText
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     return make_episodes(tmp_path / "a-run", COUNT)
 
 
@@ -141,8 +141,8 @@ async def test_more_news_than_are_read_at_once_leave_no_gap(
 
 
 async def test_the_first_episode_of_a_run(tmp_path: Path, quick: None) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
     async with Host(EpisodesScreen(run)).run_test(size=SIZE) as pilot:
         await until(pilot, lambda: "no run database" in shown(screen(pilot).query_one("#episodes-problem")))
         with StoreWriter(run.database) as writer:
@@ -171,7 +171,7 @@ async def test_a_run_deleted_meanwhile(run: Run, quick: None) -> None:
             await pilot.press(key)
         await until(pilot, lambda: isinstance(pilot.app.screen, ChooseScreen))
         await pilot.press("escape")
-        make_episodes(run, 4)
+        make_episodes(run.path, 4)
         await until(pilot, lambda: not screen(pilot).query_one("#episodes-problem").display)
 
 

@@ -21,7 +21,7 @@ from vlmagent.tui.screens.replay import ReplayScreen
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     return make_episodes(tmp_path / "a-run", COUNT)
 
 
@@ -91,9 +91,7 @@ async def test_compare_and_leaving(run: Run) -> None:
         await until(pilot, lambda: not isinstance(app.screen, EpisodesScreen))
 
 
-async def test_next_goes_on_beyond_the_rows_that_were_read(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_next_goes_on_beyond_the_rows_that_were_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     small_pages(monkeypatch)
     async with Host(EpisodesScreen(run)).run_test(size=(80, 14)) as pilot:
         await begin(pilot)

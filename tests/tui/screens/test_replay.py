@@ -26,7 +26,7 @@ SIZE = (120, 40)
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     return make_episodes(tmp_path / "a-run", 8)
 
 
@@ -225,7 +225,7 @@ async def test_copying(run: Run) -> None:
 async def test_exporting(run: Run, key: str, kind: str) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         await begin(pilot)
-        path = run / "exports" / f"episode-5.{kind}"
+        path = run.path / "exports" / f"episode-5.{kind}"
         await pilot.press(key)
         await until(pilot, lambda: "Written" in words(pilot, "#replay-note"))
         assert path.name in words(pilot, "#replay-note")
@@ -238,7 +238,7 @@ async def test_exporting(run: Run, key: str, kind: str) -> None:
 
 
 async def test_exporting_where_that_is_impossible(run: Run) -> None:
-    (run / "exports").write_text("in the way")
+    (run.path / "exports").write_text("in the way")
     async with host(run).run_test(size=SIZE) as pilot:
         await begin(pilot)
         await pilot.press("g")
@@ -285,7 +285,7 @@ async def test_an_evaluation(run: Run) -> None:
         assert "eval · seed 51" in title
         await pilot.press("x")
         await until(pilot, lambda: "Written" in words(pilot, "#replay-note"))
-        assert (run / "exports" / f"{path.stem}-episode-2.html").is_file()
+        assert (run.path / "exports" / f"{path.stem}-episode-2.html").is_file()
 
 
 async def test_a_running_episode_grows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +328,10 @@ async def test_nasty_text(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 async def test_no_such_episode_and_no_such_run(run: Run, tmp_path: Path) -> None:
-    for target, text in ((run, "Episode 99 has no step"), (tmp_path / "gone", "There is no run database")):
+    for target, text in (
+        (run, "Episode 99 has no step"),
+        (Run(tmp_path / "gone"), "There is no run database"),
+    ):
         async with host(target, 99).run_test(size=SIZE) as pilot:
             await until(pilot, lambda text=text: text in words(pilot, "#replay-problem"))  # type: ignore[misc]
             for key in (

@@ -13,7 +13,9 @@ from textual.widgets import Input
 from tests.tui.driving import shown, until
 from tests.tui.made_runs import change, freeze, make_run
 from vlmagent import paths
-from vlmagent.runs import folders, launch
+from vlmagent.paths import Run
+from vlmagent.runs import launch
+from vlmagent.runs.daemon import daemon_session
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.data.catalogue import RunSummary
 from vlmagent.tui.data.run_rows import age, columns_for
@@ -34,8 +36,8 @@ def three() -> Path:
             ("c-run", {"success": (False,)}),
         )
     ):
-        make_run(root / name, **more)  # type: ignore[arg-type]
-        freeze(root / name, 1_750_000_000.0 + 100 * number)
+        run = make_run(root / name, **more)  # type: ignore[arg-type]
+        freeze(run, 1_750_000_000.0 + 100 * number)
     return root
 
 
@@ -184,7 +186,7 @@ async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatc
         return "stopped"
 
     monkeypatch.setattr(launch, "stop_run", stop)
-    with folders.daemon_session(run):
+    with daemon_session(run):
         async with VlmAgentApp().run_test() as pilot:
             await begin(pilot)
             assert current(pilot) == "live"
@@ -214,7 +216,7 @@ async def test_stop_after_a_question(three: Path, monkeypatch: pytest.MonkeyPatc
 
 async def test_a_stop_that_fails_says_why(three: Path) -> None:
     run = make_run(three / "live", status="running")
-    with folders.daemon_session(run):
+    with daemon_session(run):
         async with VlmAgentApp().run_test() as pilot:
             await begin(pilot)
             await until(pilot, lambda: current(pilot) == "live")
@@ -247,8 +249,8 @@ async def test_the_mouse_opens(three: Path) -> None:
 
 
 async def test_a_damaged_run_leaves_the_others(three: Path) -> None:
-    (three / "b-run" / paths.DATABASE).write_bytes(b"no database " * 100)
-    change(three / "a-run", "PRAGMA user_version = 99")
+    Run(three / "b-run").database.write_bytes(b"no database " * 100)
+    change(Run(three / "a-run"), "PRAGMA user_version = 99")
     async with VlmAgentApp().run_test(size=(120, 30)) as pilot:
         await begin(pilot)
         text = shown(screen(pilot).table)
@@ -267,7 +269,7 @@ def test_columns_fit(width: int) -> None:
 
 
 def test_summaries_and_ages() -> None:
-    run = RunSummary(Path("/x/r"), "running", "Task", "Model")
+    run = RunSummary(Run(Path("/x/r")), "running", "Task", "Model")
     assert run.words == "r task model running"
     assert [age(seconds) for seconds in (3, 130, 7300, 200_000)] == ["3 s", "2 min", "2 h", "2 d"]
     assert math.isnan(float("nan"))

@@ -2,7 +2,6 @@ import os
 import shutil
 import sqlite3
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,9 @@ from textual.pilot import Pilot
 from tests.tui.driving import said, seen, shown, until
 from tests.tui.made_runs import NASTY, STEPS, change, freeze, make_run, write_update
 from vlmagent import paths
-from vlmagent.runs import folders, launch
+from vlmagent.paths import Run
+from vlmagent.runs import launch
+from vlmagent.runs.daemon import daemon_session
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.data.metrics import RL_KEYS, SFT_KEYS
@@ -57,7 +58,7 @@ async def begin(pilot: Pilot[Any], updates: int = 3) -> None:
 
 
 @pytest.fixture
-def run() -> Path:
+def run() -> Run:
     return make_run(paths.runs_dir() / "first")
 
 
@@ -331,11 +332,11 @@ async def test_compare_and_replay(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         "vlmagent.tui.screens.train.open_replay", lambda app, run, episode: asked.append(episode)
     )
-    make_run(paths.runs_dir() / "second")
+    second = make_run(paths.runs_dir() / "second")
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.press("c", "r")
-        screen(pilot).overlay([paths.runs_dir() / "second"])
+        screen(pilot).overlay([second])
         screen(pilot).query_one(Words).focus()
         await pilot.press("c", "enter")
         assert asked == [["first", "first"], 3, ["first", "second"], 3]
@@ -345,7 +346,7 @@ async def test_stop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(paths.runs_dir() / "first", status="running")
     stopped: list[str] = []
     monkeypatch.setattr(launch, "stop_run", lambda run, timeout: stopped.append(run.name) or "stopped")
-    with folders.daemon_session(run):
+    with daemon_session(run):
         async with VlmAgentApp(run).run_test(size=BIG) as pilot:
             await begin(pilot)
             await pilot.press("S")
@@ -401,7 +402,7 @@ async def test_a_run_deleted_and_made_again(run: Run) -> None:
         await until(pilot, lambda: "no run database" in shown(problem))
         await pilot.press("s", "left", "z")  # the rest goes on
         assert screen(pilot).update_index == 3
-        make_run(run, updates=1)
+        make_run(run.path, updates=1)
         await until(pilot, lambda: not problem.display and len(screen(pilot).points.x) == 1)
         assert screen(pilot).cursor is None
 

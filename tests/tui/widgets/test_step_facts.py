@@ -10,7 +10,7 @@ from vlmagent.tui.data.step_text import step_facts, thought_weight
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path) -> Run:
     return make_episodes(tmp_path / "a-run", 5)
 
 

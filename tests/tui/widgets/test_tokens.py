@@ -15,6 +15,7 @@ from tests.tui.driving import shown, until
 from tests.tui.made_episodes import END, tokenizer, transition
 from tests.tui.made_runs import NASTY
 from vlmagent import paths
+from vlmagent.paths import Run
 from vlmagent.store.codec import clean_text
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import TransitionRow
@@ -121,7 +122,7 @@ def test_another_models_ids_are_not_cut() -> None:
 def test_the_tokenizer_of_a_run(tmp_path: Path) -> None:
     row = transition(1, 1, 0).decision.generation
     assert row is not None
-    run = tmp_path / "run"
+    run = Run(tmp_path / "run")
     assert PieceReader(run).split(row.text, row.token_ids) is None
     folder = run.checkpoints / "step-5"
     folder.mkdir(parents=True)
@@ -139,10 +140,11 @@ def test_the_tokenizer_of_a_run(tmp_path: Path) -> None:
 
 
 def test_several_threads_may_ask(tmp_path: Path) -> None:
-    folder = tmp_path.checkpoints / paths.LATEST
+    run = Run(tmp_path)
+    folder = run.checkpoints / paths.LATEST
     folder.mkdir(parents=True)
     tokenizer().save(str(folder / "tokenizer.json"))
-    reader, found = PieceReader(tmp_path), []
+    reader, found = PieceReader(run), []
     rows = [transition(k, 1, 0).decision.generation for k in range(1, 30)]
     ask = lambda: found.extend(reader.split(row.text, row.token_ids) for row in rows if row)  # noqa: E731
     threads = [threading.Thread(target=ask) for _ in range(4)]
