@@ -8,6 +8,7 @@ back what was interrupted between them. Knows nothing of what is written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
@@ -18,6 +19,8 @@ from typing import BinaryIO
 
 BEGUN, READY, OLD, GONE = ".tmp-", ".new-", ".old-", ".gone-"
 """Beginnings of temporary names: being written; whole, but not yet in its place; being replaced; being removed."""
+MOST_OF_A_NAME = 10_000
+"""How many files of one name are numbered before something must be wrong."""
 
 
 def _begun(path: Path) -> Path:
@@ -136,6 +139,38 @@ def point_link(link: Path, target: str) -> None:
         temporary.replace(link)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def new_file(folder: Path, stem: str, suffix: str) -> Path:
+    """Make an empty file ``<stem><suffix>`` that was not there; ``<stem>-2<suffix>`` and so on where it was.
+
+    For names that are made from the time: of several processes that ask in the same second each gets a file of its
+    own, since the file is made by the same call that finds its name free. Folders are made.
+
+    Raises:
+        OSError: the folder cannot be written, or holds thousands of such files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in _free_names(folder, stem, suffix):
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
+    raise FileExistsError(errno.EEXIST, f"{folder} already holds {MOST_OF_A_NAME} files of the name", stem)
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """``new_file`` for a folder."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for path in _free_names(parent, name, ""):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise FileExistsError(errno.EEXIST, f"{parent} already holds {MOST_OF_A_NAME} folders of the name", name)
+
+
+def _free_names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
+    for number in range(1, MOST_OF_A_NAME + 1):
+        yield folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
 
 
 def sync(path: Path) -> None:

@@ -37,10 +37,34 @@ def harmless(text: str, *, lines: bool = False) -> str:
     )
 
 
+STAND_INS = {
+    "–": "-", "—": "-", "−": "-", "·": "*", "•": "*", "…": ".", "×": "x", "±": "+/-", "→": ">", "←": "<",
+    "’": "'", "‘": "'", "“": '"', "”": '"', "✓": "+", "✗": "x", "λ": "lambda", "\u00a0": " ",
+}  # fmt: skip
+"""What is written for characters of ours where an encoding lacks them; mostly as wide, so that tables stay straight."""
+
+
+def plain_characters(text: str) -> str:
+    """``text`` in ASCII: stand-ins for the characters that the program itself prints, question marks for others."""
+    return "".join(c if c.isascii() else STAND_INS.get(c, "?") for c in text)
+
+
 def encodable(text: str, encoding: str | None) -> str:
-    """``text`` with a question mark for each character that an encoding lacks; UTF-8 without one."""
+    """``text`` with stand-ins or question marks for the characters that an encoding lacks; UTF-8 without one."""
     name = encoding or "utf-8"
-    return text.encode(name, "replace").decode(name, "replace")
+    try:
+        text.encode(name)
+    except UnicodeEncodeError:
+        return "".join(_encodable_character(c, name) for c in text)
+    return text
+
+
+def _encodable_character(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return plain_characters(character)
+    return character
 
 
 def command(*words: str | os.PathLike[str]) -> str:

@@ -5,8 +5,7 @@ Heavy imports stand inside the functions: ``--help`` must not wait for torch.
 
 from __future__ import annotations
 
-import os
-import sys
+import contextlib
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ import typer
 from vlmagent import __version__
 from vlmagent.cli import dashboard, evaluate, play, processes, report, runs, train
 from vlmagent.cli.doctor import command
+from vlmagent.cli.output import OutputError, broken_output, flush_output, is_of_output, prepare_output
 from vlmagent.errors import VlmAgentError
 
 app = typer.Typer(
@@ -38,14 +38,33 @@ for part in (train, evaluate, runs, dashboard, play, processes, report, command)
 
 
 def main() -> None:
-    """Entry point: our errors become one message and an exit code; a broken pipe is no error."""
+    """Entry point: our errors become one message and an exit code; a reader who has gone is no error of ours."""
+    prepare_output()
+    try:
+        _run()
+    except OutputError as error:
+        _say(f"Error: standard output could not be written: {error}.")
+        raise SystemExit(1) from None
+
+
+def _run() -> None:
     try:
         app()
+    except SystemExit:
+        flush_output()
+        raise
     except VlmAgentError as error:
-        typer.echo(f"Error: {error}", err=True)
+        flush_output()
+        _say(f"Error: {error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+    except OSError as error:
+        if is_of_output(error):
+            raise broken_output(error) from None
+        raise
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # standard error may be broken too: the exit code then says all
+        typer.echo(text, err=True)

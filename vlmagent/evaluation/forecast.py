@@ -114,11 +114,13 @@ def probe(config: Config) -> Speed:
     with tempfile.TemporaryDirectory(prefix="vlmagent-probe-") as place:
         run = folders.create_run(small, Path(place) / "run")
         environment = {**os.environ, "VLMAGENT_RUNS": place, "VLMAGENT_CACHE": f"{place}/cache"}
+        environment["PYTHONIOENCODING"] = "utf-8"
         done = subprocess.run(
             launch.daemon_command(run),
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:

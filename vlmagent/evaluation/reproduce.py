@@ -210,8 +210,9 @@ def _run(words: Sequence[str], environment: Mapping[str, str], cancelled: thread
         words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
-        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **environment},
+        encoding="utf-8",
+        errors="replace",  # what it says is quoted, never relied on
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **environment, "PYTHONIOENCODING": "utf-8"},
         start_new_session=True,  # a ctrl-c is for us: we pass on what it needs to know
     )
     while True:

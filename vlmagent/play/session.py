@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vlmagent.errors import StoreError, UsageError
+from vlmagent.files import new_file
 from vlmagent.play.plan import Continuation, Plan
 from vlmagent.play.table import Moment, SessionLog, Table
 from vlmagent.runs import folders
@@ -152,17 +153,13 @@ def _database(plan: Plan) -> Path:
         run = folders.create_session(plan.config.task)
         write_info(run)
         return run.database
-    folder, stem = plan.run.plays, f"{time.strftime('%Y%m%d-%H%M%S')}-{task}"
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{task}"
     try:
-        folder.mkdir(exist_ok=True)
-        for number in range(1, 1000):
-            path = folder / f"{stem}{'' if number == 1 else f'-{number}'}.db"
-            with contextlib.suppress(FileExistsError):
-                path.touch(exist_ok=False)
-                return path
+        return new_file(plan.run.plays, stem, ".db")
     except OSError as error:
-        raise UsageError(f"The session cannot be logged in {folder}: {error.strerror or error}.") from None
-    raise UsageError(f"{folder} already holds a thousand sessions named {stem}.")
+        raise UsageError(
+            f"The session cannot be logged in {plan.run.plays}: {error.strerror or error}."
+        ) from None
 
 
 def _logged(start: Continuation) -> tuple[int, list[Transition]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from vlmagent import paths
 from vlmagent.config import Config, dump_config
 from vlmagent.errors import UsageError, nearest
+from vlmagent.files import new_folder
 from vlmagent.paths import Run
 from vlmagent.text import command
 
@@ -74,9 +75,9 @@ def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "")
         run = Run(_new_folder(config.task + suffix) if run_dir is None else _given_folder(run_dir))
         with run.config_file.open("x", encoding="utf-8") as file:
             file.write(dump_config(config))
-    except FileExistsError:
-        raise _holds_a_run(run_dir or paths.runs_dir()) from None
     except OSError as error:
+        if run_dir is not None and isinstance(error, FileExistsError):  # another process was faster
+            raise _holds_a_run(run_dir) from None
         place = run_dir or paths.runs_dir()
         raise UsageError(
             f"The run folder {place} could not be written: {error.strerror or error}. "
@@ -133,16 +134,7 @@ def created_at(run: Run) -> float:
 def _new_folder(task: str) -> Path:
     """Make ``<time>-<task>``; a number is added when another process was faster."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", task).strip("-.") or "task"
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}"
-    paths.runs_dir().mkdir(parents=True, exist_ok=True)
-    for number in range(1, 1000):
-        folder = paths.runs_dir() / (name if number == 1 else f"{name}-{number}")
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-    raise UsageError(
-        f"{paths.runs_dir()} already holds a thousand runs named {name}. Choose another --run-dir."
-    )
+    return new_folder(paths.runs_dir(), f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}")
 
 
 def _given_folder(folder: Path) -> Path:

@@ -81,8 +81,14 @@ def start_daemon(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             close_fds=True,
-            # waiting threads must not spin: two runs on the same cores would each slow down tenfold
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"},
+            env={
+                # waiting threads must not spin: two runs on the same cores would each slow down tenfold
+                "OMP_WAIT_POLICY": "PASSIVE",
+                **os.environ,
+                **(environment or {}),
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONIOENCODING": "utf-8",  # the log is read as UTF-8, wherever it is read
+            },
         )
     for earlier in _children:
         earlier.poll()  # takes leave of one that ended: a long reproduction would gather zombies
