@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
-from vlmagent.store.reader import StoreReader
+from vlmagent.store.reader import NotReadyError, StoreReader
 from vlmagent.tui.data.episode_list import (
+    EVERYTHING,
     MOST_NEWS,
     PAGE,
     Page,
@@ -29,7 +30,8 @@ from vlmagent.tui.data.episode_list import (
     read_summary,
 )
 from vlmagent.tui.data.pieces import PieceReader
-from vlmagent.tui.data.source import Source
+from vlmagent.tui.data.recordings import NAMES, Recording, read_recordings
+from vlmagent.tui.data.source import Source, Worker
 from vlmagent.tui.data.step_text import thought_weight
 from vlmagent.tui.data.story import Story, read_story
 from vlmagent.tui.data.trail import Place
@@ -61,11 +63,19 @@ class EpisodeFeed:
         waiting: newly finished episodes that are not among the rows.
         looked_at: outputs considered so far, for rankings and searches.
         summary: counts; None until they are known.
+        home: the view that clearing all filters goes back to.
+        label: the name of the evaluation or game whose episodes these are; "" for the run's own.
+        loading: whether a page is being read.
+        problem: why the last page could not be read, one sentence; "" when it could.
     """
 
     def __init__(self, run: Run, view: View) -> None:
         self.run = run
         self.view = view
+        self.home = view
+        self.label = ""
+        self.loading = False
+        self.problem = ""
         self.shown = view
         self.rows: dict[str, Row] = {}
         self.more = False
@@ -73,7 +83,9 @@ class EpisodeFeed:
         self.looked_at = 0
         self.summary: Summary | None = None
         self._source = Source(run.database)
+        self._recordings = Worker("recordings")
         self._pieces = PieceReader(run)
+        self._reads = 0
         self._cursor: Any = None
         self._seen = -1
         self._counted = 0.0
@@ -83,15 +95,68 @@ class EpisodeFeed:
         """Where the episodes come from."""
         return self._source.database
 
-    def use(self, database: Path) -> None:
-        """Take the episodes from another database of this run."""
+    async def recordings(self) -> list[Recording]:
+        """What episodes there are of this run: its own first, then evaluations and games."""
+        return await self._recordings.call(lambda: read_recordings(self.run))
+
+    def use(self, recording: Recording) -> None:
+        """Take the episodes from another database of this run; no update of the training limits them."""
         self._source.close()
-        self._source = Source(database)
+        self._source = Source(recording.database)
+        self.label = "" if recording.database == self.run.database else recording.name
         self.rows, self.summary, self.more = {}, None, False
+        self.home = View()
+        self.view = self.view.with_filter(updates=None)
+
+    @property
+    def data_name(self) -> str:
+        """What the episodes are of, in a word or a few."""
+        return self.label or NAMES[self.summary.split if self.summary else "train"]
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the databases."""
         self._source.close()
+        self._recordings.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """While a page is read: ``loading`` says so, and what goes wrong becomes ``problem``."""
+        self.loading = True
+        self._reads += 1
+        this = self._reads
+        try:
+            yield
+        except StoreError as error:
+            self.problem = _explained(error)
+        finally:
+            if this == self._reads:  # otherwise this reading was given up for a later one, which goes on
+                self.loading = False
+
+    def undone(self) -> View | None:
+        """The view without its search, else without the filters set since ``home``; None when there are none."""
+        if self.view.text:
+            return replace(self.view, text="")
+        return None if self.view in (self.home, View()) else self.home
+
+    @property
+    def counts(self) -> str:
+        """How many episodes have ended, and how many of them pass the filters; "" before that is known."""
+        summary = self.summary
+        if summary is None:
+            return ""
+        some = f"{summary.passing:,} of " if summary.passing != summary.total else ""
+        return f"{some}{summary.total:,} finished"
+
+    def why_empty(self) -> str:
+        """What to say where there are no rows."""
+        if self.problem:
+            return ""  # which says it
+        if self.loading:
+            return "looking …"
+        if self.view.filter != EVERYTHING or self.view.text:
+            way = "u chooses other updates" if self.view == self.home else "escape clears them"
+            return f"Nothing passes these filters. {way}."
+        return "No episode has ended yet. They appear here as they end."
 
     async def restart(self) -> None:
         """Replace the rows by the first page of the present view."""
@@ -100,6 +165,7 @@ class EpisodeFeed:
         page, seen = await self._source.query(
             lambda reader: (read_page(reader, view, None), reader.env_steps())
         )
+        self.problem = ""
         if view == self.view:
             self._seen, self.shown = seen, view
             self.rows = {key_of(row): row for row in page.rows}
@@ -187,6 +253,12 @@ class EpisodeFeed:
             return Look(story, at, thought_weight(reader.run()), image)
 
         return await self._source.query(read)
+
+
+def _explained(error: StoreError) -> str:
+    if isinstance(error, NotReadyError):
+        return "The trainer is only just creating this run's database."
+    return str(error)
 
 
 class RowsTrail:

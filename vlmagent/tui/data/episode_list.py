@@ -65,6 +65,21 @@ class View:
         """The same view with another filter."""
         return replace(self, filter=replace(self.filter, **changes))
 
+    def next_outcome(self) -> View:
+        """All, then successes, then failures."""
+        order = list(OUTCOMES)
+        place = order.index(self.filter.success) + 1
+        return self.with_filter(success=order[place % len(order)])
+
+    def next_order(self, by: int) -> View:
+        """In an order ``by`` places further in ``ORDERS``; leaves a search, whose matches have their own."""
+        place = ORDERS.index(self.order) + by
+        return replace(self, order=ORDERS[place % len(ORDERS)], text="")
+
+    def ranked(self, order: str) -> View:
+        """Outputs in this order; where they are in it already, the newest episodes again. Leaves a search."""
+        return replace(self, order="newest" if self.order == order else order, text="")
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

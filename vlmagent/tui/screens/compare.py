@@ -14,7 +14,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Static
 
 from vlmagent.errors import StoreError
@@ -24,6 +23,7 @@ from vlmagent.tui.data.evaluations import Evaluation
 from vlmagent.tui.data.pair_list import COLOURS, ORDERS, SHOWN, columns_for, key_of, tally_content
 from vlmagent.tui.data.pairs import Pair
 from vlmagent.tui.data.trail import FixedTrail
+from vlmagent.tui.delays import Delays
 from vlmagent.tui.keys import key
 from vlmagent.tui.messages import OpenReplay
 from vlmagent.tui.screens.choose import ChooseScreen
@@ -88,7 +88,7 @@ class CompareScreen(SteppingScreen[None]):
         self.comparison = Comparison(left, right)
         self.shown = 0
         self.order = "seeds"
-        self._resting: Timer | None = None
+        self._delays = Delays(self)
 
     def compose(self) -> ComposeResult:
         yield Static("", id="compare-title", markup=False)
@@ -292,9 +292,7 @@ class CompareScreen(SteppingScreen[None]):
     @on(DataTable.RowHighlighted)
     def _look(self) -> None:
         """Show the pair under the cursor soon, once the cursor rests."""
-        if self._resting is not None:
-            self._resting.stop()
-        self._resting = self.set_timer(LOOK_SECONDS, self._look_now)
+        self._delays.later("look", LOOK_SECONDS, self._look_now)
 
     def _look_now(self) -> None:
         pair = self.current

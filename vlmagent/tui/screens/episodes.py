@@ -7,33 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.timer import Timer
 from textual.widgets import DataTable, Footer, Input, Static
 
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.paths import Run
-from vlmagent.store.reader import NotReadyError
 from vlmagent.tui.data.episode_feed import EpisodeFeed, RowsTrail
-from vlmagent.tui.data.episode_list import EVERYTHING, ORDERS, OUTCOMES, Row, View, episode_of, parse_updates
-from vlmagent.tui.data.recordings import NAMES, read_recordings
-from vlmagent.tui.data.source import Worker
+from vlmagent.tui.data.episode_list import Row, View, episode_of, parse_updates
 from vlmagent.tui.data.trail import Place, find
+from vlmagent.tui.delays import Delays
 from vlmagent.tui.keys import key
 from vlmagent.tui.messages import OpenCompare, OpenPlay, OpenReplay
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.polling import PollingScreen
 from vlmagent.tui.settings import images_of
-from vlmagent.tui.text import safe_line
+from vlmagent.tui.text import fitted, safe_line
 from vlmagent.tui.widgets.episode_table import EpisodesTable
 from vlmagent.tui.widgets.filter_bar import FilterBar
+from vlmagent.tui.widgets.filter_entry import FilterEntry
 from vlmagent.tui.widgets.step_preview import StepPreview
 
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
@@ -74,15 +73,9 @@ class EpisodesScreen(PollingScreen[None]):
     def __init__(self, run: Run, *, updates: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.run = run
-        self._home = View().with_filter(updates=updates)
-        self.feed = EpisodeFeed(run, self._home)
-        self._label = ""
-        self._worker = Worker("evaluations")
-        self._loading = False
-        self._reads = 0
-        self._problem = ""
-        self._delays: dict[str, Timer] = {}
-        self._typing_updates = False
+        self.feed = EpisodeFeed(run, View().with_filter(updates=updates))
+        self._trail = RowsTrail(self.feed, self._show_all)
+        self._delays = Delays(self)
         self._last_look = 0.0
 
     def compose(self) -> ComposeResult:
@@ -94,12 +87,11 @@ class EpisodesScreen(PollingScreen[None]):
                 yield EpisodesTable(id="episodes-table")
                 yield Static("", id="episodes-empty", markup=False)
             yield StepPreview(images_of(self.app), id="episodes-preview")
-        yield Input(id="episodes-entry", compact=True)
+        yield FilterEntry(id="episodes-entry")
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         self.query_one("#episodes-problem").display = False
-        self.entry.display = False
         self.table.focus()
         self.watch(self.table, "scroll_y", self._read_ahead, init=False)
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_all())
@@ -109,7 +101,6 @@ class EpisodesScreen(PollingScreen[None]):
 
     def on_unmount(self) -> None:
         self.feed.close()
-        self._worker.close()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_all)
@@ -125,9 +116,9 @@ class EpisodesScreen(PollingScreen[None]):
         return self.query_one(EpisodesTable)
 
     @property
-    def entry(self) -> Input:
+    def entry(self) -> FilterEntry:
         """The line to type in."""
-        return self.query_one("#episodes-entry", Input)
+        return self.query_one(FilterEntry)
 
     @property
     def following(self) -> bool:
@@ -149,7 +140,7 @@ class EpisodesScreen(PollingScreen[None]):
 
     def _begin(self) -> None:
         """Read the list anew; what was being read is given up."""
-        self._loading = True
+        self.feed.loading = True
         self._restart()
 
     @work(group="page", exclusive=True)
@@ -157,7 +148,6 @@ class EpisodesScreen(PollingScreen[None]):
         """The first page of the present view, then its counts."""
         with self._reading():
             await self.feed.restart()
-            self._say_problem("")
             self._show_all(restart=True)
             self._show_chips()
             await self.feed.count()
@@ -183,23 +173,12 @@ class EpisodesScreen(PollingScreen[None]):
             self._show_chips()
 
     @contextlib.contextmanager
-    def _reading(self) -> Any:
-        """While a page is read: what goes wrong is said, the bar tells how far it is."""
-        self._loading = True
-        self._reads += 1
-        this = self._reads
-        try:
-            yield
-        except NotReadyError:
-            self._say_problem("The trainer is only just creating this run's database.")
-        except StoreError as error:
-            self._say_problem(str(error))
-        except NoMatches:
-            return  # the screen was closed meanwhile
-        finally:
-            if this == self._reads:  # otherwise a later one goes on
-                self._loading = False
-        with contextlib.suppress(NoMatches):
+    def _reading(self) -> Iterator[None]:
+        """While a page is read; afterwards, whatever came of it is shown."""
+        with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
+            with self.feed.reading():
+                yield
+            self._show_problem()
             self._show_empty()
             self._show_chips()
 
@@ -215,13 +194,13 @@ class EpisodesScreen(PollingScreen[None]):
     def _read_ahead(self) -> None:
         """The next page, when the end comes near."""
         lowest = max(self.table.cursor_row, round(self.table.scroll_y) + self.table.size.height)
-        if self.feed.more and not self._loading and lowest > self.table.row_count - NEAR_END:
+        if self.feed.more and not self.feed.loading and lowest > self.table.row_count - NEAR_END:
             self._load_more()
 
     def _poll(self) -> None:
-        if self._loading:
+        if self.feed.loading:
             return
-        if self._problem:
+        if self.feed.problem:
             self._begin()
         else:
             super()._poll()
@@ -233,30 +212,34 @@ class EpisodesScreen(PollingScreen[None]):
             if not (await self.feed.has_news() or now):
                 return
             if self.feed.shown.can_grow and await self.feed.read_news(lambda: now or self.following):
-                follows = self.following or self.current is None
-                if follows:
-                    self.feed.forget_end(self._wanted)
-                self._show_all()
-                if follows:
-                    self.table.move_cursor(row=0)
+                self._show_news()
             await self.feed.count()
             self._show_title()
             self._show_chips()
         except StoreError as error:
-            self._say_problem(str(error))
+            self.feed.problem = str(error)
+            self._show_problem()
         except NoMatches:
             pass  # the screen was closed meanwhile
         finally:
             self._looked()
 
+    def _show_news(self) -> None:
+        """The rows with the new ones on top, where a reader who follows stays."""
+        follows = self.following or self.current is None
+        if follows:
+            self.feed.forget_end(self._wanted)
+        self._show_all()
+        if follows:
+            self.table.move_cursor(row=0)
+
     # -- showing
 
-    def _say_problem(self, text: str) -> None:
-        self._problem = text
+    def _show_problem(self) -> None:
         with contextlib.suppress(NoMatches):
             problem = self.query_one("#episodes-problem", Static)
-            problem.display = bool(text)
-            problem.update(safe_line(text))
+            problem.display = bool(self.feed.problem)
+            problem.update(safe_line(self.feed.problem))
 
     def _show_all(self, restart: bool = False) -> None:
         """The whole table from the feed's rows."""
@@ -271,36 +254,22 @@ class EpisodesScreen(PollingScreen[None]):
         empty = self.query_one("#episodes-empty", Static)
         self.table.display = bool(self.feed.rows)
         empty.display = not self.feed.rows
-        if self._problem or self._loading:
-            empty.update("" if self._problem else "looking …")
-        elif self.view.filter != EVERYTHING or self.view.text:
-            way = "u chooses other updates" if self.view == self._home else "escape clears them"
-            empty.update(f"Nothing passes these filters. {way}.")
-        else:
-            empty.update("No episode has ended yet. They appear here as they end.")
+        empty.update(self.feed.why_empty())
         if self.feed.rows and self.focused is None:
             self.table.focus()
 
     def _show_title(self) -> None:
-        parts: list[Content | str | tuple[str, str]] = [
-            safe_line(self.run.name, 40, style="bold"),
-            "  episodes",
-        ]
-        summary = self.feed.summary
-        if summary is not None:
-            some = f"{summary.passing:,} of " if summary.passing != summary.total else ""
-            parts.append((f"  {some}{summary.total:,} finished", "$foreground-muted"))
-        self.query_one("#episodes-title", Static).update(Content.assemble(*parts))
+        """The run and its counts, which stay whole where the name has to be cut."""
+        facts = Content.assemble("  episodes", (f"  {self.feed.counts}", "$foreground-muted"))
+        name = fitted(self.run.name, self.size.width - 2 - facts.cell_length, most=40, style="bold")
+        self.query_one("#episodes-title", Static).update(name + facts)
 
     def _show_chips(self) -> None:
-        summary = self.feed.summary
-        own = NAMES[summary.split if summary else "train"]
-        data, usual = self._label or own, not self._label
-        self.query_one(FilterBar).show(self.feed, data, usual=usual, loading=self._loading)
+        self.query_one(FilterBar).show(self.feed)
 
     def _look(self) -> None:
         """Show the step under the cursor soon, once the cursor rests."""
-        self._later("look", LOOK_SECONDS, self._look_now)
+        self._delays.later("look", LOOK_SECONDS, self._look_now)
 
     def _look_now(self) -> None:
         preview, row = self.query_one(StepPreview), self.current
@@ -317,35 +286,24 @@ class EpisodesScreen(PollingScreen[None]):
             moving, self._last_look = now - self._last_look < 0.5, now
             self.query_one(StepPreview).show(look.story, look.step, look.weight, look.image, moving)
 
-    def _later(self, name: str, seconds: float, action: Any) -> None:
-        """Do something after a while, unless it is asked for again before."""
-        if name in self._delays:
-            self._delays[name].stop()
-        self._delays[name] = self.set_timer(seconds, action)
-
     # -- actions
 
     def action_outcome(self) -> None:
-        order = list(OUTCOMES)
-        now = order.index(self.view.filter.success)
-        self.change(self.view.with_filter(success=order[(now + 1) % len(order)]))
+        self.change(self.view.next_outcome())
 
     def action_illegal(self) -> None:
         self.change(self.view.with_filter(illegal=None if self.view.filter.illegal else True))
 
     def action_order(self, by: int) -> None:
-        """The next or previous order; leaves a search."""
-        place = (ORDERS.index(self.view.order) + by) % len(ORDERS)
-        self.change(replace(self.view, order=ORDERS[place], text=""))
+        self.change(self.view.next_order(by))
 
     def action_rank(self, order: str) -> None:
-        """One of the rankings of outputs, or back to the newest episodes."""
-        self.change(replace(self.view, order="newest" if self.view.order == order else order, text=""))
+        self.change(self.view.ranked(order))
 
     @work(group="data", exclusive=True)
     async def action_data(self) -> None:
         try:
-            found = await self._worker.call(lambda: read_recordings(self.run))
+            found = await self.feed.recordings()
         except StoreError:
             return  # closed meanwhile
         databases = [one.database for one in found]
@@ -353,10 +311,7 @@ class EpisodesScreen(PollingScreen[None]):
         now = databases.index(self.feed.database) if self.feed.database in databases else 0
         chosen = await self.app.push_screen_wait(ChooseScreen("episodes of", choices, now))
         if chosen is not None and databases[chosen] != self.feed.database:
-            self.feed.use(databases[chosen])
-            self._label = choices[chosen][0] if chosen else ""
-            self._home = View()
-            self.feed.view = self.view.with_filter(updates=None)
+            self.feed.use(found[chosen])
             self._begin()
 
     def action_preview(self) -> None:
@@ -389,47 +344,36 @@ class EpisodesScreen(PollingScreen[None]):
         if self.current is None:
             return
         episode, step = episode_of(self.current)
-        trail = RowsTrail(self.feed, self._show_all)
         self.post_message(
-            OpenReplay(self.run, episode, step or 0, self.feed.database, trail, on_return=self._came_back)
+            OpenReplay(
+                self.run, episode, step or 0, self.feed.database, self._trail, on_return=self._came_back
+            )
         )
 
     def _came_back(self, place: Place | None) -> None:
         """The selection goes along to what was replayed last."""
-        row = None if place is None else find(RowsTrail(self.feed, self._show_all).places, place)
+        row = None if place is None else find(self._trail.places, place)
         if row is not None:
             self.table.move_cursor(row=row)
 
     # -- typing
 
     def action_search(self) -> None:
-        self._typing_updates = False
-        self._ask(self.view.text, 'words in outputs; "words that follow each other"')
+        self.entry.ask_search(self.view.text)
 
     def action_updates(self) -> None:
-        self._typing_updates = True
-        updates = self.view.filter.updates
-        self._ask(
-            "{}-{}".format(*updates) if updates else "", "updates: 12, 5-20, 5- or -20; nothing for all"
-        )
-
-    def _ask(self, value: str, hint: str) -> None:
-        self.entry.placeholder = hint
-        with self.entry.prevent(Input.Changed):
-            self.entry.value = value
-        self.entry.display = True
-        self.entry.focus()
+        self.entry.ask_updates(self.view.filter.updates)
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
-        if not self._typing_updates:
+        if not self.entry.asks_updates:
             text = event.value
-            self._later("type", TYPING_SECONDS, lambda: self.change(replace(self.view, text=text)))
+            self._delays.later("type", TYPING_SECONDS, lambda: self.change(replace(self.view, text=text)))
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
         try:
-            if self._typing_updates:
+            if self.entry.asks_updates:
                 bounds = self.feed.summary.updates if self.feed.summary else None
                 self.change(self.view.with_filter(updates=parse_updates(event.value, bounds)))
             else:
@@ -440,8 +384,7 @@ class EpisodesScreen(PollingScreen[None]):
         self._close_entry()
 
     def _close_entry(self) -> None:
-        if "type" in self._delays:
-            self._delays["type"].stop()
+        self._delays.cancel("type")
         self.entry.display = False
         self.table.focus()
 
@@ -449,11 +392,11 @@ class EpisodesScreen(PollingScreen[None]):
         """Undo the innermost thing: typing, the search, the filters but those it was opened with, the screen."""
         if self.entry.display:
             self._close_entry()
-            if not self._typing_updates:
+            if not self.entry.asks_updates:
                 self.change(replace(self.view, text=""))
-        elif self.view.text:
-            self.change(replace(self.view, text=""))
-        elif self.view not in (self._home, View()):
-            self.change(self._home)
+            return
+        undone = self.feed.undone()
+        if undone is not None:
+            self.change(undone)
         elif len(self.app.screen_stack) > 1:
             self.dismiss()

@@ -35,19 +35,13 @@ class FilterBar(Horizontal):
         for name, action in ACTIONS.items():
             yield Chip(f"screen.{action}", id=f"chip-{name}")
 
-    def show(self, feed: EpisodeFeed, data: str, *, usual: bool, loading: bool) -> None:
-        """Show the settings of a feed.
-
-        Args:
-            data: where its episodes come from.
-            usual: whether that is the training.
-            loading: whether it is being read.
-        """
+    def show(self, feed: EpisodeFeed) -> None:
+        """Show the settings of a feed."""
         view, filter = feed.view, feed.view.filter
         updates = filter.updates or (feed.summary.updates if feed.summary else None)
         order = "newest match" if view.text.strip() else view.order
         for name, label, value, chosen in (
-            ("data", "data", data, not usual),
+            ("data", "data", feed.data_name, bool(feed.label)),
             ("outcome", "outcome", OUTCOMES[filter.success], filter.success is not None),
             ("illegal", "illegal", "only" if filter.illegal else "any", bool(filter.illegal)),
             ("order", "order", order, order != View().order),
@@ -61,7 +55,7 @@ class FilterBar(Horizontal):
         ):
             self.query_one(f"#chip-{name}", Chip).show(label, value, chosen)
         news = self.query_one("#chip-news", Chip)
-        if loading and view.lists_outputs and feed.looked_at > PAGE:
+        if feed.loading and view.lists_outputs and feed.looked_at > PAGE:
             news.show("", f"looked through {feed.looked_at:,} …", True)
         else:
             count = f"{feed.waiting:,}{'+' if feed.waiting >= MOST_NEWS else ''}"
