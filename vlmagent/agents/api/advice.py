@@ -16,8 +16,14 @@ from vlmagent.agents.api.endpoints import Endpoint
 _VERSION = re.compile(r"/v\d")
 
 
-def url_advice(endpoint: Endpoint) -> str:
-    """For a server that cannot be reached or talks of something else."""
+def url_advice(endpoint: Endpoint, via: str) -> str:
+    """For a server that cannot be reached or talks of something else.
+
+    Args:
+        via: words for the proxy on the way; "" for none.
+    """
+    if via:
+        return "Check the proxy and the address; a host in NO_PROXY is asked directly."
     if _VERSION.search(urlsplit(endpoint.base_url).path):
         return "Check that the server runs, and the address."
     return f"Check that the server runs, and the address: is /v1 missing ({endpoint.base_url}/v1)?"

@@ -73,6 +73,7 @@ class ApiClient:
         self.budget = budget
         self._key = key
         self._via = route.via
+        self._advice = url_advice(endpoint, route.via)
         self._sleep = sleep
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._stopped: ApiStoppedError | None = None
@@ -190,7 +191,8 @@ class ApiClient:
 
     def _tell(self, error: RequestError) -> None:
         """Say once what is waited for, while nobody has seen an answer yet."""
-        text = f"{self.endpoint.url}{self._via} asks for patience ({error}); waiting up to {EARLY_WAIT:.0f} s for it."
+        wish = "asks for patience" if error.wait is None else f"asks to wait {error.wait:g} s"
+        text = f"{self.endpoint.url}{self._via} {wish} ({error}): waiting, {EARLY_WAIT:.0f} s at most."
         if error.busy and not self._answered and text != self._told:
             self._told = text
             _log.warning("%s", text)
@@ -230,7 +232,7 @@ class ApiClient:
         except AnswerFormatError as error:
             page = "a web page, " if body.lstrip()[:1] == b"<" else ""
             problem = f"{page}an answer that is not in OpenAI's format ({error}): {self.quote(body)}"
-            raise RequestError(problem, retry=True, charged=True, advice=url_advice(self.endpoint)) from None
+            raise RequestError(problem, retry=True, charged=True, advice=self._advice) from None
 
     def _body(self, prompt: str, picture: str) -> bytes:
         """The request: picture first, then the prompt, as the paper's models see it."""
@@ -244,9 +246,8 @@ class ApiClient:
             self.endpoint.token_limit_key: self.endpoint.max_output_tokens,
             **self.endpoint.request,
         }
-        return json.dumps(
-            document
-        ).encode()  # ASCII, so that a lone surrogate in a prompt is sent, not raised
+        # in ASCII, so that a lone surrogate in a prompt is sent as an escape and not an error here
+        return json.dumps(document).encode()
 
     async def _exchange(self, body: bytes) -> tuple[int, httpx2.Headers, bytes]:
         """Status, headers and body of one attempt, within the endpoint's time and size limits."""
@@ -261,19 +262,17 @@ class ApiClient:
                 return response.status_code, response.headers, await self._read(response)
         except httpx2.ConnectTimeout:
             problem = f"no connection within {connect:g} s"
-            raise RequestError(problem, retry=True, slow=True, advice=url_advice(self.endpoint)) from None
+            raise RequestError(problem, retry=True, slow=True, advice=self._advice) from None
         except (httpx2.ConnectError, httpx2.ProxyError, httpx2.PoolTimeout) as error:
             problem = self.quote(f"no connection: {connection_problem(error)}")
-            raise RequestError(problem, retry=True, advice=url_advice(self.endpoint)) from None
+            raise RequestError(problem, retry=True, advice=self._advice) from None
         except (TimeoutError, httpx2.TimeoutException):
-            problem, advice = (
-                f"no answer within {limit:g} s",
-                "An entry with a longer timeout: --endpoints FILE.",
-            )
+            problem = f"no answer within {limit:g} s"
+            advice = "If the model is only slow, give it an entry with a longer timeout (--endpoints FILE)."
             raise RequestError(problem, retry=True, charged=True, slow=True, advice=advice) from None
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             problem = self.quote(f"the connection broke: {type(error).__name__}: {error}")
-            raise RequestError(problem, retry=True, charged=True, advice=url_advice(self.endpoint)) from None
+            raise RequestError(problem, retry=True, charged=True, advice=self._advice) from None
 
     async def _read(self, response: httpx2.Response) -> bytes:
         """The body; of an error as much as matters."""
@@ -297,7 +296,8 @@ class ApiClient:
             text: the server's words.
             charged: whether the attempt may have cost something.
         """
-        problem = f"HTTP {status}: {self.quote(text)}"
+        words = self.quote(text)
+        problem = f"HTTP {status}: {words}" if words else f"HTTP {status}"
         quota = status == 429 and b"insufficient_quota" in body
         rejected = status < 500 and status not in RETRIED
         if status in HOPELESS or quota or (rejected and not self._answered):

@@ -83,10 +83,10 @@ class Endpoint(Section):
         problem = _url_problem(url)
         if problem:
             shown = harmless(without_credentials(url))
-            raise ValueError(f"base_url = '{shown}' is not a URL such as {EXAMPLE_URL}: {problem}")
+            raise ValueError(f"'{shown}' is not a URL such as {EXAMPLE_URL}: {problem}")
         parts = urlsplit(url)
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("base_url must hold no key, user or query: it is written to logs and databases")
+            raise ValueError("it must hold no key, user or query, since it is written to logs and databases")
         return url
 
     @field_validator("request")

@@ -7,12 +7,12 @@ asked directly over plain sockets whatever the variables say (desktops set them 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -144,7 +144,7 @@ def _proxy(variable: str, value: str, base_url: str, certificates: ssl.SSLContex
     problem = ""
     if scheme not in PROXY_SCHEMES:
         problem = f"'{harmless(scheme)}' is none of {', '.join(PROXY_SCHEMES)}"
-    elif scheme.startswith("socks") and find_spec("socksio") is None:
+    elif scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         problem = "SOCKS proxies need a package that is not installed: pip install 'httpx2[socks]'"
     else:
         try:
