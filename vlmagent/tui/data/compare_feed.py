@@ -13,9 +13,10 @@ from pathlib import Path
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
-from vlmagent.store.rows import EpisodeRow
+from vlmagent.store.rows import EpisodeRow, TransitionRow
 from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluations
 from vlmagent.tui.data.pairs import Pair, Tally, count, pair_up
+from vlmagent.tui.data.pictures import Pictures
 from vlmagent.tui.data.pieces import PieceReader
 from vlmagent.tui.data.source import Source, Worker
 from vlmagent.tui.data.step_text import thought_weight
@@ -97,8 +98,8 @@ class Side:
         self.evaluation = evaluation
         self.story: Story | None = None
         self.weight: float | None = None
-        self._images: dict[str, ImageArray | None] = {}
         self._source = Source(evaluation.database)
+        self._pictures = Pictures(self._source)
         self._pieces = PieceReader(evaluation.run, evaluation.checkpoint)
 
     async def episodes(self) -> list[EpisodeRow]:
@@ -113,29 +114,28 @@ class Side:
             return read_story(reader, episode, name, self._pieces, images=False), thought_weight(reader.run())
 
         self.story, self.weight = await self._source.query(read)
-        self._images = {}
 
     async def image(self, step: int) -> ImageArray | None:
         """The picture of a step, the last one's beyond the end; None when it is missing."""
         if self.story is None:
             return None
-        key = self.story.steps[min(step, len(self.story.steps) - 1)].image_sha256
-        if key not in self._images:
-            try:
-                self._images[key] = await self._source.query(lambda reader: reader.image(key))
-            except StoreError:
-                self._images[key] = None
-        return self._images[key]
+        try:
+            return await self._pictures.read(_step_of(self.story, step).image_sha256)
+        except StoreError:
+            return None
 
     def known_image(self, step: int) -> ImageArray | None:
         """The same, if it was read before."""
-        if self.story is None:
-            return None
-        return self._images.get(self.story.steps[min(step, len(self.story.steps) - 1)].image_sha256)
+        return self._pictures.known(_step_of(self.story, step).image_sha256) if self.story else None
 
     def close(self) -> None:
         """Let go of the database."""
         self._source.close()
+
+
+def _step_of(story: Story, step: int) -> TransitionRow:
+    """A step of an episode; beyond its end, the last one."""
+    return story.steps[min(step, len(story.steps) - 1)]
 
 
 class Comparison:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import time
 from array import array
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +20,14 @@ from vlmagent.runs.daemon import DaemonInfo, daemon_info
 from vlmagent.runs.follow import News, RunView, read_news
 from vlmagent.store.reader import NotReadyError
 from vlmagent.store.rows import MetricRow, RunRow
+from vlmagent.tui.data.pictures import Pictures
 from vlmagent.tui.data.raster import Floats
 from vlmagent.tui.data.source import Source
 from vlmagent.tui.data.states import LIVE
 from vlmagent.types import ImageArray
 
 METRICS_AT_ONCE = 8000
-KEPT_IMAGES = 8
+KEPT_IMAGE_BYTES = 2 * 2**20  # only the newest one is shown; steps of an episode often share it
 SFT = "sft/"
 
 
@@ -107,7 +107,7 @@ class LiveRun:
         self.source = Source(run.database)
         self.info: DaemonInfo | None = None
         self.alive = False
-        self._images: OrderedDict[str, ImageArray] = OrderedDict()
+        self._pictures = Pictures(self.source, KEPT_IMAGE_BYTES)
         self._forget()
 
     def _forget(self) -> None:
@@ -144,15 +144,10 @@ class LiveRun:
 
     async def image(self, sha256: str) -> ImageArray | None:
         """A picture, or None when there is no such picture or it cannot be read."""
-        if sha256 not in self._images:
-            try:
-                self._images[sha256] = await self.source.query(lambda reader: reader.image(sha256))
-            except StoreError:
-                return None
-            while len(self._images) > KEPT_IMAGES:
-                self._images.popitem(last=False)
-        self._images.move_to_end(sha256)
-        return self._images[sha256]
+        try:
+            return await self._pictures.read(sha256)
+        except StoreError:
+            return None
 
     def sft_series(self, name: str) -> tuple[Floats, Floats]:
         """A metric of the supervised start over the samples seen: x and y, (N,) each."""

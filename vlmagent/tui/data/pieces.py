@@ -7,12 +7,13 @@ The store keeps an output's text and its token ids; the tokenizer lies in the ru
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from cachetools import LRUCache
 
 from vlmagent import paths
 from vlmagent.paths import Run
@@ -20,11 +21,12 @@ from vlmagent.paths import Run
 TOKENIZER = "tokenizer.json"
 STRIDE = 128  # prefixes are decoded from a point at most about this many tokens back
 CACHED = 512
+"""Outputs that are kept cut: those of the episodes that one goes back and forth between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """An output in pieces.
+    """An output in pieces: SentencePiece's word for the text that one token stands for.
 
     Attributes:
         texts: what each token wrote, length L; together they are the output. A token that wrote none of it (a
@@ -56,7 +58,7 @@ class PieceReader:
         self.run = run
         self.checkpoint = checkpoint
         self._lock = threading.Lock()
-        self._cache: OrderedDict[tuple[str, bytes], Pieces | None] = OrderedDict()
+        self._cache: LRUCache[tuple[str, bytes], Pieces | None] = LRUCache(CACHED)
 
     def split(self, output: str, token_ids: Any) -> Pieces | None:
         """The output in pieces, or None when no tokenizer was found that writes exactly this text.
@@ -70,8 +72,6 @@ class PieceReader:
                 return self._cache[key]
             found = self._split(output, [int(id_) for id_ in token_ids])
             self._cache[key] = found
-            if len(self._cache) > CACHED:
-                self._cache.popitem(last=False)
             return found
 
     def _split(self, output: str, ids: list[int]) -> Pieces | None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cachetools import LRUCache
-
 from vlmagent import paths
 from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
+from vlmagent.tui.data.pictures import Pictures
 from vlmagent.tui.data.pieces import PieceReader
 from vlmagent.tui.data.source import Source, Worker
 from vlmagent.tui.data.step_text import thought_weight
@@ -20,7 +19,6 @@ from vlmagent.tui.data.story import Story, export_path, read_story, write_gif, w
 from vlmagent.tui.data.trail import Place, Trail, find
 from vlmagent.types import ImageArray
 
-KEPT_IMAGE_BYTES = 32 * 2**20
 FETCHED_AHEAD = 200
 """Steps whose pictures are decoded before they are asked for."""
 WRITERS: dict[str, Callable[[Story, Path], Path]] = {"gif": write_gif, "html": write_html}
@@ -51,9 +49,7 @@ class ReplayFeed:
         self._source = Source(self.database)
         self._pieces = PieceReader(run)
         self._writer = Worker("export")
-        self._images: LRUCache[str, ImageArray] = LRUCache(
-            KEPT_IMAGE_BYTES, getsizeof=lambda image: image.nbytes
-        )
+        self._pictures = Pictures(self._source)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -110,16 +106,11 @@ class ReplayFeed:
 
     def known_image(self, key: str) -> ImageArray | None:
         """A picture that was read before and is still kept."""
-        return self._images.get(key)
+        return self._pictures.known(key)
 
     async def image(self, key: str) -> ImageArray:
-        """A picture. The least recently used ones go; one that is larger than all room is not kept."""
-        found = self._images.get(key)
-        if found is None:
-            found = await self._source.query(lambda reader: reader.image(key))
-            if found.nbytes <= self._images.maxsize:
-                self._images[key] = found
-        return found
+        """A picture."""
+        return await self._pictures.read(key)
 
     async def fetch_ahead(self) -> None:
         """Decode the pictures of the episode before they are needed."""

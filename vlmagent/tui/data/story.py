@@ -157,7 +157,7 @@ def _frame(story: Story, index: int) -> Image.Image:
     else:
         draw.text((MARGIN, MARGIN), "no picture", fill="#8b949e", font=font)
     left, top = PICTURE + 2 * MARGIN, MARGIN
-    for text, colour, heavy in _captions(story, index):
+    for text, colour, heavy in captions(story, index):
         used = bold if heavy else font
         draw.text((left, top), _drawable(text, used), fill=colour, font=used)
         top += round(1.45 * TEXT)
@@ -165,7 +165,7 @@ def _frame(story: Story, index: int) -> Image.Image:
     return canvas
 
 
-def _captions(story: Story, index: int) -> list[tuple[str, str, bool]]:
+def captions(story: Story, index: int) -> list[tuple[str, str, bool]]:
     """(text, colour, bold) of each line beside the picture."""
     row, grey, white = story.steps[index], "#8b949e", "#e6edf3"
     so_far = sum(step.reward for step in story.steps[: index + 1])

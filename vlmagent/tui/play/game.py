@@ -74,7 +74,7 @@ class Game:
         self._changed = changed
         self._post = post
         self._worker = Worker("play")
-        self._session: PlaySession | None = None
+        self.session: PlaySession | None = None
         self._process: ThinkingProcess | None = None
         self._path: list[Moment] = []
         self._theirs: dict[Place, str] = {}
@@ -161,7 +161,7 @@ class Game:
 
     async def choices(self) -> list[Choice]:
         """The person's steps of this episode beside the opponent's and the expert's."""
-        found, session = [], self._session
+        found, session = [], self.session
         you = self.you
         if you is None or session is None:
             return []
@@ -184,7 +184,7 @@ class Game:
 
     async def choose(self, action: str) -> None:
         """A person's action; nothing happens when it is not legal (any more)."""
-        session = self._session
+        session = self.session
         if session is not None and self.seat == "human":
             moment = await self._worker.call(lambda: session.choose(action))
             if moment is not None:
@@ -192,7 +192,7 @@ class Game:
 
     async def take(self, index: int = YOU) -> None:
         """Carry out what the opponent has decided for a table."""
-        session, moment = self._session, self.moments[index]
+        session, moment = self.session, self.moments[index]
         opinion = self.desk.opinion(place_of(moment))
         if session is None or opinion is None or opinion.decision is None or index in self._stepping:
             return
@@ -207,7 +207,7 @@ class Game:
 
     async def begin(self, *, again: bool = False) -> None:
         """The next episode, or the same once more."""
-        session = self._session
+        session = self.session
         if session is not None:
             same, compared = self._compare()
             moments = await self._worker.call(lambda: session.begin(again=again))
@@ -251,9 +251,9 @@ class Game:
         place = self.desk.take(event)
         if place is not None:
             self._remember(place)
-        if self.desk.actor and self.desk.actor != before and self._session is not None:
+        if self.desk.actor and self.desk.actor != before and self.session is not None:
             with contextlib.suppress(StoreError):  # the next step will tell
-                self._session.note(f"thinking: {self.desk.actor}")
+                self.session.note(f"thinking: {self.desk.actor}")
         self.think()
 
     async def reload(self) -> None:
@@ -281,11 +281,11 @@ class Game:
     # -- inside
 
     def _make(self) -> tuple[Moment, ...]:
-        self._session = PlaySession(self.plan)
-        return self._session.moments
+        self.session = PlaySession(self.plan)
+        return self.session.moments
 
     def _finish(self) -> None:
-        session, self._session = self._session, None
+        session, self.session = self.session, None
         if session is not None:
             session.close()
 

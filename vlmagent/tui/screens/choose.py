@@ -34,10 +34,10 @@ class ChooseScreen(ModalScreen[int | None]):
 
     def __init__(self, title: str, choices: Sequence[tuple[str, str]], chosen: int = 0) -> None:
         super().__init__()
-        self._title, self._choices, self._chosen = title, choices, chosen
+        self._title, self.choices, self._chosen = title, choices, chosen
 
     def compose(self) -> ComposeResult:
-        width = max((len(name) for name, _ in self._choices), default=0)
+        width = max((len(name) for name, _ in self.choices), default=0)
         options = [
             Option(
                 Content.assemble(
@@ -47,7 +47,7 @@ class ChooseScreen(ModalScreen[int | None]):
                     safe_line(more, style="$foreground-muted"),
                 )
             )
-            for k, (name, more) in enumerate(self._choices)
+            for k, (name, more) in enumerate(self.choices)
         ]
         with Vertical(id="choose-box") as box:
             box.border_title = self._title
@@ -57,7 +57,7 @@ class ChooseScreen(ModalScreen[int | None]):
                 yield Static("There is nothing to choose from.", markup=False)
 
     def on_mount(self) -> None:
-        if self._choices:
+        if self.choices:
             self.query_one(OptionList).highlighted = self._chosen
 
     @on(OptionList.OptionSelected)
@@ -65,4 +65,4 @@ class ChooseScreen(ModalScreen[int | None]):
         self.dismiss(event.option_index)
 
     def action_accept(self) -> None:
-        self.dismiss(self.query_one(OptionList).highlighted if self._choices else None)
+        self.dismiss(self.query_one(OptionList).highlighted if self.choices else None)

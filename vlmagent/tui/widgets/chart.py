@@ -104,8 +104,8 @@ class Chart(Widget, can_focus=True):
         self._hint = hint
         self.name_of_values = title
         self.frame = frame or Frame()
-        self._lines: Sequence[Line] = ()
-        self._x = Span(0.0, 1.0)
+        self.lines: Sequence[Line] = ()
+        self.span = Span(0.0, 1.0)
         self._cursor: float | None = None
         self._strips: list[Strip] | None = None
         self._rich_styles: list[Style] | None = None
@@ -115,7 +115,7 @@ class Chart(Widget, can_focus=True):
 
     def draw(self, lines: Sequence[Line], x: Span, cursor: float | None = None, *, log: bool = False) -> None:
         """Show ``lines`` over the range ``x``, with the crosshair at ``cursor`` (None: without)."""
-        self._lines, self._x, self._cursor = lines, x, cursor
+        self.lines, self.span, self._cursor = lines, x, cursor
         if log != self.frame.log:
             frame = self.frame
             self.frame = Frame(frame.low, frame.high, frame.write, frame.tick, log)
@@ -136,7 +136,7 @@ class Chart(Widget, can_focus=True):
     def _retitle(self) -> None:
         """The name, and each line's value under the crosshair or the newest one."""
         title = Content.styled(self.name_of_values, "bold")
-        for line in self._lines:
+        for line in self.lines:
             if line.faint:
                 continue
             value = line.last if self._cursor is None else line.at(self._cursor)
@@ -177,7 +177,7 @@ class Chart(Widget, can_focus=True):
 
     def _measure(self, columns: int, rows: int) -> Layout | None:
         """Sizes and ticks; None when there is nothing to draw or no room."""
-        values = [self._scaled(line.y[self._inside(line)]) for line in self._lines]
+        values = [self._scaled(line.y[self._inside(line)]) for line in self.lines]
         known = np.concatenate(values) if values else np.zeros(0)
         plot_rows = rows - 1
         if plot_rows < 2 or columns < 16 or not np.isfinite(known).any():
@@ -187,8 +187,8 @@ class Chart(Widget, can_focus=True):
         y_ticks = self._y_ticks(span, plot_rows)
         gutter = max((len(text) for _, text in y_ticks), default=0) + 1
         plot = columns - gutter
-        layout = Layout(plot, plot_rows, gutter, self._x, span, y_ticks)
-        layout.x_ticks = x_ticks(self._x, plot)
+        layout = Layout(plot, plot_rows, gutter, self.span, span, y_ticks)
+        layout.x_ticks = x_ticks(self.span, plot)
         return layout
 
     def _y_ticks(self, span: Span, rows: int) -> list[tuple[int, str]]:
@@ -200,7 +200,7 @@ class Chart(Widget, can_focus=True):
         return sorted(found.items())
 
     def _inside(self, line: Line) -> NDArray[np.bool_]:
-        return (line.x >= self._x.low) & (line.x <= self._x.high)
+        return (line.x >= self.span.low) & (line.x <= self.span.high)
 
     def _scaled(self, y: Floats) -> Floats:
         if not self.frame.log:
@@ -221,8 +221,8 @@ class Chart(Widget, can_focus=True):
     def _paint_lines(self, canvas: Canvas, layout: Layout) -> None:
         left, cells = layout.gutter, np.zeros((layout.rows, layout.columns), np.uint8)
         styles = canvas.styles[: layout.rows, left:]
-        first, count = len(self._lines) and self._lines[0].colour, LINE_STYLES
-        for line in sorted(self._lines, key=lambda line: (not line.faint, line.colour == first)):
+        first, count = len(self.lines) and self.lines[0].colour, LINE_STYLES
+        for line in sorted(self.lines, key=lambda line: (not line.faint, line.colour == first)):
             bits = curve(line.x, self._scaled(line.y), layout.x, layout.y, layout.columns, layout.rows)
             drawn = bits > 0
             hidden = (

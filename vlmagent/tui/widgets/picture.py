@@ -12,12 +12,12 @@ import hashlib
 import logging
 import os
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from cachetools import LRUCache, cached
 from numpy.typing import NDArray
 from PIL import Image
 from rich.color import Color, ColorType
@@ -33,8 +33,8 @@ from vlmagent.types import ImageArray
 
 IMAGE_MODES = ("auto", "kitty", "sixel", "half", "off")
 CACHED_FRAMES = 256
+"""Drawn pictures that are kept, so that replays go round without drawing again."""
 _ROUNDING = 4  # colours are rounded to steps of 4 of 255, which nobody sees, so that styles repeat
-_frames: OrderedDict[tuple[str, int, int, str], list[Strip]] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Picture(Widget):
         Args:
             moving: more will follow soon: draw half blocks, whatever the terminal can do.
         """
-        key = "" if image is None else _digest(image)
+        key = "" if image is None else digest(image)
         if key == self._key and moving == self._moving:
             return
         self._image, self._key, self._moving = image, key, moving
@@ -177,7 +177,7 @@ class Picture(Widget):
         width, height = self.content_size
         if self._image is None or self.mode == "off" or self._still is not None:
             return self._words(y, width, height)
-        strips = _half_cells(self._image, self._key, width, height, self.rich_style)
+        strips = half_cell_lines(self._image, self._key, width, height, self.rich_style)
         return strips[y] if y < len(strips) else Strip.blank(width, self.rich_style)
 
     def _words(self, y: int, width: int, height: int) -> Strip:
@@ -230,18 +230,15 @@ def half_cells(image: ImageArray, columns: int, rows: int) -> NDArray[np.uint8]:
     return np.asarray(small, dtype=np.uint8)
 
 
-def _half_cells(image: ImageArray, key: str, columns: int, rows: int, base: Style) -> list[Strip]:
-    """All lines of a picture in the middle of ``columns`` x ``rows`` cells, remembered by content and size."""
-    where = (key, columns, rows, str(base))
-    strips = _frames.get(where)
-    if strips is not None:
-        _frames.move_to_end(where)
-        return strips
-    strips = _draw(half_cells(image, columns, rows), columns, rows, base) if columns and rows else []
-    _frames[where] = strips
-    if len(_frames) > CACHED_FRAMES:
-        _frames.popitem(last=False)
-    return strips
+@cached(LRUCache(CACHED_FRAMES), key=lambda image, key, columns, rows, base: (key, columns, rows, str(base)))
+def half_cell_lines(image: ImageArray, key: str, columns: int, rows: int, base: Style) -> list[Strip]:
+    """All lines of a picture in the middle of ``columns`` x ``rows`` cells, kept by content and size.
+
+    Args:
+        key: ``digest`` of the picture.
+        base: the style around it.
+    """
+    return _draw(half_cells(image, columns, rows), columns, rows, base) if columns and rows else []
 
 
 def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> list[Strip]:
@@ -277,7 +274,8 @@ def _color(packed: int) -> Color:
     return Color("", ColorType.TRUECOLOR, None, triplet)
 
 
-def _digest(image: ImageArray) -> str:
+def digest(image: ImageArray) -> str:
+    """Tells pictures apart by size and content."""
     return hashlib.blake2b(
         np.ascontiguousarray(image).data, digest_size=16, key=str(image.shape).encode()[:64]
     ).hexdigest()

@@ -74,7 +74,7 @@ class TokenText(ScrollView, can_focus=False):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.output = Output("")
-        self._layout = Layout((), ())
+        self.laid_out = Layout((), ())
         self._styles: dict[tuple[int, bool, bool], Style] = {}
 
     def show(self, output: Output) -> None:
@@ -96,17 +96,17 @@ class TokenText(ScrollView, can_focus=False):
 
     def watch_cursor(self, token: int) -> None:
         """Keep the token at the cursor in sight."""
-        if 0 <= token < len(self._layout.first):
-            self.scroll_to_region(Region(0, self._layout.first[token], 1, 1), animate=False, x_axis=False)
+        if 0 <= token < len(self.laid_out.first):
+            self.scroll_to_region(Region(0, self.laid_out.first[token], 1, 1), animate=False, x_axis=False)
         self.refresh()
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        token = self._token_at(event.x, event.y)
+        token = self.token_at(event.x, event.y)
         if token >= 0:
             self.post_message(self.Pointed(token, clicked=False))
 
     def on_click(self, event: events.Click) -> None:
-        token = self._token_at(event.x, event.y)
+        token = self.token_at(event.x, event.y)
         if token >= 0:
             self.post_message(self.Pointed(token, clicked=True))
 
@@ -114,9 +114,9 @@ class TokenText(ScrollView, can_focus=False):
         """One line of the text on screen."""
         width = self.size.width
         row = y + round(self.scroll_y)
-        if row >= len(self._layout.lines):
+        if row >= len(self.laid_out.lines):
             return Strip.blank(width, self.rich_style)
-        segments = [Segment(span.text, self._style(span.token)) for span in self._layout.lines[row]]
+        segments = [Segment(span.text, self._style(span.token)) for span in self.laid_out.lines[row]]
         return Strip(segments).adjust_cell_length(width, self.rich_style)
 
     def _arrange(self) -> None:
@@ -126,7 +126,7 @@ class TokenText(ScrollView, can_focus=False):
         layout = self._lay_out(width)
         if len(layout.lines) > self.size.height and not self.show_vertical_scrollbar:
             layout = self._lay_out(width - self.styles.scrollbar_size_vertical)
-        self._layout = layout
+        self.laid_out = layout
         self.virtual_size = Size(width, len(layout.lines))
         self.refresh()
 
@@ -166,11 +166,11 @@ class TokenText(ScrollView, can_focus=False):
     def _component(self, name: str) -> Style:
         return self.get_component_rich_style(name)
 
-    def _token_at(self, x: int, y: int) -> int:
+    def token_at(self, x: int, y: int) -> int:
         """The token shown at a place on the widget; -1 where there is none."""
         row, left = y + round(self.scroll_y), 0
-        if 0 <= row < len(self._layout.lines):
-            for span in self._layout.lines[row]:
+        if 0 <= row < len(self.laid_out.lines):
+            for span in self.laid_out.lines[row]:
                 left += cell_len(span.text)
                 if x < left:
                     return max(span.token, -1)
