@@ -3,7 +3,13 @@
 import pytest
 
 from vlmagent.agents.api.cost import Budget, estimate
-from vlmagent.agents.api.endpoints import Endpoint, endpoints, find_endpoint, read_key
+from vlmagent.agents.api.endpoints import (
+    Endpoint,
+    endpoints,
+    find_endpoint,
+    read_key,
+    without_credentials,
+)
 from vlmagent.errors import UsageError
 
 
@@ -41,6 +47,16 @@ def test_a_model_of_openai_itself():
         ("openai:m@http://user:pass@host/v1", ["no key, user or query"]),
         ("openai:m@http://host/v1?key=1", ["no key, user or query"]),
         ("openai:m@http://host:99999/v1", ["not a URL"]),
+        ("openai:m@http://host:port/v1", ["not a URL", "host or port cannot be read"]),
+        ("openai:m@http://host:0/v1", ["not a URL", "host or port is missing"]),
+        ("openai:m@http://two words/v1", ["not a URL", "a blank"]),
+        ("openai:m@http://h/v1\nx", ["not a URL", "a blank"]),
+        ("openai:m@http://::1:8000/v1", ["not a URL", "brackets, as in http://[::1]:8000/v1"]),
+        ("openai:m@http://[::1/v1", ["not a URL"]),
+        ("openai:m@http://a..b/v1", ["not a URL"]),
+        ("openai:m@ftp://host/v1", ["begins with http:// or https://"]),
+        ("openai:m@host:8000/v1", ["begins with http:// or https://"]),
+        ("openai: @http://host/v1", ["openai:MODEL@URL"]),
     ],
 )
 def test_wrong_names(name, words):
@@ -98,3 +114,66 @@ def test_the_estimate():
     assert found.high_cost == pytest.approx(1200 * (1000 * 2 + 1000 * 10) / 1e6)
     free = estimate(Endpoint(model="m", base_url="http://h/v1"), 100, 10, (3.0, 2.0))
     assert (free.low, free.high, free.low_cost, free.high_cost) == (20, 30, None, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("http://h/v1", "http://h/v1/chat/completions"),
+        (" http://h/v1/ ", "http://h/v1/chat/completions"),
+        ("http://h/v1/chat/completions", "http://h/v1/chat/completions"),
+        ("http://h/v1/chat/completions/", "http://h/v1/chat/completions"),
+        ("HTTPS://H:8000", "HTTPS://H:8000/chat/completions"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1/chat/completions"),
+        ("http://ex\u00e4mple.de/v1", "http://ex\u00e4mple.de/v1/chat/completions"),
+    ],
+)
+def test_what_is_asked_for_each_way_to_write_a_url(written, asked):
+    assert find_endpoint(f"openai:m@{written}").url == asked
+    assert Endpoint(model="m", base_url=written).url == asked
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:s3cret@", "http://me:s3cret@h h/", "ftp://me:s3cret@h", "http://me:s3cret@h"]
+)
+def test_a_password_in_a_url_is_never_shown(url):
+    with pytest.raises(UsageError) as caught:
+        find_endpoint(f"openai:m@{url}")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://h:1/x", "http://h:1/x"),
+        ("http://me:pw@h:1", "http://***@h:1"),
+        ("http://me:p@w@h", "http://***@h"),
+        ("http://me:p/w@h", "http://***@h"),
+        ("me:pw@h:1", "***@h:1"),
+        ("http://@h", "http://@h"),
+    ],
+)
+def test_credentials_are_starred_out(url, shown):
+    assert without_credentials(url) == shown
+
+
+def test_the_limit_of_an_answer_from_the_command_line_stands_over_the_endpoints():
+    assert find_endpoint("gpt4v", max_output_tokens=7).max_output_tokens == 7
+    assert find_endpoint("openai:m@http://h/v1", max_output_tokens=7).max_output_tokens == 7
+    assert find_endpoint("openai:m@http://h/v1").max_output_tokens == 1024
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ("{max_tokens: 5}", r"'max_tokens' is set by the program; an answer's limit is max_output_tokens"),
+        ("{stream: true}", "'stream' is set by the program"),
+        ("{temperature: .nan}", "cannot be written as JSON"),
+        ("{since: 2024-01-01}", "cannot be written as JSON"),
+    ],
+)
+def test_what_a_request_may_not_hold(tmp_path, request_, words):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"mine:\n  model: m\n  base_url: http://h/v1\n  request: {request_}\n")
+    with pytest.raises(UsageError, match=rf"mine\.request: .*{words}"):
+        find_endpoint("mine", file)
