@@ -62,8 +62,8 @@ class ParsedAction:
     Attributes:
         action: a legal action's name; drawn uniformly when the output named none.
         legal_output: False when the action was drawn.
-        action_text: what the output wrote after the last ``"action"`` key; "" without a key.
-        span: character range of the last ``"action"`` key and its value in the output, or None.
+        action_text: the value of the last ``"action"`` key as the output wrote it, without quotes; "" without a key.
+        span: character range of that key and its value in the output, or None; nothing outside it was read.
     """
 
     action: str

@@ -1,38 +1,92 @@
 """f(v_out): from a model's text to a legal action (paper, equation 4.1).
 
-Knows nothing of tokens: positions are character offsets into the decoded text. Every function accepts
-any string of any length, never raises because of it, and reads one and the same ``"action"`` key: the last.
+What is read is the value of the last ``"action"`` key behind the model's thinking, and nothing around that value: the
+reasons that a model gives for its choice name other actions as a matter of course. Where the value ends:
+
+- a string at its closing quote, a list or an object at its closing bracket, a number before its comma or bracket;
+- what has no such end (a bare word, a quote that is never closed, alternatives such as ``"-" or "+"``) at the next key,
+  at the brace that closes the object, at a code fence, or at the end of the text.
+
+Knows nothing of tokens: positions are character offsets into the decoded text. Every function accepts any string of any
+length, never raises because of it, and takes time linear in its length.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from vlmagent.types import ParsedAction
 
+_THINKING = re.compile(r"<(/?)think(?:ing)?>|\[(/?)THINK\]|◁(/?)think▷")
+"""The tags of reasoning models; the group that took part is "/" in a closing one."""
 _KEY = re.compile(r'"action"\s*:')
 _THOUGHTS = re.compile(r'"thoughts"\s*:\s*')
-_QUOTE_OR_END = re.compile(r'\\.|"|}', re.DOTALL)
-_QUOTE = re.compile(r'\\.|"', re.DOTALL)
+# A quote that a letter or digit follows closes nothing: it is an apostrophe, or opens a word quoted inside the value.
+# JSON never has one there, so a string that is valid JSON always ends where JSON says.
+_CLOSING: Mapping[str, re.Pattern[str]] = {
+    opening: re.compile(rf"\\.|[{closing}](?!\w)", re.DOTALL)
+    for opening, closing in {'"': '"', "'": "'", "`": "`", "“": '”"', "„": '“”"', "‘": "’'", "«": "»"}.items()
+}
+"""Opening quote -> an escaped character, or a quote that closes."""
+_ALTERNATIVE = re.compile(r"[ \t]{0,8}(?:(?:or|and)\b|[|&]|/(?![/*]))", re.IGNORECASE)
+"""Behind a closed string: it is one of several, as in the prompts' own ``"-" or "+"``, and so no answer of its own."""
+_LITERAL = re.compile(r"(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)(?=\s*(?:[,}\]]|\Z))")
+_BRACKET = re.compile(r'\\.|["{}[\]]', re.DOTALL)
+# Repetitions have limits, so that no text makes the search for a key take longer than linear time.
+_NEXT = r"""\s{0,40}+\\?["'“‘]?\w[\w -]{0,40}\\?["'”’]?\s{0,8}:"""
+_NEXT_KEY = re.compile(rf"[,\n]{_NEXT}|```")
+_NEXT_LINE = re.compile(rf"\n(?:{_NEXT}|\s{{0,40}}+}})")
+"""A line that goes on with the object. JSON has no line feed inside a string: the one before was never closed."""
+_AROUND = ", \t\r\n"
+"""What may stand between a value that has no end of its own and whatever ends it."""
 _MASK = "\0"
 
 
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """The value of an ``"action"`` key.
+
+    Attributes:
+        text: as it was written, without quotes around it.
+        meaning: the same with JSON's escapes resolved; actions are looked for here.
+        end: offset behind it, its closing quote or bracket included.
+    """
+
+    text: str
+    meaning: str
+    end: int
+
+
+def answer_start(output: str) -> int | None:
+    """Offset where the answer begins: behind the last ``</think>``, 0 in an output without one.
+
+    None when a ``<think>`` was never closed: the model was still thinking when its output ended, and whatever it had
+    drafted by then is no answer.
+    """
+    start, thinking = 0, False
+    for tag in _THINKING.finditer(output):
+        thinking = "/" not in tag.groups()
+        start = tag.end()
+    return None if thinking else start
+
+
 def find_action_key(output: str) -> int | None:
-    """Offset of the opening quote of the last ``"action"`` key that a colon follows, or None."""
+    """Offset of the opening quote of the ``"action"`` key that ``parse_action`` reads; None if there is none."""
     key = _last_key(output)
     return None if key is None else key.start()
 
 
 def parse_action(output: str, legal_actions: Sequence[str], rng: np.random.Generator) -> ParsedAction:
-    """The one legal action named after the last ``"action"`` key; otherwise one drawn uniformly.
+    """The one legal action that the value of the last ``"action"`` key names; otherwise one drawn uniformly.
 
-    Actions are matched whole and longest first (``10`` is never read as ``1``), words regardless of case.
-    The text that counts ends with the JSON object. Naming two different actions there is not legal.
+    Actions are matched whole and longest first (``10`` is never read as ``1``), words regardless of case. A value that
+    names two different actions is not legal, nor is anything in an output whose thinking was never closed.
 
     Args:
         output: v_out, decoded.
@@ -42,13 +96,12 @@ def parse_action(output: str, legal_actions: Sequence[str], rng: np.random.Gener
     key = _last_key(output)
     if key is None:
         return ParsedAction(_draw(legal_actions, rng), False, "", None)
-    end = _object_end(output, key.end())
-    text, value_end = _value(output, key.end(), end)
-    span = (key.start(), value_end)
-    named = _named(output[key.end() : end], legal_actions)
+    value = _value(output, key.end())
+    span = (key.start(), value.end)
+    named = _named(value.meaning, legal_actions)
     if len(named) == 1:
-        return ParsedAction(named[0], True, text, span)
-    return ParsedAction(_draw(legal_actions, rng), False, text, span)
+        return ParsedAction(named[0], True, value.text, span)
+    return ParsedAction(_draw(legal_actions, rng), False, value.text, span)
 
 
 def extract_thoughts(output: str) -> str:
@@ -56,11 +109,13 @@ def extract_thoughts(output: str) -> str:
 
     "" when there is none. Without an action key the whole output counts as thought. Encodable as UTF-8.
     """
-    key = _last_key(output)
+    begin, key = answer_start(output), _last_key(output)
+    if begin is None:
+        return _tidy(_THINKING.sub(" ", output))
     stop = len(output) if key is None else key.start()
-    thoughts = _THOUGHTS.search(output, 0, stop) or (_THOUGHTS.search(output, key.end()) if key else None)
+    thoughts = _THOUGHTS.search(output, begin, stop) or (_THOUGHTS.search(output, key.end()) if key else None)
     if thoughts is None:
-        return _tidy(output[:stop])
+        return _tidy(_THINKING.sub(" ", output[:stop]))
     start = thoughts.end()
     stop = stop if start <= stop else len(output)
     closing = _closing_quote(output, start, stop) if output.startswith('"', start, stop) else None
@@ -75,62 +130,101 @@ def with_action(output: str, action: str) -> str:
     All else stays as it was written, so that outputs for different actions differ in the action alone.
     """
     key = _last_key(output)
-    if key is None:
-        begun = output.rstrip().removesuffix("}").rstrip(", \n")
-        return (
-            f'{begun},\n"action": "{action}"\n}}' if begun.strip("{ \n") else f'{{\n"action": "{action}"\n}}'
-        )
-    end = _value(output, key.end(), _object_end(output, key.end()))[1]
-    written = output[key.end() : end]
-    gap = written[: len(written) - len(written.lstrip())] if written else " "
-    return f'{output[: key.end()]}{gap}"{action}"{output[end:]}'
+    if key is not None:
+        end = _value(output, key.end()).end
+        written = output[key.end() : end]
+        gap = written[: len(written) - len(written.lstrip())] if written else " "
+        return f'{output[: key.end()]}{gap}"{action}"{output[end:]}'
+    if answer_start(output) is None:
+        return f'{output}</think>\n{{\n"action": "{action}"\n}}'
+    begun = output.rstrip().removesuffix("}").rstrip(", \n")
+    return f'{begun},\n"action": "{action}"\n}}' if begun.strip("{ \n") else f'{{\n"action": "{action}"\n}}'
 
 
 def _last_key(output: str) -> re.Match[str] | None:
-    """The match of the last ``"action":``, from its opening quote to the colon."""
-    position = len(output)
-    while (position := output.rfind('"action"', 0, position)) >= 0:
+    """The match of the answer's last ``"action":``, from its opening quote to the colon."""
+    begin, position = answer_start(output), len(output)
+    while begin is not None and (position := output.rfind('"action"', begin, position)) >= 0:
         key = _KEY.match(output, position)
         if key is not None:
             return key
     return None
 
 
-def _object_end(output: str, start: int) -> int:
-    """Offset of the first ``}`` at or after ``start`` outside double quotes, or the end of the text."""
-    quoted = False
-    for token in _QUOTE_OR_END.finditer(output, start):
-        if token.group() == '"':
-            quoted = not quoted
-        elif token.group() == "}" and not quoted:
-            return token.start()
-    return len(output)
+def _value(output: str, colon: int) -> _Value:
+    """The value behind a key.
+
+    Args:
+        colon: offset behind the key's colon.
+    """
+    start = colon + len(output[colon:]) - len(output[colon:].lstrip())
+    opening = output[start : start + 1]
+    closing = _string_end(output, start) if opening in _CLOSING else None
+    if closing is not None and not _ALTERNATIVE.match(output, closing + 1):
+        text = output[start + 1 : closing].strip()
+        meaning = _unescape(output[start : closing + 1]) if opening == '"' else text
+        return _Value(text, meaning, closing + 1)
+    unclosed = opening in _CLOSING and closing is None
+    end = _closing_bracket(output, start) if opening in ("{", "[") else _literal_end(output, start)
+    if end is None:
+        end = _open_end(output, start, quotes=not unclosed)
+    written = output[start:end].rstrip(_AROUND)
+    text = written[1:].strip() if unclosed else written
+    return _Value(text, text, start + len(written) if written else colon)
+
+
+def _string_end(output: str, start: int) -> int | None:
+    """Offset of the quote that closes an action's string, or None; the next line of the object is never part of it."""
+    closing, line = _closing_quote(output, start, len(output)), _NEXT_LINE.search(output, start)
+    return None if closing is None or (line and line.start() < closing) else closing
+
+
+def _literal_end(output: str, start: int) -> int | None:
+    """Offset behind a JSON number, ``true``, ``false`` or ``null``, or None."""
+    literal = _LITERAL.match(output, start)
+    return literal.end() if literal else None
 
 
 def _closing_quote(output: str, start: int, stop: int) -> int | None:
     """Offset of the quote that closes the string opened at ``start``, or None."""
-    for token in _QUOTE.finditer(output, start + 1, stop):
-        if token.group() == '"':
+    for token in _CLOSING[output[start]].finditer(output, start + 1, stop):
+        if not token.group().startswith("\\"):
             return token.start()
     return None
 
 
-def _value(output: str, start: int, end: int) -> tuple[str, int]:
-    """The value between ``start`` and ``end``: its text without quotes, and the offset where it ends."""
-    region = output[start:end]
-    stripped = region.strip()
-    if not stripped:
-        return "", start
-    first = start + len(region) - len(region.lstrip())
-    last = first + len(stripped)
-    if not stripped.startswith('"'):
-        return stripped, last
-    closing = _closing_quote(output, first, last)
-    if closing is None:
-        return stripped[1:].strip(), last
-    if output[closing + 1 : last].lstrip()[:1] in ("", ","):
-        return output[first + 1 : closing].strip(), closing + 1
-    return stripped, last
+def _closing_bracket(output: str, start: int) -> int | None:
+    """Offset behind the bracket that closes the one at ``start``, or None. Brackets inside quotes do not count."""
+    depth, quoted = 0, False
+    for token in _BRACKET.finditer(output, start):
+        sign = token.group()
+        if sign == '"':
+            quoted = not quoted
+        elif not quoted and sign in "{[":
+            depth += 1
+        elif not quoted and sign in "}]":
+            depth -= 1
+            if depth == 0:
+                return token.end()
+    return None
+
+
+def _open_end(output: str, start: int, *, quotes: bool) -> int:
+    """Where a value ends that neither quotes nor brackets close: before the next key, the object's ``}`` or a fence.
+
+    Args:
+        quotes: whether quotes come in pairs, so that a brace between two of them closes nothing.
+    """
+    following = _NEXT_KEY.search(output, start)
+    stop = following.start() if following else len(output)
+    quoted = False
+    for token in _BRACKET.finditer(output, start, stop) if quotes else ():
+        if token.group() == '"':
+            quoted = not quoted
+        elif token.group() == "}" and not quoted:
+            return token.start()
+    brace = output.find("}", start, stop)
+    return stop if brace < 0 else brace
 
 
 def _named(region: str, legal_actions: Sequence[str]) -> list[str]:
