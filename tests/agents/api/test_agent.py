@@ -16,6 +16,7 @@ from tests.agents.api.openai_server import (
     Server,
     action,
     cuts,
+    document,
     in_turn,
     no_choices,
     raw,
@@ -64,11 +65,15 @@ def plan(file: Path, folder: Path, episodes: int, budget: Budget | None = None) 
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "vlmagent", "eval", "numberline", "--baseline", "local", *arguments]
+    return [sys.executable, "-m", "vlmagent", "eval", "numberline", *arguments]
+
+
+def run_eval(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
 
 
 def vlmagent(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+    return run_eval("--baseline", "local", *arguments)
 
 
 def test_every_episode_ends_with_a_result_or_a_recorded_error(server, endpoints_file, tmp_path):
@@ -92,7 +97,7 @@ def test_every_episode_ends_with_a_result_or_a_recorded_error(server, endpoints_
     wanted.system.close()
     assert result.errors >= 1
     assert result.episodes + result.errors == 12
-    assert result.refusals == 1
+    assert (result.refusals, result.cut, result.empty) == (1, 0, 1)  # the empty one has no choices
     assert result.requests == len(server.requests)
     with StoreReader(Path(result.database)) as reader:
         answers, failures = reader.answers(), reader.failures()
@@ -122,6 +127,45 @@ def test_pictures_and_the_papers_prompt_are_sent(server, endpoints_file, tmp_pat
     assert (picture.format, picture.size) == ("PNG", (300, 300))
 
 
+def test_results_say_how_many_answers_were_cut_empty_or_refused(server, tmp_path, monkeypatch):
+    """And a draft, whether in thinking never closed or in a field of its own, is never executed."""
+    draft = json.dumps({"thoughts": "a draft", "action": "-"})
+    thought = document({"content": None, "reasoning_content": draft}, finish="length")
+    drafts = [raw(thought), says(f"<think>{draft}", finish="length"), says(f"<think>{draft}")]
+    others = [says(""), raw(document({"content": None, "tool_calls": [{}]}, finish="tool_calls")), refuses]
+    chosen = says(f'<think>As asked, {draft}</think>{{"thoughts": "up", "action": "+"}}')
+    server.answer = in_turn(*drafts, *others, then=chosen)
+    monkeypatch.setenv("VLMAGENT_RUNS", str(tmp_path / "runs"))
+    url = f"openai:m@{server.url}"
+    arguments = ["--baseline", url, "--episodes", "8", "--max-output-tokens", "77"]
+    shown = run_eval(*arguments)
+    assert shown.returncode == 0, shown.stderr
+    sentence = (
+        "of the answers 1 refused, 2 empty, 3 cut off at the limit of tokens (--max-output-tokens raises it)."
+    )
+    assert sentence in " ".join(shown.stdout.split())
+    assert {request.body["max_tokens"] for request in server.requests} == {77}
+    asked = len(server.requests)
+
+    again = run_eval(*arguments, "--resume", "--json")  # it is finished: nothing is asked
+    (result,) = json.loads(again.stdout)["results"]
+    assert (result["refusals"], result["empty"], result["cut"]) == (1, 2, 3)
+    assert len(server.requests) == asked
+    with StoreReader(Path(result["database"])) as reader:
+        steps = reader.transitions_after(0, -1)
+    assert {step.action for step in steps if step.legal_output} == {"+"}
+    assert sum(not step.legal_output for step in steps) == 6
+    assert result["legal_rate"] == pytest.approx(1 - 6 / len(steps))
+
+    for form in ("--markdown", "--csv"):
+        printed = run_eval(*arguments, "--resume", form).stdout
+        assert sentence in printed if form == "--markdown" else ",refusals,cut,empty," in printed
+
+    other_limit = run_eval(*arguments[:-1], "78", "--resume", "--json")  # another system: it is asked anew
+    assert other_limit.returncode == 0
+    assert server.requests[-1].body["max_tokens"] == 78
+
+
 def rows(database: Path) -> list[tuple]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return connection.execute(
@@ -138,6 +182,58 @@ def stored_answers(folder: Path) -> int:
         return 0
 
 
+NOWHERE = "openai:m@http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("environment", "baseline", "code", "words"),
+    [
+        ({}, NOWHERE, 1, "No answer from http://127.0.0.1:9/v1/chat/completions: no connection"),
+        ({"ALL_PROXY": "socks://127.0.0.1:1/"}, NOWHERE, 1, "no connection: connection refused"),
+        ({"SSL_CERT_FILE": "/no/such/file"}, NOWHERE, 1, "no connection: connection refused"),
+        (
+            {"ALL_PROXY": "socks://me:s3cret@h:1/"},
+            "openai:m@http://h.invalid/v1",
+            2,
+            "ALL_PROXY = 'socks://***@h:1/'",
+        ),
+        (
+            {"SSL_CERT_FILE": "/no/such/file"},
+            "openai:m@https://h.invalid/v1",
+            2,
+            "SSL_CERT_FILE = '/no/such/file'",
+        ),
+        ({"VLMAGENT_API_KEY": "s3cret\u2013"}, NOWHERE, 2, "VLMAGENT_API_KEY holds no usable key"),
+        ({"VLMAGENT_API_KEY": "s3cret\nline"}, NOWHERE, 2, "VLMAGENT_API_KEY holds no usable key"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(environment, baseline, code, words, monkeypatch):
+    for name in (
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "NO_PROXY",
+        "no_proxy",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = run_eval("--baseline", baseline, "--episodes", "2")
+    assert result.returncode == code
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert words in error
+    assert "Traceback" not in result.stderr
+    assert "s3cret" not in result.stderr
+
+
+def test_a_limit_of_api_answers_needs_an_api():
+    result = run_eval("--baseline", "expert", "--max-output-tokens", "5")
+    assert result.returncode == 2
+    assert "--max-output-tokens 5 limits the answers of an API" in result.stderr
+
+
 def test_nothing_is_asked_twice_after_a_kill(server, endpoints_file, tmp_path, monkeypatch):
     """kill -9 after seven answers; the rest is asked once, and it ends like one left alone."""
     arguments = ["--endpoints", str(endpoints_file), "--episodes", "8", "--json"]
@@ -150,7 +246,8 @@ def test_nothing_is_asked_twice_after_a_kill(server, endpoints_file, tmp_path, m
     server.requests.clear()
     server.answer = lambda request: (action("+") if request.number < 7 else server.hold)(request)
     folder = tmp_path / "killed" / paths.EVALUATIONS
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    local = command("--baseline", "local", *arguments)
+    process = subprocess.Popen(local, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 90
     while stored_answers(folder) < 7:
         assert time.monotonic() < deadline
@@ -256,10 +353,7 @@ def test_without_a_key_nothing_is_asked(server, endpoints_file, tmp_path, monkey
 
 
 def test_a_budget_without_prices_is_refused(server):
-    arguments = ["eval", "numberline", "--baseline", f"openai:m@{server.url}", "--max-cost", "1"]
-    result = subprocess.run(
-        [sys.executable, "-m", "vlmagent", *arguments], capture_output=True, text=True, timeout=60
-    )
+    result = run_eval("--baseline", f"openai:m@{server.url}", "--max-cost", "1")
     assert result.returncode == 2
     assert "--max-cost needs prices" in result.stderr
     assert server.requests == []
