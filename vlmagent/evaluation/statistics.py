@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # its stats take a second to import, which it does at their first use
 
 RESAMPLES = 2000
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """Wilson interval of a rate."""
-    interval = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -24,7 +24,7 @@ def bootstrap_mean(values: Sequence[float], seed: int) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean; the value itself when all are equal or there is one."""
     if len(values) < 2 or min(values) == max(values):
         return float(np.mean(values)), float(np.mean(values))
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,
         n_resamples=RESAMPLES,
@@ -113,4 +113,4 @@ def paired(
 def mcnemar(only_first: int, only_second: int) -> float:
     """Exact two-sided p-value: under equal success each discordant episode is a fair coin."""
     discordant = only_first + only_second
-    return float(stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    return float(scipy.stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
