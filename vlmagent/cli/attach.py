@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from vlmagent.cli.grid import GAP, Facts
 from vlmagent.paths import Run
 from vlmagent.runs import export, status
 from vlmagent.runs.daemon import daemon_info
@@ -27,6 +28,8 @@ from vlmagent.text import duration, encodable, harmless, is_unicode, number, per
 POLL_SECONDS = 0.5
 CLOSING_SECONDS = 10.0
 SFT_LINE_SECONDS = 5.0
+LONGEST_NAME = 255
+"""Of a file, on the usual disks."""
 _LEVELS = {"error": "bold red", "warning": "yellow", "phase": "cyan"}
 
 
@@ -86,11 +89,12 @@ def picture(view: RunView, console: Console) -> RenderableType:
 
 def _title(view: RunView, console: Console) -> Text:
     phase = PHASES.get(view.phase, view.phase) or view.state
-    title = Text(no_wrap=True, overflow="ellipsis")
-    title.append(plain(view.run.name, console, 60), style="bold")
+    title = Text(overflow="fold")  # a long name must not push the state out of sight
+    title.append(plain(view.run.name, console, LONGEST_NAME), style="bold")
     if view.row is not None:
         title.append(
-            f"  {plain(view.row.task, console, 30)}, {plain(Path(view.row.model).name, console, 30)}"
+            f"  {plain(view.row.task, console, LONGEST_NAME)}"
+            f", {plain(Path(view.row.model).name, console, LONGEST_NAME)}"
         )
     title.append(f"  {phase if view.state == 'running' else view.state}", style="bold cyan")
     info = daemon_info(view.run)
@@ -106,8 +110,12 @@ def _bar(view: RunView, width: int) -> RenderableType:
     left = view.seconds_left
     if view.state == "running" and not math.isnan(left):
         text += f", {duration(left)} left"
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row(ProgressBar(total=1.0, completed=view.fraction, width=max(10, width - 50)), Text(text))
+    length = max(10, width - 50)
+    bar = ProgressBar(total=1.0, completed=view.fraction, width=length)
+    if length + GAP + len(text) > width - 2:  # the padding around the picture
+        return Group(bar, Text(text))
+    grid = Table.grid(padding=(0, GAP))
+    grid.add_row(bar, Text(text))
     return grid
 
 
@@ -121,11 +129,8 @@ def _numbers(view: RunView, console: Console, width: int) -> RenderableType:
         [view.success[key] for key in sorted(view.success)], max(8, width - 50), ascii_only(console)
     )
     success.append(bars, style="green")
-    cells = [f"{label:10} {write(view.metric(name))}" for label, name, write in _SHOWN]
-    grid = Table.grid(padding=(0, 3))
-    for start in range(0, len(cells), 3):
-        grid.add_row(*(Text(cell) for cell in cells[start : start + 3]))
-    return Group(success, grid)
+    numbers = [(label, Text(write(view.metric(name)))) for label, name, write in SHOWN_METRICS]
+    return Group(success, Facts(numbers, across=3))
 
 
 def _transition(row: TransitionRow, console: Console, width: int) -> RenderableType:
@@ -241,7 +246,7 @@ def ascii_only(console: Console) -> bool:
     return not is_unicode(console.encoding)
 
 
-_SHOWN = (
+SHOWN_METRICS = (
     ("return", "rollout/return", number),
     ("legal", "rollout/legal_rate", percent),
     ("tokens", "rollout/output_tokens", number),

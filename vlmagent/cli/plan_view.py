@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
+from vlmagent.cli.grid import Column, Grid, cell
 from vlmagent.text import duration
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def plan_view(plan: Plan) -> Group:
     lines = [Text(f"{plan.model} ({plan.family}) on {plan.config.task}", style="bold"), Text()]
     lines += [Text(line) for line in (*_model(plan), *_work(plan))]
     lines.append(Text())
-    return Group(*lines, _costs(plan), *(Text(note, style="dim") for note in plan.notes))
+    return Group(*lines, _costs(plan), Text(), *(Text(note, style="dim") for note in plan.notes))
 
 
 def _model(plan: Plan) -> list[str]:
@@ -66,20 +65,20 @@ def _shares(plan: Plan) -> list[str]:
     ]
 
 
-def _costs(plan: Plan) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("estimated, per process" if plan.share.processes > 1 else "estimated", no_wrap=True)
+def _costs(plan: Plan) -> Grid:
+    columns = [Column("estimated, per process" if plan.share.processes > 1 else "estimated")]
     for cost in plan.costs:
         where = "here" if cost.hardware.here else "to compare"
         name = cost.hardware.name
         if cost.hardware.kind == "cuda" and plan.share.processes > 1:
             name = f"{plan.share.processes} x {name}"
-        table.add_column(f"{name}\n({where})", justify="right")
+        columns.append(Column(f"{name}\n({where})", "number"))
+    grid = Grid(columns)
     for label, write in _ROWS:
         if label == _EXCHANGE and plan.share.processes == 1:
             continue
-        table.add_row(label, *(write(plan, cost) for cost in plan.costs))
-    return table
+        grid.add(cell(label), *(cell(write(plan, cost)) for cost in plan.costs))
+    return grid
 
 
 def _memory(amount: float) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Group
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from vlmagent.cli.grid import Column, Facts, Grid, cell
 from vlmagent.evaluation.formats import answers_note
 from vlmagent.evaluation.published import SOURCE, published_rows, success_rule
 from vlmagent.paths import Run
@@ -27,6 +25,9 @@ STATE_STYLE = {
     "lost": "red",
 }
 
+_SHOWN = ("path", "state", "task", "model", "seed", "env_steps", "error")
+"""Columns of a run's row that ``runs show`` prints."""
+
 
 def eval_table(
     rows: Sequence[Mapping[str, Any]],
@@ -40,7 +41,7 @@ def eval_table(
         over_runs: several training runs of one system together.
         comparisons: pairs of systems on the same episodes.
     """
-    parts: list[Any] = []
+    parts: list[Any] = [Text()]
     for task in dict.fromkeys(str(row["task"]) for row in rows):
 
         def of_task(items: Sequence[Mapping[str, Any]], task: str = task) -> list[Mapping[str, Any]]:
@@ -56,80 +57,71 @@ def eval_table(
 def _task_table(
     task: str, rows: Sequence[Mapping[str, Any]], over_runs: Sequence[Mapping[str, Any]]
 ) -> Group:
-    """Fits into 80 columns: what is exact about a system stands in the footnote."""
-    table = Table(
-        title=f"{task} · rules: {rows[0]['rule_set']}",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        title_style="bold",
-        padding=(0, 0, 0, 1),
-    )
-    table.add_column("system", no_wrap=True)
-    for name in ("success %", "95 %", "return", "reached %", "legal %"):
-        table.add_column(name, justify="right", no_wrap=True)
+    """What is exact about a system stands in the footnote, so that the table fits into 80 columns."""
+    titles = ("success %", "95 %", "return", "reached %", "legal %")
+    grid = Grid([Column("system"), *(Column(title, "number") for title in titles)])
     several = len({row["run"] for row in rows if row["checkpoint"]}) > 1
     for row in rows:
-        table.add_row(_system(row, several), *_numbers(row))
+        grid.add(_system(row, several), *_numbers(row))
     for row in over_runs:
-        title = Text(f"{row['system']}, mean of {row['runs']} runs", style="bold")
-        table.add_row(title, *_numbers(row))
+        grid.add(cell(f"{row['system']}, mean of {row['runs']} runs", "bold"), *_numbers(row))
     published = published_rows(task)
-    if published:
-        table.add_section()
+    grid.sections.add(len(grid.rows))
     for entry in published:
         mean_return = "" if entry.mean_return is None else f"{entry.mean_return:.2f}"
-        table.add_row(
-            f"{entry.system} (published)", f"{entry.success:.1f}", "", mean_return, "", "", style="dim"
-        )
-    return Group(table, Text(_footnote(rows, over_runs, bool(published)), style="dim"))
+        cells = (f"{entry.system} (published)", f"{entry.success:.1f}", "", mean_return, "", "")
+        grid.add(*(cell(text, "dim") for text in cells))
+    title = cell(f"{task} · rules: {rows[0]['rule_set']}", "bold")
+    footnote = Text(_footnote(rows, over_runs, bool(published)), style="dim")
+    return Group(title, Text(), grid, Text(), footnote)
 
 
-def _numbers(row: Mapping[str, Any]) -> tuple[Text | str, ...]:
+def _numbers(row: Mapping[str, Any]) -> tuple[Text, ...]:
     low, high = row["success_ci"]
     return (
         Text(f"{100 * row['success']:.1f}", style="bold"),
-        f"{100 * low:.1f}–{100 * high:.1f}",
-        f"{row['mean_return']:.2f}",
-        f"{100 * row['goal_rate']:.1f}",
-        f"{100 * row['legal_rate']:.1f}",
+        Text(f"{100 * low:.1f}–{100 * high:.1f}"),
+        Text(f"{row['mean_return']:.2f}"),
+        Text(f"{100 * row['goal_rate']:.1f}"),
+        Text(f"{100 * row['legal_rate']:.1f}"),
     )
 
 
 def _system(row: Mapping[str, Any], several_runs: bool) -> Text:
-    text = Text(harmless(str(row["system"])), style="bold")
+    text = cell(row["system"], "bold")
     if row["checkpoint"]:
-        seed = (
-            f" seed {row['training_seed']}" if several_runs and row.get("training_seed") is not None else ""
-        )
-        text.append(f" {Path(str(row['model'])).name} {row['checkpoint']}{seed}", style="dim")
+        model = harmless(Path(str(row["model"])).name)
+        seed = row.get("training_seed")
+        text.append(f" {model} {row['checkpoint']}", style="dim")
+        if several_runs and seed is not None:
+            text.append(f" seed {seed}", style="dim")
     elif row["model"]:
         text.append(f" {harmless(str(row['model']))}", style="dim")
     return text
 
 
-def _kinds_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _kinds_table(rows: Sequence[Mapping[str, Any]]) -> Grid:
     """Success by kind of episode, with the number of episodes: kinds differ in how often they come."""
     kinds = sorted({kind for row in rows for kind in row["by_type"]})
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    table.add_column("success % (episodes) by type")
-    for kind in kinds:
-        table.add_column(kind, justify="right")
+    grid = Grid(
+        [Column("success % (episodes) by type"), *(Column(harmless(kind), "number") for kind in kinds)]
+    )
     for row in rows:
         found = [row["by_type"].get(kind) for kind in kinds]
-        cells = [f"{100 * k['success']:.1f} ({k['episodes']})" if k else "" for k in found]
-        table.add_row(_system(row, False), *cells)
-    return table
+        cells = [f"{100 * kind['success']:.1f} ({kind['episodes']})" if kind else "" for kind in found]
+        grid.add(_system(row, False), *(Text(text) for text in cells))
+    return grid
 
 
 def _comparison(row: Mapping[str, Any]) -> Text:
     """One pair in one line."""
     pair = row["pairing"]
     low, high = pair["return_difference_ci"]
-    return Text(
+    return cell(
         f"{row['second']} against {row['first']}, {pair['episodes']} shared episodes: success "
         f"{100 * pair['success_difference']:+.1f} points (McNemar p = {pair['p_value']:.2g}), return "
         f"{pair['return_difference']:+.2f} ({low:+.2f} to {high:+.2f}).",
-        style="dim",
+        "dim",
     )
 
 
@@ -156,26 +148,27 @@ def _footnote(
     return " ".join(notes)
 
 
-def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table | Text:
+def runs_table(runs: Sequence[Mapping[str, Any]]) -> Grid | Text:
     """All runs, one line each."""
     if not runs:
         return Text("No runs yet. Start one: vlmagent train numberline")
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("run", "state", "task", "model", "steps", "age", ""):
-        right = name in ("steps", "age")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    names = (Column("run"), Column("state"), Column("task"), Column("model"))
+    grid = Grid([*names, Column("steps", "number"), Column("age", "number"), Column("error", "text")])
     for run in runs:
-        state = str(run.get("state") or run.get("status"))
-        table.add_row(
-            escape(Path(str(run["path"])).name),
-            Text(state, style=STATE_STYLE.get(state, "")),
-            escape(str(run.get("task") or "")),
-            escape(str(run.get("model") or "")),
-            str(run.get("env_steps") or 0),
-            _age(run.get("created_at")),
-            Text(str(run.get("error") or "").split("\n")[0], style="red"),
+        grid.add(
+            cell(Path(str(run["path"])).name),
+            _state(run.get("state") or run.get("status")),
+            cell(run.get("task")),
+            cell(run.get("model")),
+            cell(run.get("env_steps") or 0),
+            cell(_age(run.get("created_at"))),
+            cell(str(run.get("error") or "").split("\n")[0], "red"),
         )
-    return table
+    return grid
+
+
+def _state(state: object) -> Text:
+    return cell(state, STATE_STYLE.get(str(state), ""))
 
 
 def _age(created: float | None) -> str:
@@ -193,33 +186,26 @@ def run_panel(run: Run, row: Mapping[str, Any]) -> Group:
     from vlmagent.errors import StoreError
     from vlmagent.store.reader import StoreReader
 
-    head = Table.grid(padding=(0, 2))
-    for key in ("path", "state", "task", "model", "seed", "env_steps", "error"):
-        if row.get(key) is not None:
-            style = STATE_STYLE.get(str(row[key]), "") if key == "state" else ""
-            head.add_row(Text(key, style="dim"), Text(str(row[key]), style=style))
-    parts: list[Any] = [head]
+    known = [key for key in _SHOWN if row.get(key) is not None]
+    facts = [(key, _state(row[key]) if key == "state" else cell(row[key])) for key in known]
+    parts: list[Any] = [Facts(facts)]
     try:
         with StoreReader(run.database) as reader:
-            parts += [_metrics_table(reader.latest_metrics())]
+            parts.append(_metrics(reader.latest_metrics()))
             checkpoints = [Path(c.path).name for c in reader.checkpoints() if (run.path / c.path).is_dir()]
             evaluations = [evaluation.more for evaluation in reader.evaluations()]
             events = reader.events()[-8:]
     except StoreError as error:
-        return Group(*parts, Text(str(error), style="red"))
-    parts.append(Text(f"checkpoints: {', '.join(checkpoints) or 'none yet'}"))
+        return Group(*parts, cell(error, "red"))
+    parts.append(cell(f"checkpoints: {', '.join(checkpoints) or 'none yet'}"))
     if evaluations:
         parts.append(eval_table(evaluations))
     for event in events:
         clock = time.strftime("%H:%M:%S", time.localtime(event.at))
-        parts.append(Text(f"{clock} {event.level}: {event.text}", style="dim"))
+        parts.append(cell(f"{clock} {event.level}: {event.text}", "dim"))
     return Group(*parts)
 
 
-def _metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """Newest value of every metric, two to a line."""
-    table = Table.grid(padding=(0, 2))
-    cells = [(name, f"{metric.value:.4g}") for name, metric in sorted(metrics.items())]
-    for start in range(0, len(cells), 2):
-        table.add_row(*(Text(text) for cell in cells[start : start + 2] for text in cell))
-    return table
+def _metrics(metrics: Mapping[str, Any]) -> Facts:
+    """Newest value of every metric, two to a line where they fit."""
+    return Facts([(name, Text(f"{metric.value:.4g}")) for name, metric in sorted(metrics.items())], across=2)

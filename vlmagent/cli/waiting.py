@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vlmagent.text import harmless, is_unicode
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+BESIDE_TITLE, LEAST_TITLE = 42, 10
+"""Cells that the spinner, a short bar, counts and the time left take."""
 
 
 def progress_bars(console: Console) -> Any:
@@ -19,14 +24,24 @@ def progress_bars(console: Console) -> Any:
         MofNCompleteColumn,
         Progress,
         SpinnerColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Title(TextColumn):
+        """The description, cut: what it is about must not push the counts out of sight."""
+
+        def render(self, task: Task) -> Text:
+            text = Text(harmless(task.description), no_wrap=True)
+            text.truncate(max(LEAST_TITLE, console.width - BESIDE_TITLE), overflow="ellipsis")
+            return text
 
     return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
+        Title(""),
+        BarColumn(bar_width=10 if console.width < 100 else 30),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,

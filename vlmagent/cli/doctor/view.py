@@ -6,7 +6,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +16,9 @@ from vlmagent.text import encodable, harmless, is_unicode
 
 _STYLES = {State.OK: "green", State.NOTE: "yellow", State.PROBLEM: "bold red"}
 _SIGNS = {State.OK: "✓", State.NOTE: "•", State.PROBLEM: "✗"}
+
+SIGN_WIDTH = 11
+"""Cells before what is said of a finding."""
 
 
 def document(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -34,30 +37,46 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
     for area, found in groupby(diagnosis.findings, key=lambda finding: finding.area):
         console.print(Text(area, style="bold"))
         for finding in found:
-            console.print(_line(finding, console), soft_wrap=not console.is_terminal)
+            if console.is_terminal:
+                _show(finding, console)
+            else:
+                console.print(_line(finding, console), soft_wrap=True)
     console.print()
     style = "bold green" if diagnosis.ready else "bold red"
     console.print(Text(_plain(_conclusion(diagnosis), console), style), soft_wrap=not console.is_terminal)
 
 
-def _line(finding: Finding, console: Console) -> RenderableType:
-    """Sign, word, name, text; the remedy below, or behind where lines are not to be broken."""
-    signs = is_unicode(console.encoding)
-    word = f"{_SIGNS[finding.state]} {finding.state}" if signs else finding.state
-    said = Text.assemble((_plain(finding.name, console), "bold"), ": ")
-    said.append(_plain(finding.text, console))
-    for way in finding.remedy.splitlines():
-        said.append(f"{chr(10) if console.is_terminal else ' '}{'→' if signs else '->'} ")
-        said.append(_plain(way, console), "cyan")
-    sign = Text(f"  {word}", _STYLES[finding.state])
-    if not console.is_terminal:
-        sign.pad_right(13 - len(sign))
-        return sign + said
+def _show(finding: Finding, console: Console) -> None:
+    """Sign, word, name and text; a line below for each remedy, left to the terminal to break: it may be a command."""
     table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(width=11, no_wrap=True)
+    table.add_column(width=SIGN_WIDTH, no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(sign, said)
-    return table
+    table.add_row(_sign(finding, console), _said(finding, console))
+    console.print(table)
+    for way in _ways(finding, console):
+        console.print(Text(" " * (SIGN_WIDTH + 1)) + way, soft_wrap=True)
+
+
+def _line(finding: Finding, console: Console) -> Text:
+    """The same in one line, which is not to be broken."""
+    sign = _sign(finding, console)
+    sign.pad_right(SIGN_WIDTH + 2 - len(sign))
+    return Text(" ").join([sign + _said(finding, console), *_ways(finding, console)])
+
+
+def _sign(finding: Finding, console: Console) -> Text:
+    word = f"{_SIGNS[finding.state]} {finding.state}" if is_unicode(console.encoding) else finding.state
+    return Text(f"  {word}", _STYLES[finding.state])
+
+
+def _said(finding: Finding, console: Console) -> Text:
+    return Text.assemble((_plain(finding.name, console), "bold"), ": ", _plain(finding.text, console))
+
+
+def _ways(finding: Finding, console: Console) -> list[Text]:
+    arrow = "→" if is_unicode(console.encoding) else "->"
+    ways = finding.remedy.splitlines()
+    return [Text.assemble(f"{arrow} ", (_plain(way, console), "cyan")) for way in ways]
 
 
 def _conclusion(diagnosis: Diagnosis) -> str:
