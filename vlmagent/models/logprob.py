@@ -53,9 +53,11 @@ def first_action_token(
 ) -> int:
     """Index of the first token that writes a character at or after ``key_offset``.
 
-    A token that straddles the offset holds the beginning of the key and counts as action. The decoded length of a
-    prefix grows with the prefix, so the token is found by bisection: O(log L) decodings, no assumption about the
-    tokenizer.
+    A token that straddles the offset holds the beginning of the key and counts as action. A prefix reaches the key if
+    its text agrees with the whole output's up to the key's first character. Its length alone says nothing: where a
+    tokenizer falls back to bytes, an unfinished character shows one replacement sign a byte, and so does every
+    finished one in a row with it, so that a prefix can be longer than one that goes on. Found by bisection: O(log L)
+    decodings, for any tokenizer.
 
     Args:
         token_ids: the output's ids, length L.
@@ -67,14 +69,26 @@ def first_action_token(
     """
     if key_offset is None:
         return len(token_ids)
-    low, high = 0, len(token_ids)
-    while low < high:
+    whole = decode(token_ids)
+    if key_offset >= len(whole):
+        return len(token_ids)
+    wanted = whole[: key_offset + 1]
+    low, high = 0, len(token_ids)  # the first ``low`` tokens do not reach the key, the first ``high`` do
+    while high - low > 1:
         middle = (low + high) // 2
-        if len(decode(token_ids[: middle + 1])) > key_offset:
+        if decode(token_ids[:middle]).startswith(wanted):
             high = middle
         else:
-            low = middle + 1
-    return low
+            low = middle
+    # Where the key itself is written in bytes, an unfinished character behind it hides it again: shorter prefixes may
+    # have reached it, but none that is shorter than a prefix of the output itself.
+    for count in range(low, 0, -1):
+        text = decode(token_ids[:count])
+        if text.startswith(wanted):
+            high = count
+        elif whole.startswith(text):
+            break
+    return high - 1
 
 
 def split_logprob(
