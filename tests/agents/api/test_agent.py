@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.agents.api.openai_server import (
     Server,
@@ -27,8 +28,11 @@ from tests.agents.api.openai_server import (
 from vlmagent import paths
 from vlmagent.agents.api.client import ApiStoppedError
 from vlmagent.agents.api.cost import Budget
+from vlmagent.cli.main import app
 from vlmagent.config import Config
+from vlmagent.errors import UsageError
 from vlmagent.evaluation.evaluate import Plan, evaluate, find_earlier
+from vlmagent.evaluation.jobs import EvalRequest, plan_jobs
 from vlmagent.evaluation.systems import baseline_system, forecast
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import build_task, task_from_config
@@ -127,7 +131,7 @@ def test_pictures_and_the_papers_prompt_are_sent(server, endpoints_file, tmp_pat
     assert (picture.format, picture.size) == ("PNG", (300, 300))
 
 
-def test_results_say_how_many_answers_were_cut_empty_or_refused(server, tmp_path, monkeypatch):
+def test_results_say_how_many_answers_were_cut_empty_or_refused(server):
     """And a draft, whether in thinking never closed or in a field of its own, is never executed."""
     draft = json.dumps({"thoughts": "a draft", "action": "-"})
     thought = document({"content": None, "reasoning_content": draft}, finish="length")
@@ -135,11 +139,10 @@ def test_results_say_how_many_answers_were_cut_empty_or_refused(server, tmp_path
     others = [says(""), raw(document({"content": None, "tool_calls": [{}]}, finish="tool_calls")), refuses]
     chosen = says(f'<think>As asked, {draft}</think>{{"thoughts": "up", "action": "+"}}')
     server.answer = in_turn(*drafts, *others, then=chosen)
-    monkeypatch.setenv("VLMAGENT_RUNS", str(tmp_path / "runs"))
     url = f"openai:m@{server.url}"
-    arguments = ["--baseline", url, "--episodes", "8", "--max-output-tokens", "77"]
-    shown = run_eval(*arguments)
-    assert shown.returncode == 0, shown.stderr
+    arguments = ["eval", "numberline", "--baseline", url, "--episodes", "8", "--max-output-tokens", "77"]
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0, shown.stderr
     sentence = (
         "of the answers 1 refused, 2 empty, 3 cut off at the limit of tokens (--max-output-tokens raises it)."
     )
@@ -147,7 +150,7 @@ def test_results_say_how_many_answers_were_cut_empty_or_refused(server, tmp_path
     assert {request.body["max_tokens"] for request in server.requests} == {77}
     asked = len(server.requests)
 
-    again = run_eval(*arguments, "--resume", "--json")  # it is finished: nothing is asked
+    again = CliRunner().invoke(app, [*arguments, "--resume", "--json"])  # it is finished: nothing is asked
     (result,) = json.loads(again.stdout)["results"]
     assert (result["refusals"], result["empty"], result["cut"]) == (1, 2, 3)
     assert len(server.requests) == asked
@@ -157,13 +160,19 @@ def test_results_say_how_many_answers_were_cut_empty_or_refused(server, tmp_path
     assert sum(not step.legal_output for step in steps) == 6
     assert result["legal_rate"] == pytest.approx(1 - 6 / len(steps))
 
-    for form in ("--markdown", "--csv"):
-        printed = run_eval(*arguments, "--resume", form).stdout
-        assert sentence in printed if form == "--markdown" else ",refusals,cut,empty," in printed
+    assert sentence in CliRunner().invoke(app, [*arguments, "--resume", "--markdown"]).stdout
+    heads, values = CliRunner().invoke(app, [*arguments, "--resume", "--csv"]).stdout.splitlines()[:2]
+    line = dict(zip(heads.split(","), values.split(","), strict=True))
+    assert (line["refusals"], line["empty"], line["cut"]) == ("1", "2", "3")
 
-    other_limit = run_eval(*arguments[:-1], "78", "--resume", "--json")  # another system: it is asked anew
-    assert other_limit.returncode == 0
-    assert server.requests[-1].body["max_tokens"] == 78
+
+def test_another_limit_of_answers_is_another_system_and_asked_anew(server):
+    arguments = ["eval", "numberline", "--baseline", f"openai:m@{server.url}", "--episodes", "1", "--resume"]
+    for limit in ("77", "78", "77"):
+        assert CliRunner().invoke(app, [*arguments, "--max-output-tokens", limit]).exit_code == 0
+    limits = [request.body["max_tokens"] for request in server.requests]
+    assert sorted(limits) == limits
+    assert set(limits) == {77, 78}
 
 
 def rows(database: Path) -> list[tuple]:
@@ -188,9 +197,12 @@ NOWHERE = "openai:m@http://127.0.0.1:9/v1"
 @pytest.mark.parametrize(
     ("environment", "baseline", "code", "words"),
     [
-        ({}, NOWHERE, 1, "No answer from http://127.0.0.1:9/v1/chat/completions: no connection"),
-        ({"ALL_PROXY": "socks://127.0.0.1:1/"}, NOWHERE, 1, "no connection: connection refused"),
-        ({"SSL_CERT_FILE": "/no/such/file"}, NOWHERE, 1, "no connection: connection refused"),
+        (
+            {"ALL_PROXY": "socks://127.0.0.1:1/", "SSL_CERT_FILE": "/no/such/file"},
+            NOWHERE,
+            1,
+            "No answer from http://127.0.0.1:9/v1/chat/completions: no connection: connection refused",
+        ),
         (
             {"ALL_PROXY": "socks://me:s3cret@h:1/"},
             "openai:m@http://h.invalid/v1",
@@ -203,7 +215,6 @@ NOWHERE = "openai:m@http://127.0.0.1:9/v1"
             2,
             "SSL_CERT_FILE = '/no/such/file'",
         ),
-        ({"VLMAGENT_API_KEY": "s3cret\u2013"}, NOWHERE, 2, "VLMAGENT_API_KEY holds no usable key"),
         ({"VLMAGENT_API_KEY": "s3cret\nline"}, NOWHERE, 2, "VLMAGENT_API_KEY holds no usable key"),
     ],
 )
@@ -229,9 +240,8 @@ def test_a_mistake_is_told_in_one_sentence(environment, baseline, code, words, m
 
 
 def test_a_limit_of_api_answers_needs_an_api():
-    result = run_eval("--baseline", "expert", "--max-output-tokens", "5")
-    assert result.returncode == 2
-    assert "--max-output-tokens 5 limits the answers of an API" in result.stderr
+    with pytest.raises(UsageError, match="--max-output-tokens 5 limits the answers of an API"):
+        plan_jobs(EvalRequest(tasks=["numberline"], baselines=["expert"], max_output_tokens=5))
 
 
 def test_nothing_is_asked_twice_after_a_kill(server, endpoints_file, tmp_path, monkeypatch):

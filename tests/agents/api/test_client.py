@@ -361,6 +361,31 @@ def test_the_first_reason_is_told_when_many_are_asked_at_once(server):
     assert len(server.requests) <= 8 * 3
 
 
+def test_an_outage_may_be_forgotten_but_a_refused_key_not(server):
+    server.answer = in_turn(*[status(500)] * 3, action("+"), then=status(401, "bad key"))
+
+    async def run():
+        client = client_of(endpoint(server), KEY, Budget(None), [])
+        try:
+            with pytest.raises(ApiStoppedError, match="HTTP 500"):
+                await client.ask("first", "?", PICTURE)
+            with pytest.raises(ApiStoppedError, match="HTTP 500"):
+                await client.ask("before it is forgotten", "?", PICTURE)
+            client.forget_outage()
+            row = await client.ask("afterwards", "?", PICTURE)
+            with pytest.raises(ApiStoppedError, match="bad key"):
+                await client.ask("refused", "?", PICTURE)
+            client.forget_outage()
+            with pytest.raises(ApiStoppedError, match="bad key"):
+                await client.ask("refused again", "?", PICTURE)
+        finally:
+            await client.close()
+        return row
+
+    assert asyncio.run(run()).error is None
+    assert len(server.requests) == 5
+
+
 @pytest.fixture
 def proxy(server):
     """The test server as a proxy for plain HTTP: it answers whatever host is asked for."""

@@ -32,6 +32,9 @@ Keep = Callable[[AnswerRow], None]
 class ApiAgent:
     """Implements ``types.Agent``; it cannot be trained.
 
+    An answer that names no action because it was cut, empty or refused is followed by a random one, as any illegal
+    output is; ``answers.flaw`` tells these from the others.
+
     Args:
         endpoint: whom to ask.
         key: its key; None for a server that wants none.
@@ -87,10 +90,13 @@ class ApiAgent:
 
     async def _ask(self, prompts: Sequence[str], images: Sequence[ImageArray], seed: int) -> list[AnswerRow]:
         """Everything at once; requests under way are awaited even when one of them stops the evaluation."""
-        found = await asyncio.gather(
-            *(self._answer(*asked, seed, i) for i, asked in enumerate(zip(prompts, images, strict=True))),
-            return_exceptions=True,
-        )
+        self._client.forget_outage()  # an evaluation has ended with it, but a game goes on
+        questions = zip(prompts, images, strict=True)
+        answers = [
+            self._answer(prompt, image, seed, index) for index, (prompt, image) in enumerate(questions)
+        ]
+        # gathering the exceptions too: what was asked is paid for, so its answer must reach the journal
+        found = await asyncio.gather(*answers, return_exceptions=True)
         failures = [result for result in found if isinstance(result, BaseException)]
         if failures:
             raise failures[0]

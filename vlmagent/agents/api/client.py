@@ -47,7 +47,15 @@ _log = logging.getLogger(__name__)
 
 
 class ApiStoppedError(RunFailedError):
-    """No further request may be sent: the budget is spent, the key is refused, or the endpoint is down."""
+    """No further request may be sent: the budget is spent, the key is refused, or the endpoint is down.
+
+    Attributes:
+        outage: the endpoint gave no answers; it may give some later.
+    """
+
+    def __init__(self, text: str, *, outage: bool = False) -> None:
+        super().__init__(text)
+        self.outage = outage
 
 
 class ApiClient:
@@ -98,6 +106,11 @@ class ApiClient:
     def stopped(self) -> ApiStoppedError | None:
         """Why no further request may be sent, or None."""
         return self._stopped
+
+    def forget_outage(self) -> None:
+        """Let an endpoint that gave no answers be asked again, as somebody who plays asks step by step."""
+        if self._stopped is not None and self._stopped.outage:
+            self._stopped, self._failures = None, 0
 
     async def close(self) -> None:
         """Close the connections."""
@@ -185,8 +198,9 @@ class ApiClient:
             error=None,
         )
 
-    def _stop(self, text: str) -> NoReturn:
-        self._stopped = self._stopped or ApiStoppedError(text)  # the first reason is the cause of the others
+    def _stop(self, text: str, *, outage: bool = False) -> NoReturn:
+        if self._stopped is None:  # the first reason is the cause of the others
+            self._stopped = ApiStoppedError(text, outage=outage)
         raise self._stopped
 
     def _tell(self, error: RequestError) -> None:
@@ -208,14 +222,14 @@ class ApiClient:
             problem += f"; it asks to wait {error.wait:.0f} s"
         if error.retry and not self._answered:
             attempts = f" ({tries.attempts} attempts)" if tries.attempts > 1 else ""
-            self._stop(
-                f"No answer from {self.endpoint.url}{self._via}: {problem}{attempts}. {error.advice}".rstrip()
-            )
+            text = f"No answer from {self.endpoint.url}{self._via}: {problem}{attempts}. {error.advice}"
+            self._stop(text.rstrip(), outage=True)
         self._failures += 1
         if self._failures >= self.endpoint.max_failures and self._stopped is None:
             self._stopped = ApiStoppedError(
                 f"{self._failures} requests in a row to {self.endpoint.base_url} had no answer; the last one: "
-                f"{problem}. Continue with --resume when the endpoint works again."
+                f"{problem}. Continue with --resume when the endpoint works again.",
+                outage=True,
             )
         seconds = time.monotonic() - tries.started
         return AnswerRow(key, "", False, None, None, None, tries.spent, tries.attempts, seconds, problem)
