@@ -31,7 +31,8 @@ class Pieces:
     Attributes:
         texts: what each token wrote, length L; together they are the output. A token that wrote none of it (a
             special token, a part of a character that a later token completes) has "".
-        names: the vocabulary's names of the special tokens among those, by position.
+        names: the vocabulary's names, by position, of those that write nothing by themselves either: special tokens,
+            and a first blank where the decoder drops it.
     """
 
     texts: tuple[str, ...]
@@ -138,18 +139,14 @@ def _ends(output: str, ids: list[int], decode: Callable[[list[int]], str]) -> li
         window = decode(ids[anchor:k])
         reach = max(reach, base + _agreement(output, base, window))
         ends.append(reach)
-        whole = reach == base + len(window)  # it ends with a complete character
-        if k - anchor >= STRIDE and whole and _begins(output, reach, decode(ids[k : k + STRIDE])):
+        # The next windows may begin here if the rest reads the same by itself: a decoder may drop the blank that a
+        # text begins with, and the next byte may belong to the characters before it.
+        complete = reach == base + len(window)
+        if k - anchor >= STRIDE and complete and decode(ids[k:]) == output[reach:]:
             anchor, base = k, reach
     if ends:
         ends[-1] = len(output)
     return ends
-
-
-def _begins(output: str, start: int, text: str) -> bool:
-    """Whether ``output`` goes on with ``text``, a decoding whose last character may be incomplete."""
-    known = text.rstrip("\ufffd")
-    return bool(known) and output.startswith(known, start)
 
 
 def _agreement(output: str, start: int, text: str) -> int:
