@@ -173,6 +173,20 @@ def _free_names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
         yield folder / (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}")
 
 
+def remedy(error: OSError | Exception) -> str:
+    """What to do about a file that could not be written: by the real cause, not by the likeliest."""
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space"
+    if code in (errno.EACCES, errno.EPERM):
+        return "Make the folder writable for this user"
+    if code == errno.EROFS:
+        return "The file system is read-only: choose another place"
+    if code in (errno.ENOTSUP, errno.EOPNOTSUPP):
+        return "The file system cannot do this: choose another place"
+    return "Check that the folder is still there, is writable and has space"
+
+
 def sync(path: Path) -> None:
     """Force a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)

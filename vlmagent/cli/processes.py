@@ -5,6 +5,8 @@ Heavy imports stand inside the functions: ``--help`` must not wait for them.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from vlmagent.paths import Run
@@ -16,11 +18,12 @@ def add_commands(app: typer.Typer) -> None:
     app.command("_rank", hidden=True)(_rank)
 
 
-def _daemon(run: Run) -> None:
+def _daemon(folder: Path) -> None:
     """What the detached process runs."""
     from vlmagent.config import load_config
     from vlmagent.runs import daemon
 
+    run = Run(folder)
     with daemon.daemon_session(run) as stop:
         config = load_config(run.config_file)
         if config.distributed.processes > 1:
@@ -33,8 +36,8 @@ def _daemon(run: Run) -> None:
         run_training(run, stop.is_set)
 
 
-def _rank(run: Run) -> None:
+def _rank(folder: Path) -> None:
     """One of several processes that train a run."""
     from vlmagent.runs.rank_process import run_rank
 
-    run_rank(run)
+    run_rank(Run(folder))

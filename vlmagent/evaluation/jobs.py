@@ -1,31 +1,33 @@
-"""``vlmagent eval`` and ``vlmagent reproduce`` put together: what is to be done, its price, its progress."""
+"""From what somebody wants evaluated to finished jobs: everything is decided, and found to exist, before one begins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vlmagent import paths
-from vlmagent.config import (
-    Config,
-    available_configs,
-    find_config,
-    load_config,
-    merge,
-    parse_overrides,
-)
-from vlmagent.config.validation import validate
+from vlmagent.agents.api.cost import Budget, Estimate
+from vlmagent.agents.api.endpoints import Endpoint
+from vlmagent.config import Config, load_config, parse_overrides
 from vlmagent.errors import UsageError
+from vlmagent.evaluation.evaluate import default_episodes
+from vlmagent.evaluation.systems import (
+    System,
+    baseline_system,
+    check_baseline,
+    checkpoint_system,
+    estimate_cost,
+)
 from vlmagent.paths import Run
-from vlmagent.runs import folders as runs_folders
+from vlmagent.runs.find import newest_run_of, same_task
+from vlmagent.runs.folders import resolve_run
+from vlmagent.tasks.base import Task
+from vlmagent.tasks.recipes import recipe_of
+from vlmagent.tasks.registry import build_task, task_from_config
 from vlmagent.text import command
-
-if TYPE_CHECKING:
-    from vlmagent.agents.api.cost import Budget
-    from vlmagent.evaluation.systems import System
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,46 @@ class EvalRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """Some systems on one task: a run's checkpoints, or baselines.
+class EvaluationJob:
+    """One system on one task: everything is decided, nothing is loaded yet.
 
     Attributes:
-        run: gets the results; None for baselines of a task without a run.
+        title: for people, before the system's own name is known.
+        load: opens the system, at the temperature that its config decides.
+        episodes: how many it plays.
+        seed: chooses them.
+        run: gets the result; None for baselines of a task without a run.
+        folder: where the database of its transitions goes.
+        resume: whether it goes on where one like it was interrupted, or takes its result.
+        budget: what asking an API may cost, shared by all jobs of a request; None leaves it to the endpoint.
+        cost: what asking an API is expected to take and cost, in a sentence; "" where nothing is asked.
     """
+
+    title: str
+    config: Config
+    task: Task
+    load: Callable[[], System]
+    episodes: int
+    seed: int
+    run: Run | None
+    folder: Path
+    resume: bool
+    budget: Budget | None
+    cost: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Player:
+    """A system that is not loaded yet, and the endpoint that it asks, if any."""
+
+    title: str
+    load: Callable[[], System]
+    endpoint: Endpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A run, or a task without one, and what is to be evaluated there."""
 
     config: Config
     run: Run | None
@@ -67,122 +103,148 @@ class Job:
     baselines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """One system, not loaded yet."""
-
-    job: Job
-    title: str
-    load: Callable[[], System]
-
-
-def plan_jobs(request: EvalRequest) -> list[Job]:
-    """Decide what is to be evaluated, before anything heavy is imported.
+def resolve_jobs(request: EvalRequest) -> list[EvaluationJob]:
+    """One job for each system on each task, in the order in which they are asked for; nothing heavy is loaded.
 
     Without a task, the runs'; without a run, the newest of the task. Baselines alone need no run.
-    """
-    from vlmagent.evaluation.systems import check_baseline
-    from vlmagent.tasks.registry import build_task
 
-    asked = [
-        check_baseline(name, request.endpoints, request.max_cost, request.max_output_tokens)
+    Raises:
+        UsageError: a task, run, checkpoint, baseline or key does not exist, or does not go with the others.
+    """
+    endpoints = _endpoints(request)
+    for name in request.tasks:
+        build_task(name)
+    budget = None if request.max_cost is None else Budget(request.max_cost)
+    jobs: list[EvaluationJob] = []
+    for subject in _subjects(request):
+        config, task = subject.config, task_from_config(subject.config)
+        episodes = request.episodes or default_episodes(config, task)
+        seed = config.eval.seed if request.seed is None else request.seed
+        players = [*_checkpoints(subject, task), *_baselines(subject, task, request, endpoints, budget)]
+        jobs += [
+            EvaluationJob(
+                title=player.title,
+                config=config,
+                task=task,
+                load=player.load,
+                episodes=episodes,
+                seed=seed,
+                run=subject.run,
+                folder=(subject.run or Run(paths.runs_dir())).evaluations,
+                resume=request.resume,
+                budget=budget,
+                cost=_cost(player, task, episodes, seed, budget),
+            )
+            for player in players
+        ]
+    return jobs
+
+
+def _endpoints(request: EvalRequest) -> dict[str, Endpoint | None]:
+    """The endpoint of each baseline, None where it has none."""
+    found = {
+        name: check_baseline(name, request.endpoints, request.max_cost, request.max_output_tokens)
         for name in request.baselines
-    ]
-    if request.max_output_tokens is not None and not any(asked):
+    }
+    if request.max_output_tokens is not None and not any(found.values()):
         raise UsageError(
             f"--max-output-tokens {request.max_output_tokens} limits the answers of an API, and no --baseline names "
             "one. For a run's checkpoint: --set rollout.max_new_tokens=N"
         )
-    for task in request.tasks:
-        build_task(task)
+    return found
+
+
+def _subjects(request: EvalRequest) -> list[_Subject]:
     only_baselines = bool(request.baselines) and not request.checkpoints and not request.runs
+    checkpoints = () if only_baselines else tuple(request.checkpoints) or (paths.LATEST,)
     over = parse_overrides(request.overrides)
-    jobs: list[Job] = []
-    for config, run in _configs(request, over, only_baselines):
-        first = not any(job.config.task == config.task for job in jobs)
-        checkpoints = () if only_baselines else tuple(request.checkpoints) or (paths.LATEST,)
-        jobs.append(Job(config, run, checkpoints, tuple(request.baselines) if first else ()))
-    return jobs
+    pairs = _named_runs(request, over) if request.runs else _newest_runs(request, over, only_baselines)
+    found: list[_Subject] = []
+    for config, run in pairs:
+        first = not any(subject.config.task == config.task for subject in found)
+        # baselines play the same episodes beside every run of a task: once is enough
+        found.append(_Subject(config, run, checkpoints, tuple(request.baselines) if first else ()))
+    return found
 
 
-def _configs(
-    request: EvalRequest, over: dict[str, Any], only_baselines: bool
+def _named_runs(request: EvalRequest, over: Mapping[str, Any]) -> Iterator[tuple[Config, Run]]:
+    """The runs asked for, of the tasks asked for."""
+    runs = list(dict.fromkeys(resolve_run(name) for name in request.runs))
+    configs = [load_config(run.config_file, over) for run in runs]
+    for task in request.tasks:
+        if not any(same_task(config.task, task) for config in configs):
+            raise UsageError(f"The run {runs[0]} was trained on '{configs[0].task}', not on '{task}'.")
+    for config, run in zip(configs, runs, strict=True):
+        if not request.tasks or any(same_task(config.task, task) for task in request.tasks):
+            yield config, run
+
+
+def _newest_runs(
+    request: EvalRequest, over: Mapping[str, Any], only_baselines: bool
 ) -> Iterator[tuple[Config, Run | None]]:
-    """A config per run asked for, or per task where none was named."""
-    if request.runs:
-        runs = [runs_folders.resolve_run(name) for name in request.runs]
-        configs = [load_config(run.config_file, over) for run in dict.fromkeys(runs)]
-        trained = {config.task for config in configs}
-        for task in request.tasks:
-            if task not in trained:
-                raise UsageError(f"The run {runs[0]} was trained on '{configs[0].task}', not on '{task}'.")
-        wanted = set(request.tasks) or trained
-        for config, run in zip(configs, dict.fromkeys(runs), strict=True):
-            if config.task in wanted:
-                yield config, run
-        return
-    names: Sequence[str | None] = request.tasks or [None]
-    for name in names:
-        newest = _newest_run(name, optional=only_baselines and name is not None)
-        yield (load_config(newest.config_file, over) if newest else _recipe(str(name), over)), newest
+    """The newest run of each task asked for, or of all where none was named."""
+    if not request.tasks:
+        run = resolve_run(None)
+        yield load_config(run.config_file, over), run
+    for task in request.tasks:
+        newest = newest_run_of(task)
+        if newest is not None:
+            yield load_config(newest.config_file, over), newest
+        elif only_baselines:
+            yield recipe_of(task, over), None
+        else:
+            raise _no_run(task)
 
 
-def _recipe(task: str, over: dict[str, Any]) -> Config:
-    """The task's shipped recipe, or the defaults."""
-    if task in available_configs():
-        return load_config(find_config(task), over)
-    return validate(Config, merge({"task": task}, over))
-
-
-def _newest_run(task: str | None, optional: bool) -> Run | None:
-    """The newest run of the task, or the newest of all."""
-    if task is None:
-        return runs_folders.resolve_run(None)
-    for folder in runs_folders.all_runs():
-        try:
-            if load_config(folder.config_file).task == task:
-                return folder
-        except UsageError:
-            continue  # a broken run must not hide the others
-    if optional:
-        return None
-    raise UsageError(
+def _no_run(task: str) -> UsageError:
+    return UsageError(
         f"There is no run of the task '{task}' yet. Train one: `{command('vlmagent', 'train', task)}`. "
         f"Without a run: {command('vlmagent', 'eval', task, '--baseline', 'expert')}"
     )
 
 
-def _items(job: Job, request: EvalRequest, budget: Budget | None) -> list[_Item]:
-    """One loader per system; all checkpoints are found before the first one is loaded."""
-    from vlmagent.evaluation.systems import baseline_system, checkpoint_system
-    from vlmagent.tasks.registry import task_from_config
+def _checkpoints(subject: _Subject, task: Task) -> list[_Player]:
+    """All checkpoints are found before the first one is loaded."""
+    if subject.run is None or not subject.checkpoints:
+        return []
+    from vlmagent.training.saved import find_checkpoint
 
-    task = task_from_config(job.config)
-    items: list[_Item] = []
-    if job.checkpoints and job.run is not None:
-        from vlmagent.training.checkpoint import find_checkpoint
-
-        temperature = _temperature(job.config)
-        folders = [find_checkpoint(job.run, name) for name in job.checkpoints]
-        for folder in dict.fromkeys(folders):
-            load = partial(checkpoint_system, job.config, task, folder, temperature)
-            items.append(_Item(job, f"{job.run.name} {folder.name}", load))
-    for name in job.baselines:
-        load = partial(
-            baseline_system,
-            name,
-            task,
-            extra=request.endpoints,
-            budget=budget,
-            max_output_tokens=request.max_output_tokens,
-        )
-        items.append(_Item(job, name, load))
-    return items
+    folders = dict.fromkeys([find_checkpoint(subject.run, name) for name in subject.checkpoints])
+    load = partial(checkpoint_system, subject.config, task)
+    return [_Player(f"{subject.run.name} {folder.name}", partial(load, folder)) for folder in folders]
 
 
-def _temperature(config: Config) -> float:
-    return config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
+def _baselines(
+    subject: _Subject,
+    task: Task,
+    request: EvalRequest,
+    endpoints: Mapping[str, Endpoint | None],
+    budget: Budget | None,
+) -> list[_Player]:
+    load = partial(
+        baseline_system,
+        task=task,
+        extra=request.endpoints,
+        budget=budget,
+        max_output_tokens=request.max_output_tokens,
+    )
+    return [_Player(name, partial(load, name), endpoints[name]) for name in subject.baselines]
 
 
-def _seed(job: Job, request: EvalRequest) -> int:
-    return job.config.eval.seed if request.seed is None else request.seed
+def _cost(player: _Player, task: Task, episodes: int, seed: int, budget: Budget | None) -> str:
+    """What asking an API is going to take, said before the first request; "" for a player that asks none."""
+    endpoint = player.endpoint
+    if endpoint is None:
+        return ""
+    expected = estimate_cost(task, endpoint, episodes, seed)
+    limit = endpoint.max_cost if budget is None else budget.limit
+    return f"{player.title} ({endpoint.model}) on {task.name}: {_price(expected, limit)}"
+
+
+def _price(expected: Estimate, limit: float | None) -> str:
+    requests = f"{expected.low:,} to {expected.high:,} requests"
+    if expected.low_cost is None or expected.high_cost is None:
+        return f"{requests}, cost unknown: the endpoint has no prices"
+    bound = "no budget" if limit is None else f"budget {limit:.2f} $"
+    costs = f"about {expected.low_cost:.2f} to {expected.high_cost:.2f} $"
+    return f"{requests}, {costs} by the prices of its entry; {bound}"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vlmagent import paths
 from vlmagent.config import (
     Config,
     available_configs,
@@ -29,6 +28,7 @@ from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import build_task
 from vlmagent.text import command
+from vlmagent.training.saved import newest_checkpoint
 
 Mode = Literal["human", "watch", "versus"]
 Hints = Literal["off", "ask", "on"]
@@ -173,15 +173,6 @@ def find_opponent(plan: Plan) -> Opponent | None:
 def has_checkpoint(run: Run) -> bool:
     """Whether a run has a checkpoint that is complete."""
     return newest_checkpoint(run) is not None
-
-
-def newest_checkpoint(run: Run) -> str | None:
-    """The name of the checkpoint that would act, such as ``step-512``, or None."""
-    root = run.checkpoints
-    if (root / paths.LATEST / paths.TRAINER).is_file():
-        return (root / paths.LATEST).resolve().name
-    found = [file.parent.name for file in root.glob(f"step-*/{paths.TRAINER}")]
-    return max(found, key=lambda name: int(name.removeprefix("step-")), default=None)
 
 
 def run_config(run: Run, overrides: Mapping[str, Any]) -> Config:

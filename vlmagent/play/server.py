@@ -176,13 +176,14 @@ class CheckpointMind:
         server.say(Loading("importing the libraries", 1, 3))
         import torch
 
-        from vlmagent.training.checkpoint import TRAINER, find_checkpoint
+        from vlmagent import paths
+        from vlmagent.training.saved import find_checkpoint
 
         # one core is left to the screen, which has to answer keys meanwhile
         torch.set_num_threads(self.config.model.threads or max(1, (os.cpu_count() or 2) - 1))
         for attempt in range(1, ATTEMPTS + 1):
             folder = find_checkpoint(self.run)
-            identity = folder.name, (folder / TRAINER).stat().st_mtime
+            identity = folder.name, (folder / paths.TRAINER).stat().st_mtime
             if identity == self._loaded:
                 return False
             try:
@@ -199,9 +200,7 @@ class CheckpointMind:
         from vlmagent.evaluation.systems import checkpoint_system
 
         server.say(Loading(f"opening {folder.name}", 2, 3))
-        chosen = self.config.eval.temperature
-        temperature = self.config.rollout.temperature if chosen is None else chosen
-        self._agent = checkpoint_system(self.config, self._task, folder, temperature).agent
+        self._agent = checkpoint_system(self.config, self._task, folder).agent
 
     def decide(self, question: Think, server: Server) -> Decision:
         """A sampled output."""

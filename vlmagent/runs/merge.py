@@ -21,7 +21,8 @@ from vlmagent.models.hf import save_plain
 from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EvaluationRow
-from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint
+from vlmagent.training.checkpoint import load_checkpoint
+from vlmagent.training.saved import find_checkpoint
 
 CARD = "README.md"
 
@@ -40,8 +41,8 @@ def merge_run(run: Run, out: Path, checkpoint: str = paths.LATEST) -> Path:
         raise UsageError(f"{out} already exists. Choose a new folder for the model.")
     config = load_config(run.config_file)
     folder = find_checkpoint(run, checkpoint)
-    policy, state = load_checkpoint(folder)
-    if hasattr(policy.backbone, "peft_config"):
+    policy, state = load_checkpoint(folder, base=config.model.name)
+    if policy.has_adapters:
         policy.backbone = lora.merge_adapters(policy.backbone)
     try:
         with whole_folder(out) as partial:

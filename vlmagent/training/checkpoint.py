@@ -7,6 +7,7 @@ one operation. Knows nothing of what training does with the state.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vlmagent import paths
-from vlmagent.config import ModelConfig
-from vlmagent.errors import StoreError, UsageError, unknown_choice
-from vlmagent.files import point_link, remove_folder, whole_folder
+from vlmagent.config import CnnConfig, ModelConfig
+from vlmagent.errors import StoreError, UsageError
+from vlmagent.files import point_link, remedy, remove_folder, whole_folder
 from vlmagent.models.cnn import CnnPolicy, is_cnn, load_cnn, save_cnn
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
 from vlmagent.paths import Run
-from vlmagent.text import command
+from vlmagent.training.saved import list_checkpoints
 
 Network = Policy | CnnPolicy
 """What a run's checkpoint may hold: a vision-language model, or the baseline without language."""
@@ -65,12 +66,17 @@ def save_checkpoint(run: Run, policy: Network, state: TrainerState) -> Path:
     """
     final = run.checkpoints / f"step-{state.env_steps}"
     with _written_whole(final, latest=True) as folder:
-        if isinstance(policy, CnnPolicy):
-            save_cnn(policy, folder)
-        else:
-            save_policy(policy, folder)
-        _save_trainer(folder, state)
+        write_checkpoint(folder, policy, state)
     return final
+
+
+def write_checkpoint(folder: Path, network: Network, state: TrainerState) -> None:
+    """Write all files of a checkpoint into an existing folder."""
+    if isinstance(network, CnnPolicy):
+        save_cnn(network, folder)
+    else:
+        save_policy(network, folder)
+    _save_trainer(folder, state)
 
 
 @contextmanager
@@ -87,12 +93,19 @@ def _written_whole(final: Path, *, latest: bool = False) -> Iterator[Path]:
         with whole_folder(final, replace=True) as folder:
             yield folder
         if latest:
-            point_link(final.parent / paths.LATEST, final.name)
+            _point_latest(final)
     except (OSError, SafetensorError) as error:
         raise StoreError(
             f"The checkpoint {final.name} could not be written to {final.parent}: {error}. "
-            "Free some space or make the folder writable, then continue with `vlmagent train --resume RUN`."
+            f"{remedy(error)}, then continue with `vlmagent train --resume RUN`."
         ) from error
+
+
+def _point_latest(checkpoint: Path) -> None:
+    """Let ``latest`` point at a checkpoint, for people; nothing depends on it, and some file systems have no links."""
+    link = checkpoint.with_name(paths.LATEST)
+    with contextlib.suppress(OSError):  # among others where a copied run has a folder of that name
+        point_link(link, checkpoint.name)
 
 
 def _save_trainer(folder: Path, state: TrainerState) -> None:
@@ -206,11 +219,14 @@ def _other_format(folder: Path, document: Mapping[str, Any]) -> UsageError:
     )
 
 
-def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> tuple[Policy, TrainerState]:
+def load_checkpoint(
+    folder: Path, model: ModelConfig | None = None, *, base: str | None = None
+) -> tuple[Policy, TrainerState]:
     """Policy and trainer state of a checkpoint.
 
     Args:
         model: how the run opens its model; None takes everything as it was saved.
+        base: ``model.name`` where ``model`` is None: the model that adapters belong to may have been moved.
 
     Raises:
         UsageError: it holds no vision-language model.
@@ -219,57 +235,43 @@ def load_checkpoint(folder: Path, model: ModelConfig | None = None) -> tuple[Pol
         raise UsageError(
             f"{folder} holds the baseline 'cnn', which has no words. Choose a language model's run."
         )
-    return load_policy(folder, model), load_trainer_state(folder)
+    return load_policy(folder, model, base=base), load_trainer_state(folder)
 
 
-def load_network(folder: Path, model: ModelConfig | None = None) -> tuple[Network, TrainerState]:
-    """The network of a checkpoint, whichever kind it is, and the trainer's state."""
+def load_network(
+    folder: Path, model: ModelConfig | None = None, cnn: CnnConfig | None = None
+) -> tuple[Network, TrainerState]:
+    """The network of a checkpoint, whichever kind it is, and the trainer's state.
+
+    Args:
+        model, cnn: how the run opens its model or its encoders; None takes everything as it was saved.
+    """
     if is_cnn(folder):
-        return load_cnn(folder), load_trainer_state(folder)
+        return load_cnn(folder, cnn), load_trainer_state(folder)
     return load_checkpoint(folder, model)
 
 
-def list_checkpoints(run: Run) -> list[Path]:
-    """The run's complete checkpoints, oldest first."""
-    folders = [path for path in run.checkpoints.glob("step-*") if (path / TRAINER).is_file()]
-    return sorted(folders, key=_steps)
+def prune(run: Run, *, keep_last: int, keep_every: int) -> list[Path]:
+    """Remove all but the newest ``keep_last`` checkpoints, the start, and those of every ``keep_every`` updates.
 
-
-def _steps(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
-
-
-def find_checkpoint(run: Run, name: str = paths.LATEST) -> Path:
-    """A checkpoint by name: ``latest``, ``start`` (before RL), ``step-N`` or ``N``.
-
-    Raises:
-        UsageError: the run has no such checkpoint; lists those it has.
-    """
-    known = list_checkpoints(run)
-    if not known:
-        raise UsageError(
-            f"The run {run} has no checkpoint yet. Wait until `{command('vlmagent', 'runs', 'show', run)}` lists one."
-        )
-    if name == paths.LATEST:
-        link = run.checkpoints / paths.LATEST
-        return link.resolve() if (link / TRAINER).is_file() else known[-1]
-    if name == "start":
-        name = "step-0"
-    wanted = name if name.startswith("step-") else f"step-{name}"
-    for folder in known:
-        if folder.name == wanted:
-            return folder
-    raise unknown_choice(f"checkpoint of {run}", name, ["latest", "start", *(f.name for f in known)])
-
-
-def prune(run: Run, *, keep_last: int, keep: set[int]) -> list[Path]:
-    """Remove all but the newest ``keep_last`` checkpoints and those whose env steps are in ``keep``.
+    Args:
+        keep_every: 0 keeps none for good but the start.
 
     Returns:
         The removed folders.
     """
+
+    def for_good(folder: Path) -> bool:
+        update = _update_of(folder)
+        return update == 0 or (keep_every > 0 and update % keep_every == 0)
+
     old = list_checkpoints(run)[:-keep_last]
-    removed = [folder for folder in old if _steps(folder) not in keep]
+    removed = [folder for folder in old if not for_good(folder)]
     for folder in removed:
         remove_folder(folder)
     return removed
+
+
+def _update_of(checkpoint: Path) -> int:
+    """Updates done when a checkpoint was written; since their length may have changed, env steps do not tell."""
+    return int(json.loads((checkpoint / TRAINER).read_text())["update_index"])

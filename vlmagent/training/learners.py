@@ -20,8 +20,9 @@ from vlmagent.agents.vlm import VlmAgent
 from vlmagent.config import Config, PpoConfig
 from vlmagent.errors import UsageError
 from vlmagent.models import tiny
-from vlmagent.models.batching import Size
-from vlmagent.models.cnn import CnnPolicy, Pooling, TextFeatures, VisionFeatures
+from vlmagent.models.batching import MicroBatcher, Size
+from vlmagent.models.cnn import CnnPolicy
+from vlmagent.models.cnn_encoders import Pooling, TextFeatures, VisionFeatures
 from vlmagent.models.hf import quiet
 from vlmagent.models.logprob import Scores
 from vlmagent.models.policy import Policy
@@ -137,6 +138,8 @@ def make_agent(
         thought_weight=config.ppo.thought_weight,
         detach_value=config.ppo.detach_value,
         rescore=learns and not network.exact,
+        rescored_together=MicroBatcher(config.ppo.micro_batch_size, config.ppo.max_tokens_per_micro_batch),
+        need_entropy_grad=config.ppo.entropy_coef > 0,
     )
 
 
@@ -159,23 +162,27 @@ def initial_network(
     should_stop: ShouldStop,
     run: Run,
     ranks: Ranks = ALONE,
+    on_built: Callable[[Network], None] = lambda network: None,
 ) -> tuple[Network, bool]:
     """The network that RL starts from, and whether its supervised start came from the cache.
 
     Args:
         run: keeps what an interrupted fine-tuning had reached.
         ranks: the processes that fine-tune together; the baseline has one.
+        on_built: is shown each network before it learns anything, and what it raises ends the call.
 
     Raises:
         SftInterruptedError: ``should_stop`` answered True.
         UsageError: an encoder cannot be used.
     """
     if config.agent == "vlm":
-        return sft_policy(config, task, on_progress, should_stop, run, ranks)
+        return sft_policy(config, task, on_progress, should_stop, run, ranks, on_built)
     tuned, cached = None, False
     if needs_sft(config):
-        tuned, cached = sft_policy(config, task, on_progress, should_stop, run)
-    return _build_cnn(config, task, tuned), cached
+        tuned, cached = sft_policy(config, task, on_progress, should_stop, run, on_built=on_built)
+    network = _build_cnn(config, task, tuned)
+    on_built(network)
+    return network, cached
 
 
 def _build_cnn(config: Config, task: Task, tuned: Policy | None) -> CnnPolicy:
@@ -272,10 +279,9 @@ def _part(tuned: Policy | None, name: str, key: str) -> Any:
         UsageError: its family is built differently.
     """
     assert tuned is not None
-    backbone = tuned.backbone.get_base_model() if hasattr(tuned.backbone, "peft_config") else tuned.backbone
-    part = getattr(getattr(backbone, "model", backbone), name, None)
+    part = getattr(getattr(tuned.model, "model", tuned.model), name, None)
     if part is None:
-        family = getattr(backbone.config, "model_type", "?")
+        family = getattr(tuned.model.config, "model_type", "?")
         raise UsageError(
             f"{key} = sft needs a model with a separate {name}; '{family}' has none. Give a folder."
         )

@@ -23,8 +23,6 @@ from vlmagent.tasks.base import Task
 from vlmagent.training.checkpoint import (
     Network,
     TrainerState,
-    find_checkpoint,
-    list_checkpoints,
     load_network,
     prune,
     save_checkpoint,
@@ -37,6 +35,7 @@ from vlmagent.training.rl.buffer import RolloutBuffer, Sample
 from vlmagent.training.rl.ppo import PpoUpdater
 from vlmagent.training.rl.reference import Reference
 from vlmagent.training.rollout import Rollout, observation_of
+from vlmagent.training.saved import find_checkpoint, list_checkpoints
 from vlmagent.training.schedule import cosine_factor
 from vlmagent.types import Transition, UpdateStats
 
@@ -285,14 +284,8 @@ class PpoLoop:
             return
         folder = save_checkpoint(self._run, self._network, state)
         self._writer.checkpoint(state.env_steps, folder.relative_to(self._run.path))
-        prune(self._run, keep_last=self._config.checkpoint.keep_last, keep=kept_steps(self._config))
-
-
-def kept_steps(config: Config) -> set[int]:
-    """Environment steps whose checkpoints are never removed: the start, and every ``keep_every`` updates."""
-    every = config.checkpoint.keep_every
-    updates = range(every, config.num_updates + 1, every) if every else ()
-    return {0, *(update * config.ppo.steps_per_update for update in updates)}
+        kept = self._config.checkpoint
+        prune(self._run, keep_last=kept.keep_last, keep_every=kept.keep_every)
 
 
 def trainable_transition(row: TransitionRow) -> Transition:

@@ -15,11 +15,13 @@ from vlmagent.paths import Run
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tasks.registry import task_from_config
-from vlmagent.training.checkpoint import Network, TrainerState, list_checkpoints, load_network
+from vlmagent.training import preflight
+from vlmagent.training.checkpoint import Network, TrainerState, load_network
 from vlmagent.training.distributed.ranks import ALONE, Ranks
 from vlmagent.training.distributed.shared_store import SharedWriter
 from vlmagent.training.learners import initial_network, learning_tensors, needs_sft
 from vlmagent.training.loop import PpoLoop, ShouldStop
+from vlmagent.training.saved import newest_checkpoint
 from vlmagent.training.sft.sft import SftInterruptedError, SftProgress
 
 
@@ -56,6 +58,8 @@ class Trainer:
         if config.model.threads:
             torch.set_num_threads(config.model.threads)
         self._writer.event("phase", "phase: loading")
+        if self._ranks.rank == 0:
+            preflight.check_environment(self._task, config)
         begun = self._resumed() or self._started()
         if begun is None:
             return "stopped"
@@ -71,11 +75,11 @@ class Trainer:
 
     def _resumed(self) -> tuple[Network, TrainerState] | None:
         """Network and state of the newest checkpoint, if there is one."""
-        newest = self._ranks.share(list_checkpoints(self._run)[-1:])
-        if not newest:
+        newest = self._ranks.share(newest_checkpoint(self._run))
+        if newest is None:
             return None
-        self._writer.event("info", f"resumed from {newest[0].name}")
-        return load_network(newest[0], self._config.model)
+        self._writer.event("info", f"resumed from {newest.name}")
+        return load_network(newest, self._config.model, self._config.cnn)
 
     def _started(self) -> tuple[Network, TrainerState] | None:
         """The network that RL starts from, or None when asked to stop before it was there."""
@@ -92,12 +96,19 @@ class Trainer:
             self._writer.event("phase", f"phase: sft ({sft.all_samples} samples)")
         started = time.monotonic()
         network, cached = initial_network(
-            self._config, self._task, self._log_sft, self._should_stop, self._run, self._ranks
+            self._config, self._task, self._log_sft, self._should_stop, self._run, self._ranks, self._check
         )
         if needs_sft(self._config):
             origin = "taken from the cache" if cached else f"trained in {time.monotonic() - started:.0f} s"
             self._writer.event("info", f"SFT start: {sft.samples} samples, {origin}")
         return network
+
+    def _check(self, network: Network) -> None:
+        """Look now whether the network can act and be saved, before hours go into it."""
+        if self._ranks.rank == 0:  # what is wrong is wrong in all processes; one of them ends them all
+            size = preflight.check_network(self._config, self._task, network, self._run)
+            trained = sum(tensor.numel() * 4 for tensor in learning_tensors(network))  # float32
+            preflight.check_room(self._config, self._run, size, trained)
 
     def _log_sft(self, progress: SftProgress) -> None:
         values = {

@@ -63,12 +63,14 @@ def sft_policy(
     should_stop: Callable[[], bool] = lambda: False,
     run: Run | None = None,
     ranks: Ranks = ALONE,
+    on_built: Callable[[Policy], None] = lambda policy: None,
 ) -> tuple[Policy, bool]:
     """The policy that RL starts from: built, fine-tuned, or taken from the cache.
 
     Args:
         run: folder to save progress in, and to continue from; None keeps nothing of an interrupted fine-tuning.
         ranks: the processes that fine-tune together. Cache and ``run`` are the first one's to write.
+        on_built: is shown the policy before it is fine-tuned, and what it raises ends the call.
 
     Returns:
         The policy, in eval mode with a fresh value head, and whether it came from the cache; from there only the first
@@ -76,18 +78,24 @@ def sft_policy(
     """
     with_captions = bool(config.sft.caption_samples or config.sft.caption_share)
     texts = corpus(task, with_captions, config.sft.corpus_samples)
+    device = choose_device(config.model.device)
     if config.sft.all_samples == 0:
-        return build_policy(config.model, texts, config.seed), False
+        policy = build_policy(config.model, texts, config.seed).to(device)
+        on_built(policy)
+        return policy, False
     folder = paths.cache_dir() / "sft" / cache_key(config, texts)
     if ranks.share((folder / CURVE).is_file()):
         if ranks.rank:
             return build_policy(config.model, texts, config.seed), True
         for point in json.loads((folder / CURVE).read_text()):
             on_progress(SftProgress(**point))
-        return load_policy(folder, config.model, config.seed), True
+        policy = load_policy(folder, config.model, config.seed).to(device)
+        on_built(policy)
+        return policy, True
     saved = load_sft_state(run, config.model, config.seed) if run else None
     policy, state = saved or (build_policy(config.model, texts, config.seed), None)
-    policy.to(choose_device(config.model.device))
+    policy.to(device)
+    on_built(policy)
     curve = train_sft(policy, config, task, on_progress, should_stop, run=run, state=state, ranks=ranks)
     if ranks.rank == 0:
         _store_in_cache(policy, curve, folder)

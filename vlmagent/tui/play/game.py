@@ -16,10 +16,11 @@ from vlmagent.errors import StoreError
 from vlmagent.play.client import ThinkingProcess
 from vlmagent.play.desk import Desk, Opinion, Place, place_of
 from vlmagent.play.messages import Event
-from vlmagent.play.plan import Hints, Opponent, Plan, find_opponent, newest_checkpoint, run_config
+from vlmagent.play.plan import Hints, Opponent, Plan, find_opponent, run_config
 from vlmagent.play.score import Score
 from vlmagent.play.session import THEM, YOU, PlaySession
 from vlmagent.play.table import Moment
+from vlmagent.training.saved import newest_checkpoint
 from vlmagent.tui.data.source import Worker
 
 Seat = Literal["human", "opponent"]
@@ -273,7 +274,7 @@ class Game:
         if run is None or self.desk.state != "ready":
             return
         newest = await self._worker.call(lambda: newest_checkpoint(run))
-        newer = newest if newest and self.desk.actor != f"model {newest}" else None
+        newer = newest.name if newest and self.desk.actor != f"model {newest.name}" else None
         if newer != self.newer:
             self.newer = newer
             self._changed()
