@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.killing import killed_before
 from vlmagent.files import point_link, recover, remove_folder, tidy, whole_file, whole_folder, write_text
-
-KILLED = 9
-WATCHED = (
-    (Path, ("rename", "replace", "mkdir", "unlink", "open", "symlink_to")),
-    (shutil, ("rmtree",)),
-    (os, ("fsync",)),
-)
-"""What changes a disk. A process is killed right before one of these calls."""
-
-
-def killed_before(number: int, work: Callable[[], None]) -> bool:
-    """Do ``work`` in a process that is killed before its call ``number`` to what is ``WATCHED``; whether it was."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
-    left = number
-
-    def counted(original: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **options: object) -> object:
-            nonlocal left
-            if left == 0:
-                os._exit(KILLED)  # nothing is cleaned up: no handler and no "finally" runs
-            left -= 1
-            return original(*arguments, **options)
-
-        return call
-
-    try:
-        for owner, names in WATCHED:
-            for name in names:
-                setattr(owner, name, counted(getattr(owner, name)))
-        work()
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
 
 
 def put(folder: Path, text: str) -> None:
