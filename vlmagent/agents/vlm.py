@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vlmagent.models.batching import Size
+from vlmagent.models.batching import MicroBatcher, Size, in_micro_batches
 from vlmagent.models.logprob import Scores, first_action_token, split_logprob
 from vlmagent.models.policy import EncodedState, Policy, SampledOutput
 from vlmagent.tasks.base import Task
@@ -20,6 +21,7 @@ from vlmagent.tasks.parsing import extract_thoughts, find_action_key, parse_acti
 from vlmagent.types import Decision, Generation, Observation, Transition
 
 RESCORED_TOGETHER = 16
+"""Outputs per forward pass of rescoring where the trainer says nothing else."""
 
 
 class VlmAgent:
@@ -33,7 +35,10 @@ class VlmAgent:
         thought_weight: the paper's lambda, for the log-prob that is logged.
         detach_value: whether scoring stops the value's gradient at the hidden state.
         rescore: whether log-probs and values come from the training forward pass instead of from generation. In
-            bfloat16 the two differ by more than PPO's clip range; costs one more pass without gradients.
+            bfloat16 the two differ by a sizable part of PPO's clip range; costs one more pass without gradients.
+        rescored_together: how outputs go through that pass together: as the trainer's micro-batches, since in bfloat16
+            a row's rounding depends on the size of its batch.
+        need_entropy_grad: whether scored entropies carry gradients; without, their graph is never built.
 
     Attributes:
         on_text: called while acting, after every token, with the first output so far; what it raises ends the call.
@@ -49,6 +54,8 @@ class VlmAgent:
         thought_weight: float,
         detach_value: bool = True,
         rescore: bool = False,
+        rescored_together: MicroBatcher | None = None,
+        need_entropy_grad: bool = True,
         name: str = "vlm",
     ) -> None:
         self.policy = policy
@@ -58,6 +65,8 @@ class VlmAgent:
         self.thought_weight = thought_weight
         self.detach_value = detach_value
         self.rescore = rescore
+        self.rescored_together = rescored_together or MicroBatcher(RESCORED_TOGETHER)
+        self.need_entropy_grad = need_entropy_grad
         self.name = name
         self.on_text: Callable[[str], None] | None = None
 
@@ -67,13 +76,12 @@ class VlmAgent:
         """One sampled output and its action per observation; the true states are not looked at."""
         prompts = [self.task.prompt(observation) for observation in observations]
         encoded = [self.policy.encode(p, o.image) for p, o in zip(prompts, observations, strict=True)]
-        on_text = self.on_text
         sampled = self.policy.sample(
             encoded,
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
             seed=seed,
-            on_tokens=on_text and (lambda ids: on_text(self.policy.decode(ids[0].tolist()))),
+            on_tokens=None if self.on_text is None else self._tell,
         )
         if self.rescore:
             sampled = self._rescored(encoded, sampled)
@@ -83,24 +91,35 @@ class VlmAgent:
             for prompt, observation, output in zip(prompts, observations, sampled, strict=True)
         ]
 
+    def _tell(self, ids: Tensor) -> None:
+        """Hand on the first output as far as it is written; ids is int64 (B, n)."""
+        if self.on_text is not None:
+            self.on_text(self.policy.decode(ids[0].tolist()))
+
     @torch.no_grad()
     def _rescored(
         self, states: Sequence[EncodedState], sampled: Sequence[SampledOutput]
     ) -> list[SampledOutput]:
         """The same outputs with the log-probs and values that training would compute."""
-        result: list[SampledOutput] = []
-        for start in range(0, len(sampled), RESCORED_TOGETHER):
-            part = sampled[start : start + RESCORED_TOGETHER]
+
+        def again(indices: Sequence[int]) -> list[SampledOutput]:
             scores = self.policy.score(
-                states[start : start + RESCORED_TOGETHER],
-                [output.token_ids for output in part],
+                [states[index] for index in indices],
+                [sampled[index].token_ids for index in indices],
                 temperature=self.temperature,
             )
             logprobs, values = scores.token_logprobs.cpu().numpy(), scores.values.tolist()
-            for row, (output, value) in enumerate(zip(part, values, strict=True)):
-                length = len(output.token_ids)
-                result.append(SampledOutput(output.token_ids, logprobs[row, :length].copy(), value))
-        return result
+            ids = [sampled[index].token_ids for index in indices]
+            return [
+                SampledOutput(tokens, logprobs[row, : len(tokens)].copy(), values[row])
+                for row, tokens in enumerate(ids)
+            ]
+
+        sizes = [
+            Size(len(state.input_ids), len(output.token_ids))
+            for state, output in zip(states, sampled, strict=True)
+        ]
+        return in_micro_batches(self.rescored_together, sizes, again)
 
     def _decide(
         self, prompt: str, observation: Observation, output: SampledOutput, rng: np.random.Generator
@@ -158,4 +177,5 @@ class VlmAgent:
             outputs,
             temperature=self.temperature,
             detach_value=self.detach_value,
+            need_entropy_grad=self.need_entropy_grad,
         )

@@ -83,6 +83,8 @@ def build_config(
     built = task_from_config(resolved)
     if trains and resolved.agent == "vlm":
         check_offered(built, resolved.sft)
+    if trains:
+        resolved.model.check_trainable()
     if resolved.model.name != "tiny" and fetch:
         check_model(resolved.model.name)
     if resolved.agent == "cnn":

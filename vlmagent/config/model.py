@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vlmagent.errors import UsageError
+
 
 class Section(BaseModel):
     """Base of every section: unknown keys are refused, values are frozen, field docstrings are the help text."""
@@ -92,7 +94,7 @@ class ModelConfig(Section):
     tokens (as the paper's code) and Idefics3 and SmolVLM one tile; the other families have no tiles."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of a checkpoint's weights; ``auto`` takes bfloat16 on a GPU if adapters are trained, else float32.
-    Adapters and value head are float32 always."""
+    Adapters and value head are float32 always; without adapters bfloat16 is refused when training begins."""
     quantization: Literal["none", "8bit", "4bit"] = "none"
     """Load a checkpoint's frozen weights in 8 or 4 bits; needs adapters and the extra ``quant``."""
     activation_checkpointing: bool = False
@@ -112,6 +114,21 @@ class ModelConfig(Section):
                 "Give --model PATH or a hub name"
             )
         return self
+
+    def check_trainable(self) -> None:
+        """Whether what is set can learn; asked before a training, not when a run is read, since old runs must open.
+
+        A bfloat16 weight has 8 significant bits: a step of 1e-5 is lost in two thirds of the weights of a usual model.
+
+        Raises:
+            UsageError: whole weights are to be trained in bfloat16.
+        """
+        if self.dtype == "bfloat16" and not self.lora.enabled and self.name != "tiny":
+            raise UsageError(
+                "model.dtype = bfloat16 without adapters: a step at the usual learning rates is smaller than what a "
+                "bfloat16 weight can hold, so that most weights would never move. Set model.dtype=float32, or "
+                "model.lora.enabled=true, whose adapters are float32."
+            )
 
 
 class CnnConfig(Section):

@@ -1,14 +1,43 @@
 """Micro-batches: how many samples go through the network together, and what happens when memory runs out.
 
-Pure but for the memory that is given back; knows nothing of what a sample is beside its number of tokens.
+Knows nothing of what a sample is beside its number of tokens; all it touches is the device's memory, to give it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
+
+T = TypeVar("T")
+
+OUT_OF_MEMORY = re.compile(
+    r"out of memory"  # torch, CUDA, ROCm, MPS, NCCL, DeepSpeed and bitsandbytes
+    r"|can't allocate memory"  # torch on the CPU: DefaultCPUAllocator
+    r"|cannot allocate memory|std::bad_alloc"  # the system and C++ libraries
+    r"|(CUBLAS|CUDNN|CUSPARSE|CUSOLVER|CUFFT|MIOPEN|ROCBLAS|HIPBLAS)\w*_ALLOC(ATION)?_FAILED"
+    r"|(cuda|hip)ErrorMemoryAllocation|cudaErrorOutOfMemory|ncclSystemError.*memory",
+    re.IGNORECASE,
+)
+"""What libraries say when memory runs out, all of it in a RuntimeError: torch makes only its own allocator's error a
+class of its own."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, whichever library found no more of it.
+
+    Errors of libraries are often wrapped: those that it came from count too, where it names none itself.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(cause, RuntimeError | OSError) and OUT_OF_MEMORY.search(str(cause)):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 class Size(NamedTuple):
@@ -93,3 +122,37 @@ def free_memory() -> None:
     """Give cached blocks back to the device, so that a smaller batch finds room."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def in_micro_batches(
+    batcher: MicroBatcher, sizes: Sequence[Size], go: Callable[[Sequence[int]], Sequence[T]]
+) -> list[T]:
+    """Take all samples through the network without going back, in as many micro-batches as memory needs.
+
+    Args:
+        batcher: made smaller, for good, when memory runs out; what was done before that is kept.
+        sizes: of the samples.
+        go: results of some samples, by index, in the order given.
+
+    Returns:
+        One result per sample, in their own order.
+
+    Raises:
+        RuntimeError: there is no memory for a single sample (whatever the library raised).
+    """
+    results: dict[int, T] = {}
+    while len(results) < len(sizes):
+        left = [index for index in range(len(sizes)) if index not in results]
+        group: list[int] = []
+        try:
+            for places in batcher.split([sizes[index] for index in left]):
+                group = [left[place] for place in places]
+                results.update(zip(group, go(group), strict=True))
+            break
+        except (RuntimeError, MemoryError, OSError) as error:
+            if not is_out_of_memory(error) or not batcher.shrink([sizes[index] for index in group]):
+                raise
+        free_memory()  # after the handler: the error's traceback holds the failed attempt's tensors
+    return [results[index] for index in range(len(sizes))]

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
+from vlmagent.config import CnnConfig
 from vlmagent.errors import UsageError
+from vlmagent.models.caching import SizedCache
+from vlmagent.models.cnn_encoders import TextFeatures, VisionFeatures, encoder_folder
+from vlmagent.models.fitting import compare, shapes_of
 from vlmagent.models.hf import quiet
+from vlmagent.models.locate import read_json
 from vlmagent.models.logprob import Scores
 from vlmagent.models.value_head import ValueHead
 from vlmagent.types import ImageArray
@@ -33,102 +35,11 @@ from vlmagent.types import ImageArray
 CONFIG = "cnn.json"
 WEIGHTS = "cnn.safetensors"
 FORMAT = 1
-CACHED_STATES = 20_000
+FEATURE_CACHE_BYTES = 2**30
+"""In host memory: 20,000 states of CLIP ViT-L/14's pooled vector with RoBERTa's take 140 MB; its patches side by side
+take 1 MB a state, so that counting states alone would fill any machine."""
 MIN_STD_SHARE = 0.1
 """Features that hardly vary in the first states are scaled by this share of the typical deviation at least."""
-
-Pooling = Literal["pooled", "patches"]
-
-
-class VisionFeatures:
-    """A frozen vision encoder.
-
-    Args:
-        model: takes ``pixel_values``; gives hidden states (B, tokens, width) and perhaps a pooled vector (B, width).
-        processor: prepares pictures for it.
-        pooling: which of the two is read.
-        source: the folder it came from; None when it is to be saved with the network.
-    """
-
-    def __init__(self, model: Any, processor: Any, pooling: Pooling, source: Path | None = None) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.processor = processor
-        self.pooling = pooling
-        self.source = source
-
-    @classmethod
-    def open(cls, folder: Path, pooling: Pooling) -> VisionFeatures:
-        """The vision part of a folder in Hugging Face format: CLIP, SigLIP, ViT, DINO, or a whole LLaVA.
-
-        Raises:
-            UsageError: it holds none.
-        """
-        try:
-            model: Any = AutoModel.from_pretrained(folder, local_files_only=True)
-            processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # transformers raises many kinds; each means the same to the user
-            raise _unusable("cnn.vision", folder, error) from error
-        for name in ("vision_tower", "vision_model"):
-            model = getattr(model, name, model)
-        return cls(model.float(), processor, pooling, folder)
-
-    @torch.no_grad()
-    def __call__(self, image: ImageArray) -> Tensor:
-        """Features of one picture, float32 (F,), on the CPU."""
-        pixels = self.processor(images=[Image.fromarray(image)], return_tensors="pt")["pixel_values"]
-        device = next(self.model.parameters()).device
-        out = self.model(pixel_values=pixels.to(device))
-        features: Tensor
-        pooled = getattr(out, "pooler_output", None)
-        if self.pooling == "patches":
-            features = out.last_hidden_state.flatten()
-        else:
-            features = out.last_hidden_state.mean(1)[0] if pooled is None else pooled[0]
-        return features.to("cpu", torch.float32)
-
-
-class TextFeatures:
-    """A frozen text encoder: the mean of its last hidden states.
-
-    Args:
-        model: takes ``input_ids`` and ``attention_mask``.
-        source: the folder it came from; None when it is to be saved with the network.
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, source: Path | None = None) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.source = source
-
-    @classmethod
-    def open(cls, folder: Path) -> TextFeatures:
-        """The text encoder in a folder in Hugging Face format.
-
-        Raises:
-            UsageError: it holds none.
-        """
-        try:
-            model: Any = AutoModel.from_pretrained(folder, local_files_only=True)
-            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # transformers raises many kinds; each means the same to the user
-            raise _unusable("cnn.text", folder, error) from error
-        for name in ("language_model", "text_model"):
-            model = getattr(model, name, model)
-        return cls(model.float(), tokenizer, folder)
-
-    @torch.no_grad()
-    def __call__(self, text: str) -> Tensor:
-        """Features of one text, float32 (F,), on the CPU."""
-        ids = self.tokenizer(text, truncation=True)["input_ids"] or [self.tokenizer.eos_token_id or 0]
-        device = next(self.model.parameters()).device
-        hidden = self.model(input_ids=torch.tensor([ids], device=device)).last_hidden_state
-        mean: Tensor = hidden[0].mean(0).to("cpu", torch.float32)
-        return mean
-
-
-def _unusable(key: str, folder: Path, error: Exception) -> UsageError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UsageError(f"{key} = '{folder}' could not be opened: {first}")
 
 
 class CnnPolicy(nn.Module):
@@ -141,6 +52,9 @@ class CnnPolicy(nn.Module):
         names: the actions, where every state has the same ones.
         hidden: widths of both heads.
         seed: of the heads' weights.
+
+    Attributes:
+        known: features of the states seen last, by picture and text.
     """
 
     mean: Tensor
@@ -176,7 +90,9 @@ class CnnPolicy(nn.Module):
             self.value_head = ValueHead(width, hidden)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
-        self._cache: OrderedDict[tuple[bytes, str], Tensor] = OrderedDict()
+        self.known: SizedCache[tuple[bytes, str], Tensor] = SizedCache(
+            FEATURE_CACHE_BYTES, lambda features: features.nbytes
+        )
 
     exact = True
     """Sampling and scoring agree to rounding."""
@@ -207,18 +123,22 @@ class CnnPolicy(nn.Module):
         return self
 
     def features(self, image: ImageArray, text: str) -> Tensor:
-        """What is known of a state, float32 (F,), on the CPU; computed once for equal states."""
+        """What is known of a state, float32 (F,), on the CPU; computed once for equal states.
+
+        Raises:
+            UsageError: the encoders give vectors of another size than the network was trained on.
+        """
         key = (hashlib.sha256(np.ascontiguousarray(image).data).digest(), text)
-        found = self._cache.get(key)
-        if found is None:
-            parts = [self.vision(image), *([self.text(text)] if self.text else [])]
-            found = torch.cat(parts)
-            self._cache[key] = found
-            if len(self._cache) > CACHED_STATES:
-                self._cache.popitem(last=False)
-        else:
-            self._cache.move_to_end(key)
-        return found
+        return self.known.find_or_make(key, lambda: self._compute(image, text))
+
+    def _compute(self, image: ImageArray, text: str) -> Tensor:
+        features = torch.cat([self.vision(image), *([self.text(text)] if self.text else [])])
+        if len(features) != self.width:
+            raise UsageError(
+                f"The encoders give {len(features):,} features of a state, and the network was trained on "
+                f"{self.width:,}: cnn.vision or cnn.text names another encoder than then, or pictures changed in size."
+            )
+        return features
 
     def _standardised(self, states: Sequence[Tensor]) -> Tensor:
         standard: Tensor = (torch.stack(list(states)).to(self.device) - self.mean) / self.std
@@ -280,8 +200,10 @@ def save_cnn(policy: CnnPolicy, folder: Path) -> None:
         "vision": str(policy.vision.source.resolve()) if policy.vision.source else None,
         "text": str(text.source.resolve()) if text and text.source else None,
         "has_text": text is not None,
+        "vision_fingerprint": policy.vision.fingerprint,
+        "text_fingerprint": text.fingerprint if text else None,
     }
-    (folder / CONFIG).write_text(json.dumps(document))
+    (folder / CONFIG).write_text(json.dumps(document), encoding="utf-8")
     save_file({name: tensor.contiguous() for name, tensor in policy.state_dict().items()}, folder / WEIGHTS)
     if policy.vision.source is None:
         policy.vision.model.save_pretrained(folder / "vision")
@@ -296,24 +218,29 @@ def is_cnn(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def load_cnn(folder: Path) -> CnnPolicy:
+def load_cnn(folder: Path, config: CnnConfig | None = None) -> CnnPolicy:
     """The network that ``save_cnn`` wrote.
 
+    Args:
+        config: where the encoders are now, if they stood in folders of the user's; None looks where they were.
+
     Raises:
-        UsageError: it is of another version, or an encoder's folder is gone.
+        UsageError: it is of another version, or an encoder is gone or is another one.
     """
     quiet()
-    saved = json.loads((folder / CONFIG).read_text())
+    saved = read_json(folder / CONFIG)
     if saved.get("format") != FORMAT:
         raise UsageError(
             f"{folder} has cnn format {saved.get('format')}; this version of vlmagent reads {FORMAT}."
         )
-    vision = VisionFeatures.open(Path(saved["vision"] or folder / "vision"), saved["pooling"])
-    vision.source = vision.source if saved["vision"] else None
+    place = encoder_folder(folder, saved, "vision", config.vision if config else None)
+    vision = VisionFeatures.open(place, saved["pooling"])
+    vision.source = place if saved["vision"] else None
     text = None
     if saved["has_text"]:
-        text = TextFeatures.open(Path(saved["text"] or folder / "text"))
-        text.source = text.source if saved["text"] else None
+        place = encoder_folder(folder, saved, "text", config.text if config else None)
+        text = TextFeatures.open(place)
+        text.source = place if saved["text"] else None
     policy = CnnPolicy(
         vision,
         text,
@@ -322,5 +249,9 @@ def load_cnn(folder: Path) -> CnnPolicy:
         names=saved["names"],
         hidden=saved["hidden"],
     )
-    policy.load_state_dict(load_file(folder / WEIGHTS))
+    weights = load_file(folder / WEIGHTS)
+    compare(shapes_of(weights), shapes_of(policy.state_dict())).check(
+        f"{WEIGHTS} in {folder}", f"It and {CONFIG} do not belong together: copy the checkpoint again, whole."
+    )
+    policy.load_state_dict(weights)
     return policy.eval()

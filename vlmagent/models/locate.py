@@ -15,6 +15,8 @@ from vlmagent.errors import UsageError
 ADAPTER = "adapter_config.json"
 VALUE_HEAD_CONFIG = "value_head.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+LORA = "LORA"
+"""PEFT's name of the only type of adapter that is opened: low-rank matrices beside a layer's own weights."""
 TIMEOUT_SECONDS = 10
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 """What is fetched from the hub: weights in one open format, configs, templates and tokenizers; never code."""
@@ -29,7 +31,7 @@ def check_model(name: str) -> None:
     if not is_hub_name(name):
         check_checkpoint(Path(name))
         if is_adapter(Path(name)):
-            check_model(base_name(Path(name)))
+            check_model(base_of(Path(name)))
     elif _cached(name) is None:
         try:
             from huggingface_hub import HfApi
@@ -131,6 +133,33 @@ def base_name(folder: Path) -> str:
     return name
 
 
+def base_of(folder: Path, wanted: str | None = None) -> str:
+    """The name of the model that the adapter in ``folder`` is to be opened on.
+
+    An adapter holds its base's path as it was when it was saved. Folders get moved, so that a path said now counts for
+    more: ``wanted``, unless it is the adapter itself or is not there while the stored one is.
+
+    Args:
+        wanted: ``model.name`` of the run, which names the base or an adapter that was trained further, or None.
+
+    Raises:
+        UsageError: there is no base; says how to name one.
+    """
+    stored = base_name(folder)
+    if wanted is not None and wanted != "tiny" and Path(wanted).resolve() != folder.resolve():
+        if is_adapter(Path(wanted)):
+            wanted = base_name(Path(wanted))
+        if Path(wanted).is_dir() or (is_hub_name(wanted) and not Path(stored).is_dir()):
+            return wanted
+    if not is_hub_name(stored) and not Path(stored).is_dir():
+        raise UsageError(
+            f"The adapter in {folder} belongs to the model '{stored}', which is not there. If it was moved, say where "
+            "it is now: with --set model.name=NEW when a run goes on or is evaluated, else by writing the new path to "
+            f"base_model_name_or_path in {folder / ADAPTER}."
+        )
+    return stored
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON file that holds a mapping.
 
@@ -161,6 +190,12 @@ def check_checkpoint(folder: Path) -> None:
         if not (folder / ADAPTER_WEIGHTS).is_file():
             raise UsageError(
                 f"--model '{folder}' is an adapter without its weights: {ADAPTER_WEIGHTS} is missing."
+            )
+        kind = read_json(folder / ADAPTER).get("peft_type", LORA)
+        if kind != LORA:
+            raise UsageError(
+                f"--model '{folder}' is an adapter of the type {kind}, which this program cannot train on or merge. "
+                f"Valid choices: adapters of the type {LORA}, or a whole model."
             )
     elif not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise UsageError(

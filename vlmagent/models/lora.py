@@ -8,16 +8,19 @@ adapter is needed: that takes two seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vlmagent.config import LoraConfig
+from vlmagent.errors import UsageError
 from vlmagent.models.families import family_of
+from vlmagent.models.fitting import Fit, compare, shapes_of
 
 LANGUAGE = ("language_model", "text_model")
 """Names that the architectures give to their decoder; everything else beside the output layer is vision."""
@@ -46,18 +49,140 @@ def add_adapters(model: Any, config: LoraConfig, *, train_vision: bool, base: st
     return adapted
 
 
-def load_adapters(model: Any, folder: Path, *, trainable: bool) -> Any:
-    """A PEFT model around ``model`` with the adapters in ``folder``."""
+def load_adapters(model: Any, folder: Path, *, trainable: bool, base: str) -> tuple[Any, str | None]:
+    """A PEFT model around ``model`` with the adapters in ``folder``, every tensor of them in its place.
+
+    Args:
+        base: name of the model, which adapters saved from here on point to.
+
+    Returns:
+        The model, and a sentence where the tensors had names of an earlier version of transformers, or None.
+
+    Raises:
+        UsageError: a tensor of the file finds no place, or one of the adapters would stay as it was made.
+    """
     import peft
 
-    adapted = peft.PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    settings = peft.PeftConfig.from_pretrained(folder)
+    settings.inference_mode = not trainable
+    settings.base_model_name_or_path = base
+    try:
+        adapted = peft.PeftModel(model, settings)
+    except ValueError as error:  # PEFT's sentence names the layers that it looked for
+        raise UsageError(f"The adapter in {folder} does not fit the model {base}: {error}") from None
+    note = fill_adapters(adapted, folder, base)
     _match_precision(adapted)
-    return adapted
+    return adapted, note
+
+
+def fill_adapters(adapted: Any, folder: Path, base: str) -> str | None:
+    """Put the tensors in ``folder`` into adapters that are there, all of them into all of them.
+
+    Returns:
+        A sentence where they had names of an earlier version of transformers, or None.
+
+    Raises:
+        UsageError: a tensor of the file finds no place, or one of the adapters would stay as it is.
+    """
+    from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+
+    held = load_peft_weights(str(folder), device="cpu")
+    expected = shapes_of(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    others = shapes_of(adapted.state_dict())
+    fit, note = compare(shapes_of(held), expected, others), None
+    if not fit.whole:
+        renamed = _with_current_names(held, fit, network_of(adapted))
+        if renamed is not None and compare(shapes_of(renamed), expected, others).whole:
+            note = (
+                f"{len(fit.unplaced)} tensors of the adapter in {folder} had names of an earlier transformers"
+            )
+            held, fit = renamed, Fit()
+    fit.check(
+        f"The adapter in {folder}, on the model {base},",
+        "It was made for another model, or by versions of peft and transformers that name layers differently: open it "
+        "with those, merge it into its model (merge_and_unload) and give that as --model.",
+    )
+    set_peft_model_state_dict(adapted, held)
+    return note
+
+
+PEFT_PREFIX = "base_model.model."
+"""What PEFT puts before a layer's own name in an adapter's file."""
+
+
+def _with_current_names(held: Mapping[str, Tensor], fit: Fit, model: Any) -> dict[str, Tensor] | None:
+    """An adapter's tensors by the names that transformers gives their layers today, as it renames whole checkpoints.
+
+    Only tensors without a place are renamed. None where two would get one name.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    rules = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in held.items():
+        if name in fit.unplaced:
+            name = PEFT_PREFIX + rename_source_key(name.removeprefix(PEFT_PREFIX), rules, [])[0]
+        if name in renamed:
+            return None
+        renamed[name] = tensor
+    return renamed
+
+
+def network_of(backbone: Any) -> Any:
+    """The network itself, with any adapters inside it, of a plain model or a PEFT model around one."""
+    return backbone.get_base_model() if has_adapters(backbone) else backbone
+
+
+def has_adapters(backbone: Any) -> bool:
+    """Whether a backbone is a PEFT model. Asked by what PEFT adds, since importing PEFT to ask takes two seconds."""
+    return hasattr(backbone, "peft_config")
 
 
 def merge_adapters(adapted: Any) -> Any:
     """The plain network with the adapters added to its weights, all of which can learn."""
     return adapted.merge_and_unload().requires_grad_(True)
+
+
+def adapter_parameters(adapted: Any) -> dict[str, nn.Parameter]:
+    """The adapters' own parameters by name, whether they learn at the moment or not."""
+    named: Iterable[tuple[str, nn.Parameter]] = adapted.named_parameters()
+    return {name: parameter for name, parameter in named if _is_adapter_parameter(name)}
+
+
+def _is_adapter_parameter(name: str) -> bool:
+    """PEFT keeps every tensor of an adapter under the adapter's name: ``...lora_A.default.weight``."""
+    return "default" in name.split(".")
+
+
+@contextmanager
+def exchanged(adapted: Any, others: dict[str, Tensor]) -> Iterator[None]:
+    """While open, the adapters are ``others``, by name; only pointers move.
+
+    PEFT's own second adapter is not used: switching between two of them sets ``requires_grad`` of both, which undoes
+    what an engine has frozen, and adds parameters that engines and checkpoints have to be told to leave alone.
+    """
+    parameters = adapter_parameters(adapted)
+    own = {name: parameter.data for name, parameter in parameters.items()}
+    for name, parameter in parameters.items():
+        parameter.data = others[name].to(parameter.device)
+    try:
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.data = own[name]
+
+
+def read_beside(adapted: Any, folder: Path) -> dict[str, Tensor]:
+    """Copies of the adapters as they are in ``folder``; the model keeps its own.
+
+    Raises:
+        UsageError: they do not fit.
+    """
+    copies = {name: p.detach().clone() for name, p in adapter_parameters(adapted).items()}
+    with torch.no_grad(), exchanged(adapted, copies):
+        fill_adapters(adapted, folder, str(adapted.peft_config["default"].base_model_name_or_path))
+    return copies
 
 
 def _match_precision(adapted: Any) -> None:

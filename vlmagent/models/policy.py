@@ -2,15 +2,14 @@
 
     pi(v_out | o, v_in) = prod_i p(token_i | o, v_in, tokens before i)          (paper, equation 4.2)
 
-Sampling and scoring use ONE distribution: float32 softmax of logits / temperature, special tokens other than the
-end token banned in both, so that with unchanged weights the scored log-probs equal the sampled ones. Knows nothing
-of tasks, rewards or optimisers.
+Sampling and scoring use ONE distribution (``distribution``): float32 softmax of float32 logits / temperature, special
+tokens other than the end token banned in both, so that with unchanged weights the scored log-probs equal the sampled
+ones. Knows nothing of tasks, rewards or optimisers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,10 +23,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from vlmagent.errors import UsageError
+from vlmagent.models import lora
+from vlmagent.models.caching import SizedCache
+from vlmagent.models.distribution import ChosenLogprobs, banned_mask, tempered
 from vlmagent.models.families import EncodedState, family_of
 from vlmagent.models.features import PictureFeatures
 from vlmagent.models.logprob import Scores
-from vlmagent.models.lora import count_parts, describe_parts
+from vlmagent.models.output_layer import float32_output
 from vlmagent.models.recompute import recomputing
 from vlmagent.models.tokens import banned_tokens, end_tokens, output_lengths
 from vlmagent.models.value_head import ValueHead
@@ -35,7 +38,9 @@ from vlmagent.types import ImageArray
 
 __all__ = ["EncodedState", "Policy", "SampledOutput", "output_lengths"]
 
-ROW_CACHE_BYTES = 256 * 2**20
+STATE_CACHE_BYTES = 2 * 2**30
+"""In host memory. An update scores each of its states in every epoch, and the paper's 1,024 pictures of ALFWorld take
+1.35 MB each as CLIP reads them (336 x 336, float32): a cache that holds fewer than an update's states is never hit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,15 @@ class SampledOutput:
     token_ids: NDArray[np.int64]
     token_logprobs: NDArray[np.float32]
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """How outputs are scored; see ``Policy.score``."""
+
+    temperature: float
+    detach_value: bool
+    need_entropy_grad: bool
 
 
 class Policy(nn.Module):
@@ -58,6 +72,9 @@ class Policy(nn.Module):
     Attributes:
         source: folder that the network came from, or None.
         tiles: whether pictures are cut into tiles (see ``ModelConfig``).
+        base_fingerprint: of the weights under the adapters (see ``fitting.fingerprint``), or None.
+        notes: sentences on how it was opened that a user should see.
+        states: the states encoded last, by prompt and picture.
     """
 
     def __init__(
@@ -87,15 +104,23 @@ class Policy(nn.Module):
         self.recompute = recompute
         self.source: Path | None = None
         self.tiles = True
+        self.base_fingerprint: str | None = None
+        self.notes: tuple[str, ...] = ()
+        self.states: SizedCache[tuple[str, bytes], EncodedState] = SizedCache(
+            STATE_CACHE_BYTES, lambda state: state.nbytes
+        )
         self._half = any(p.dtype == torch.bfloat16 for p in backbone.parameters())
-        self._rows: OrderedDict[tuple[str, bytes], EncodedState] = OrderedDict()
-        self._rows_bytes = 0
+        self._reference: dict[str, Tensor] | None = None
 
     @property
     def model(self) -> Any:
         """The network itself, with any adapters inside it."""
-        backbone: Any = self.backbone
-        return backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+        return lora.network_of(self.backbone)
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters (LoRA) stand beside the network's own weights."""
+        return lora.has_adapters(self.backbone)
 
     @property
     def device(self) -> torch.device:
@@ -104,8 +129,8 @@ class Policy(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether sampling and scoring agree to rounding; in bfloat16 they differ by up to 0.05 nats a token, and in
-        8 bits a row's result depends on its batch."""
+        """Whether sampling and scoring agree to rounding. In bfloat16 hidden states are rounded otherwise when tokens
+        come one by one, and in 8 bits a row's result depends on its batch."""
         return not (self._half or getattr(self.model, "is_quantized", False))
 
     def trained_parameters(self) -> list[nn.Parameter]:
@@ -113,8 +138,9 @@ class Policy(nn.Module):
         return [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
 
     def describe(self) -> str:
-        """What is trained, with counts, in one line."""
-        return describe_parts(count_parts(self.model, [("value_head", self.value_head)]))
+        """What is trained, with counts, and how it was opened where that was not as usual: one line."""
+        counted = lora.describe_parts(lora.count_parts(self.model, [("value_head", self.value_head)]))
+        return "; ".join([counted, *self.notes])
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.int64]) -> str:
         """Text of output ids, special tokens left out."""
@@ -139,17 +165,11 @@ class Policy(nn.Module):
         """
         if image is None:
             return self.family.encode_text(self.processor, prompt)
-        key = (prompt, hashlib.sha256(np.ascontiguousarray(image).data).digest())
-        row = self._rows.get(key)
-        if row is not None:
-            self._rows.move_to_end(key)
-            return row
-        row = self.family.encode(self.processor, prompt, Image.fromarray(image), key[1])
-        self._rows[key] = row
-        self._rows_bytes += row.nbytes
-        while self._rows_bytes > ROW_CACHE_BYTES and len(self._rows) > 1:
-            self._rows_bytes -= self._rows.popitem(last=False)[1].nbytes
-        return row
+        digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+        return self.states.find_or_make(
+            (prompt, digest),
+            lambda: self.family.encode(self.processor, prompt, Image.fromarray(image), digest),
+        )
 
     def _embed(self, states: Sequence[EncodedState], outputs: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Model inputs: prompts padded on the left, outputs on the right, distinct pictures encoded once."""
@@ -169,6 +189,7 @@ class Policy(nn.Module):
         try:
             with (
                 self._precision(),
+                float32_output(self.model),
                 self._hidden() as hidden,
                 self.family.serving(self.model, states, self.features),
             ):
@@ -208,35 +229,26 @@ class Policy(nn.Module):
             seed: all randomness of this call derives from it.
             on_tokens: called after every token with all ids so far, int64 (B, n); what it raises ends the call.
         """
-        sampling: dict[str, Any] = {"do_sample": False}
-        if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         devices = [self.device] if self.device.type == "cuda" else []
         with self._forward(states, []) as (inputs, hidden), torch.random.fork_rng(devices=devices):
             inputs.pop("position_ids", None)  # generation counts for itself
-            if on_tokens is not None:
-                prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
-                sampling["stopping_criteria"] = [_watcher(on_tokens, prompt)]
+            prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+            chosen = ChosenLogprobs(self.banned, temperature, prompt, on_tokens)
             torch.manual_seed(seed)
-            out = self.model.generate(
+            sequences = self.model.generate(
                 **inputs,
                 max_new_tokens=max_new_tokens,
-                suppress_tokens=self.banned,
+                logits_processor=[chosen.warp],
+                stopping_criteria=[chosen.look],
                 eos_token_id=self.end_ids,
                 pad_token_id=self.pad_id,
-                output_scores=True,
-                return_dict_in_generate=True,
-                **sampling,
+                do_sample=temperature > 0,
+                # the processor above has tempered already, and nothing else may change the distribution
+                **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}),
             )
         values = self.value_head(hidden[0][:, -1]).tolist()
-        ids = out.sequences[:, -len(out.scores) :]  # (B, L)
-        logprobs = torch.stack(
-            [
-                torch.log_softmax(scores.to(torch.float32), -1).gather(1, ids[:, i : i + 1])[:, 0]
-                for i, scores in enumerate(out.scores)
-            ],
-            dim=1,
-        )
+        ids = sequences[:, prompt:]  # (B, L)
+        logprobs = chosen.table()[:, : ids.shape[1]]  # a device may run one step ahead of its stopping rule
         lengths = output_lengths(ids, self.end_ids).tolist()
         table, probs = ids.cpu().numpy(), logprobs.cpu().numpy()
         return [
@@ -251,6 +263,7 @@ class Policy(nn.Module):
         *,
         temperature: float,
         detach_value: bool = True,
+        need_entropy_grad: bool = True,
     ) -> Scores:
         """Log-probs of given outputs, with gradients.
 
@@ -260,47 +273,74 @@ class Policy(nn.Module):
             outputs: ids per state; each at least one token long.
             temperature: as used when sampling; 0 scores at temperature 1.
             detach_value: stop the value's gradient at the hidden state.
+            need_entropy_grad: whether entropies carry gradients. Their graph holds two more tables (B, L, V): with
+                32,000 tokens, 64 rows and 256 positions 4 GB, for a term that most recipes weigh with 0.
         """
         rows = [[int(i) for i in output] for output in outputs]
+        options = _Scoring(temperature, detach_value, need_entropy_grad)
         if self.training:  # dropout draws masks for each row
-            return self._scored(states, rows, temperature, detach_value)
+            return self._scored(states, rows, options)
         found: dict[tuple[Any, ...], int] = {}
         places = [
             found.setdefault((state.image_key, *state.input_ids.tolist(), None, *row), len(found))
             for state, row in zip(states, rows, strict=True)
         ]
         firsts = [places.index(place) for place in range(len(found))]
-        scores = self._scored(
-            [states[i] for i in firsts], [rows[i] for i in firsts], temperature, detach_value
-        )
+        scores = self._scored([states[i] for i in firsts], [rows[i] for i in firsts], options)
         return scores if len(firsts) == len(rows) else scores.take(places)
 
-    def _scored(
-        self,
-        states: Sequence[EncodedState],
-        rows: Sequence[list[int]],
-        temperature: float,
-        detach_value: bool,
-    ) -> Scores:
+    def _scored(self, states: Sequence[EncodedState], rows: Sequence[list[int]], options: _Scoring) -> Scores:
         """Every row through the network."""
         width = max(len(row) for row in rows)
         with self._forward(states, rows) as (inputs, hidden), recomputing(self.model, self.recompute):
             # L + 1 positions: the last prompt token predicts the first output token
             logits = self.model(**inputs, logits_to_keep=width + 1, use_cache=False).logits[:, :-1]
-        logits = logits.to(torch.float32) / (temperature or 1.0)  # (B, L, V)
-        ban = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-        ban[self.banned] = True
-        logprobs = torch.log_softmax(logits.masked_fill(ban, -torch.inf), -1)
+        ban = banned_mask(self.banned, logits.shape[-1], logits.device)
+        logprobs = torch.log_softmax(tempered(logits, ban, options.temperature), -1)  # (B, L, V)
         targets = torch.full((len(rows), width), self.eos_id, device=logits.device)
         mask = torch.zeros((len(rows), width), dtype=torch.bool, device=logits.device)
         for index, row in enumerate(rows):
             targets[index, : len(row)] = torch.tensor(row, device=logits.device)
             mask[index, : len(row)] = True
         chosen = logprobs.gather(2, targets.unsqueeze(-1)).squeeze(-1)
-        entropies = -(logprobs.exp() * logprobs.masked_fill(ban, 0.0)).sum(-1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and options.need_entropy_grad):
+            entropies = -(logprobs.exp() * logprobs.masked_fill(ban, 0.0)).sum(-1)
+            entropies = entropies.masked_fill(~mask, 0.0)
         prompt_end = hidden[0][:, -width - 1]
-        values = self.value_head(prompt_end.detach() if detach_value else prompt_end)
-        return Scores(chosen.masked_fill(~mask, 0.0), entropies.masked_fill(~mask, 0.0), mask, values)
+        values = self.value_head(prompt_end.detach() if options.detach_value else prompt_end)
+        return Scores(chosen.masked_fill(~mask, 0.0), entropies, mask, values)
+
+    def keep_reference(self, folder: Path) -> None:
+        """Hold a frozen copy of the adapters in ``folder`` beside those that learn, for ``reference``.
+
+        It takes the adapters' memory once more, where a second model would take all weights' (7 B with adapters of rank
+        128: 1.3 GB instead of 16 GB). Over several processes with ZeRO stage 3 to be called inside ``engine.whole()``.
+
+        Args:
+            folder: a checkpoint of the same adapters, such as the one that RL started from.
+
+        Raises:
+            UsageError: this policy has no adapters, or those in ``folder`` are others.
+        """
+        if not self.has_adapters:
+            raise UsageError(
+                "A reference beside the weights needs adapters (model.lora.enabled): load a second model."
+            )
+        self._reference = lora.read_beside(self.backbone, folder)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """While open, the network computes with the adapters that ``keep_reference`` read, without gradients.
+
+        Score inside, and nothing else: no optimiser step, no saving. Under ZeRO stage 3 inside ``engine.whole()``.
+
+        Raises:
+            ValueError: no reference is held.
+        """
+        if self._reference is None:
+            raise ValueError("keep_reference was not called")
+        with torch.no_grad(), lora.exchanged(self.backbone, self._reference):
+            yield
 
     @torch.no_grad()
     def values(self, states: Sequence[EncodedState]) -> Tensor:
@@ -318,13 +358,3 @@ class Policy(nn.Module):
         with self._forward(states, []) as (inputs, hidden):
             self.model(**inputs, logits_to_keep=1, use_cache=False)
         return hidden[0][:, -1]
-
-
-def _watcher(on_tokens: Callable[[Tensor], None], prompt: int) -> Callable[..., Tensor]:
-    """A stopping criterion of transformers that stops nothing: it only looks on, past the ``prompt`` first ids."""
-
-    def look(input_ids: Tensor, _scores: Tensor, **_: Any) -> Tensor:
-        on_tokens(input_ids[:, prompt:])
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    return look

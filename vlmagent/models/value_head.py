@@ -20,6 +20,7 @@ class ValueHead(nn.Module):
         hidden: widths of the hidden layers (released code: 1024, 512).
 
     Attributes:
+        hidden: the same.
         mean, std: of the features, (width,) each; see ``calibrate``.
         scale: unit of the output, (); V(s) = scale * MLP(standardised features).
     """
@@ -30,6 +31,7 @@ class ValueHead(nn.Module):
 
     def __init__(self, width: int, hidden: Sequence[int]) -> None:
         super().__init__()
+        self.hidden = tuple(hidden)
         sizes = [width, *hidden]
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):

@@ -7,10 +7,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from vlmagent.config import Config, load_config
 from vlmagent.errors import VlmAgentError
+from vlmagent.models.batching import is_out_of_memory
 from vlmagent.paths import Run
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter, mark_failed
@@ -61,7 +60,7 @@ def explain(error: BaseException) -> str:
     """What the database says about a failure: our sentences as they are, foreign errors with their last frame."""
     if isinstance(error, VlmAgentError):
         return str(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return (
             f"Out of memory: {error}. Lower rollout.num_envs, rollout.max_new_tokens or ppo.micro_batch_size, or set "
             "model.activation_checkpointing=true, and resume."

@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText
 
 from vlmagent.models.families.processors import load_processor
 from vlmagent.models.features import PictureFeatures, to_model
+from vlmagent.models.fitting import loading_fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +56,37 @@ class Family:
         model_types: ``model_type`` of the configs it handles.
         output_type: token type of everything the model writes itself.
         first_position: position id of a row's first token, or None if the model counts for itself.
+        unread_tensors: ends of names of tensors that checkpoints of this family hold and that nothing here reads.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     output_type: ClassVar[int] = 0
     first_position: ClassVar[int | None] = 0
+    unread_tensors: ClassVar[tuple[str, ...]] = ()
 
     def model_config(self, config: Any, tiles: bool) -> Any:
         """The config to build the model with; ``tiles`` as in ``ModelConfig``."""
         return config
 
     def load_model(self, folder: Path, config: Any, **options: Any) -> Any:
-        """The network in ``folder``; ``options`` go to ``from_pretrained``."""
-        return AutoModelForImageTextToText.from_pretrained(
-            folder, config=config, local_files_only=True, **options
+        """The network in ``folder``; ``options`` go to ``from_pretrained``.
+
+        Raises:
+            UsageError: its files hold more, less or other tensors than the network has.
+        """
+        network, info = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name; transformers' error names none
+            **options,
         )
+        loading_fit(info, self.unread_tensors).check(
+            f"The model in {folder}",
+            "Its config.json and its *.safetensors do not belong together: fetch or copy the checkpoint again, whole.",
+        )
+        return network
 
     def load_processor(self, folder: Path, config: Any, tiles: bool) -> Any:
         """The processor in ``folder``."""

@@ -18,6 +18,7 @@ class LlavaNext(Family):
     """Without tiles it becomes a LLaVA-1.5 with the same weights (only the row separator between tiles is left out)."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava_next",)
+    unread_tensors: ClassVar[tuple[str, ...]] = ("image_newline",)  # the separator, where there are no tiles
 
     def model_config(self, config: Any, tiles: bool) -> Any:
         """A LLaVA config with the same sizes when there are to be no tiles."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
-
 from vlmagent.errors import RunFailedError
-from vlmagent.models.batching import MicroBatcher, Size, free_memory
+from vlmagent.models.batching import MicroBatcher, Size, free_memory, is_out_of_memory
 from vlmagent.training.distributed.ranks import Ranks
 from vlmagent.training.engines.base import Engine
 
@@ -40,7 +38,7 @@ def accumulate(
 
     Raises:
         RunFailedError: memory ran out where it cannot be tried again; says what to set.
-        torch.OutOfMemoryError: there is no memory for a single sample.
+        RuntimeError: there is no memory for a single sample (whatever the library raised).
     """
     together = engine.averages_each_pass and ranks.world > 1
     while True:
@@ -55,7 +53,9 @@ def accumulate(
                     group = [0]
                     go(group, False)
             return done
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError, OSError) as error:
+            if not is_out_of_memory(error):
+                raise
             failed = [sizes[index] for index in group]
             if together:
                 raise _cannot_recover(batcher, failed) from error

@@ -56,7 +56,11 @@ class Engine(Protocol):
         """The optimiser's state, as torch optimisers give it; complete in the first process only."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` gave, whichever engine and number of processes it came from."""
+        """Restore what ``state_dict`` gave, whichever engine and number of processes it came from.
+
+        Raises:
+            UsageError: it is of other parameters.
+        """
 
     def close(self) -> None:
         """Leave the network as it is without an engine: whole, in every process."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from vlmagent.models.logprob import Scores
+from vlmagent.training.engines.fits import check_optimizer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -190,7 +191,12 @@ class DeepSpeedEngine:
         return {"state": state, "param_groups": described}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a whole state; every process keeps its part."""
+        """Restore a whole state; every process keeps its part.
+
+        Raises:
+            UsageError: it is of other parameters.
+        """
+        check_optimizer(state, self._groups)
         for group, saved in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
             group["lr"] = saved["lr"]
         if self.stage == 0:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from vlmagent.training.engines.fits import check_optimizer
+
 
 class LocalEngine:
     """Implements ``engines.base.Engine`` with a torch optimiser.
@@ -75,7 +77,12 @@ class LocalEngine:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the torch optimiser's state."""
+        """Restore the torch optimiser's state.
+
+        Raises:
+            UsageError: it is of other parameters.
+        """
+        check_optimizer(state, [group["params"] for group in self.optimizer.param_groups])
         self.optimizer.load_state_dict(dict(state))
 
     def close(self) -> None:
