@@ -5,16 +5,18 @@ import yaml
 
 from tests.conftest import SMALL
 from vlmagent import paths
+from vlmagent.cli.recipe import build_config
 from vlmagent.config import (
     Config,
+    ModelConfig,
     available_configs,
     dump_config,
     find_config,
     load_config,
     merge,
     parse_overrides,
-    validate,
 )
+from vlmagent.config.validation import validate
 from vlmagent.errors import UsageError
 from vlmagent.tasks.registry import task_from_config
 
@@ -127,3 +129,29 @@ def test_every_field_has_a_docstring():
 
 def test_learning_rate_keeps_its_type_through_yaml():
     assert isinstance(yaml.safe_load(dump_config(Config(task="numberline")))["ppo"]["lr"], float)
+
+
+class TestPrecision:
+    """Whole weights in bfloat16 would hardly move: refused where a training begins, not where a run is read."""
+
+    def test_refused_with_the_remedy(self):
+        config = ModelConfig(name="owner/model", dtype="bfloat16")
+        with pytest.raises(UsageError, match=r"model\.dtype=float32, or model\.lora\.enabled=true"):
+            config.check_trainable()
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"name": "owner/model", "dtype": "bfloat16", "lora": {"enabled": True}},
+            {"name": "owner/model", "dtype": "float32"},
+            {"name": "owner/model"},
+            {"name": "tiny", "dtype": "bfloat16"},  # it is float32 whatever is set
+        ],
+    )
+    def test_what_can_learn(self, settings):
+        ModelConfig.model_validate(settings).check_trainable()
+
+    def test_training_asks_before_anything_is_opened(self):
+        with pytest.raises(UsageError, match="most weights would never move"):
+            build_config("numberline", None, ["model.dtype=bfloat16"], "owner/model", fetch=False)
+        build_config("numberline", None, ["model.dtype=bfloat16"], "owner/model", fetch=False, trains=False)

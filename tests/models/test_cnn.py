@@ -1,17 +1,20 @@
 """The baseline's network: sampling equals scoring, features are computed once, encoders come from anywhere."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, ViTConfig, ViTModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from vlmagent.config import ModelConfig
+from vlmagent.config import CnnConfig, ModelConfig
 from vlmagent.errors import UsageError
 from vlmagent.models import tiny
-from vlmagent.models.cnn import CnnPolicy, TextFeatures, VisionFeatures, load_cnn, save_cnn
+from vlmagent.models.cnn import CnnPolicy, load_cnn, save_cnn
+from vlmagent.models.cnn_encoders import TextFeatures, VisionFeatures
 
 SIZES = ModelConfig.model_validate(
     {
@@ -186,3 +189,75 @@ def test_a_folder_without_an_encoder_is_named(tmp_path: Path):
         VisionFeatures.open(tmp_path, "pooled")
     with pytest.raises(UsageError, match=r"cnn\.text = '.*' could not be opened"):
         TextFeatures.open(tmp_path)
+
+
+def test_a_vit_without_its_pooler(tmp_path: Path):
+    """transformers would make one up; the patches are there all the same."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ViTModel(ViTConfig(**sizes, image_size=32, patch_size=8), add_pooling_layer=False).save_pretrained(
+        tmp_path
+    )
+    CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"2 tensors missing .*pooler\.dense.*--set cnn\.pooling=patches"):
+        VisionFeatures.open(tmp_path, "pooled")
+    assert VisionFeatures.open(tmp_path, "patches")(pictures(1)[0]).shape == (17 * 16,)
+
+
+def test_an_encoder_that_lacks_a_layer(clip: Path):
+    weights = load_file(clip / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "vision_model.encoder" not in name}
+    save_file(kept, clip / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        UsageError, match=r"cnn\.vision = .*missing from the file \(vision_model\.encoder\.layers\.0"
+    ):
+        VisionFeatures.open(clip, "pooled")
+
+
+class TestEncodersOfTheUsers:
+    """A saved network whose encoder stands in a folder of its own."""
+
+    @pytest.fixture
+    def saved(self, clip: Path, tmp_path: Path) -> Path:
+        policy = CnnPolicy(
+            VisionFeatures.open(clip, "pooled"), None, width=16, actions=2, names=("+", "-"), hidden=(8,)
+        )
+        folder = tmp_path / "saved"
+        folder.mkdir()
+        save_cnn(policy, folder)
+        return folder
+
+    def test_moved(self, saved: Path, clip: Path, tmp_path: Path):
+        before = load_cnn(saved).features(pictures(1)[0], "")
+        new = clip.rename(tmp_path / "new")
+        with pytest.raises(UsageError, match=r"clip', is not there.*--set cnn\.vision=NEW"):
+            load_cnn(saved)
+        loaded = load_cnn(saved, CnnConfig(vision=str(new)))
+        assert torch.equal(loaded.features(pictures(1)[0], ""), before)
+        again = tmp_path / "again"
+        again.mkdir()
+        save_cnn(loaded, again)
+        load_cnn(again)  # it knows the new place
+
+    def test_replaced_by_another(self, saved: Path, clip: Path):
+        weights = load_file(clip / "model.safetensors")
+        save_file(
+            {name: tensor + 1 for name, tensor in weights.items()},
+            clip / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        with pytest.raises(UsageError, match="was trained on other weights"):
+            load_cnn(saved)
+
+    def test_of_another_width(self, saved: Path):
+        document = json.loads((saved / "cnn.json").read_text())
+        (saved / "cnn.json").write_text(json.dumps({**document, "pooling": "patches"}))
+        with pytest.raises(UsageError, match=r"give 272 features .* trained on 16: cnn\.vision"):
+            load_cnn(saved).features(pictures(1)[0], "")
+
+    def test_heads_of_another_network(self, saved: Path):
+        document = json.loads((saved / "cnn.json").read_text())
+        (saved / "cnn.json").write_text(json.dumps({**document, "actions": 3}))
+        with pytest.raises(
+            UsageError, match=r"cnn\.safetensors in .* 2 tensors of another shape \(head\.2\."
+        ):
+            load_cnn(saved)

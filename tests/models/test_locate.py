@@ -7,7 +7,7 @@ import huggingface_hub
 import pytest
 
 from vlmagent.errors import UsageError
-from vlmagent.models.locate import check_model, is_hub_name, is_pretrained, locate
+from vlmagent.models.locate import base_of, check_model, is_hub_name, is_pretrained, locate
 
 HUB = "some-owner/some-model.v1-7b"
 
@@ -120,3 +120,59 @@ def test_which_models_come_from_elsewhere(tmp_path: Path):
     assert is_pretrained(str(whole(tmp_path)))
     (tmp_path / "value_head.json").write_text("{}")
     assert not is_pretrained(str(tmp_path))
+
+
+class TestBases:
+    """Which model an adapter is opened on: where it says, or where ``model.name`` says that it is now."""
+
+    @staticmethod
+    def adapter(folder: Path, base: str) -> Path:
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"peft_type": "LORA", "base_model_name_or_path": base})
+        )
+        (folder / "adapter_model.safetensors").write_bytes(b"")
+        return folder
+
+    @pytest.mark.parametrize(
+        ("stored", "wanted", "chosen"),
+        [
+            ("old", None, "old"),
+            ("old", "tiny", "old"),
+            ("old", "new", "new"),  # said now counts for more
+            ("gone", "new", "new"),
+            ("old", "gone", "old"),  # a relative path of another working directory
+            ("old", HUB, "old"),  # a path that looks like a name on the hub
+            ("gone", HUB, HUB),
+            (HUB, None, HUB),
+            (HUB, "new", "new"),
+            (HUB, "other/model", "other/model"),
+            ("old", "adapter", "old"),  # the adapter itself
+            ("old", "parent", "new"),  # an adapter that was trained further, on its own base
+        ],
+    )
+    def test_chosen(self, stored: str, wanted: str | None, chosen: str, tmp_path: Path):
+        def place(name: str | None) -> str | None:
+            return name if name is None or "/" in name or name == "tiny" else str(tmp_path / name)
+
+        for name in ("old", "new"):
+            whole(tmp_path / name)
+        folder = self.adapter(tmp_path / "adapter", str(place(stored)))
+        self.adapter(tmp_path / "parent", str(tmp_path / "new"))
+        assert base_of(folder, place(wanted)) == place(chosen)
+
+    def test_nowhere(self, tmp_path: Path):
+        folder = self.adapter(tmp_path / "adapter", str(tmp_path / "gone"))
+        for wanted in (None, str(tmp_path / "gone too")):
+            with pytest.raises(UsageError, match=r"gone', which is not there\. .*--set model\.name=NEW"):
+                base_of(folder, wanted)
+        with pytest.raises(UsageError, match=r"base_model_name_or_path in .*adapter_config\.json"):
+            check_model(str(folder))
+
+    @pytest.mark.parametrize("kind", ["PROMPT_TUNING", "IA3", "LOHA", "TRAINABLE_TOKENS"])
+    def test_other_types_of_adapters(self, kind: str, tmp_path: Path):
+        folder = self.adapter(tmp_path / "adapter", str(whole(tmp_path / "base")))
+        settings = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**settings, "peft_type": kind}))
+        with pytest.raises(UsageError, match=f"adapter of the type {kind}"):
+            check_model(str(folder))

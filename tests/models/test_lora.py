@@ -18,6 +18,7 @@ from tests.models.test_families import PROMPTS, make_agent, pictures, states, tr
 from vlmagent.config import ModelConfig
 from vlmagent.errors import UsageError
 from vlmagent.models import lora
+from vlmagent.models.features import PictureFeatures
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.lora import count_parts, describe_parts
 from vlmagent.models.policy import Policy
@@ -141,7 +142,7 @@ def test_a_saved_adapter_goes_on_learning_or_is_merged(checkpoint: Checkpoint, t
     again = adapted(tmp_path, lora={**ADAPTERS, "r": 64})  # it keeps its own rank
     assert [p.shape for p in again.trained_parameters()] == [p.shape for p in policy.trained_parameters()]
     whole = load_policy(tmp_path, ModelConfig(name=str(tmp_path)))
-    assert not hasattr(whole.backbone, "peft_config")
+    assert not whole.has_adapters
     assert all(parameter.requires_grad for parameter in whole.backbone.parameters())
     assert torch.allclose(scores(whole), scores(policy), atol=1e-5)
 
@@ -159,7 +160,7 @@ def test_an_adapter_without_its_base(checkpoint: Checkpoint, tmp_path: Path) -> 
     file = tmp_path / "adapter_config.json"
     settings = json.loads(file.read_text())
     file.write_text(json.dumps({**settings, "base_model_name_or_path": "/nowhere/at/all"}))
-    with pytest.raises(UsageError, match=r"/nowhere/at/all' does not exist"):
+    with pytest.raises(UsageError, match=r"/nowhere/at/all', which is not there.*--set model.name=NEW"):
         load_policy(tmp_path)
     file.write_text(json.dumps({**settings, "base_model_name_or_path": None}))
     with pytest.raises(UsageError, match="does not name the model"):
@@ -222,11 +223,81 @@ def test_a_frozen_tower_sees_each_picture_once(family: str, checkpoint: Checkpoi
 
 
 def test_kept_features_are_bounded(checkpoint: Checkpoint) -> None:
+    """A cache too small for one picture keeps none, and the numbers stay the same."""
     policy = adapted(checkpoint("llava"), train_vision=False)
-    policy.features.max_bytes = 1
-    one = scores(policy)
-    assert len(policy.features._kept) == 1
-    assert torch.allclose(one, scores(policy), atol=1e-5)
+    kept = scores(policy)
+    assert (len(policy.features.kept), policy.features.kept.misses) == (2, 2)
+    assert torch.equal(scores(policy), kept)
+    assert policy.features.kept.hits == 2
+    policy.features = PictureFeatures(frozen=True, max_bytes=1)
+    assert torch.allclose(scores(policy), kept, atol=1e-5)
+    assert len(policy.features.kept) == 0
+
+
+class TestReference:
+    """The adapters that RL started from, beside those that learn."""
+
+    @pytest.fixture
+    def start(self, checkpoint: Checkpoint, tmp_path: Path) -> Path:
+        policy = adapted(checkpoint("llava"))
+        disturb(policy)
+        save_policy(policy, tmp_path)
+        return tmp_path
+
+    def test_scores_are_the_starts(self, start: Path) -> None:
+        """Not those of the plain base, and not those of the adapters as they are now."""
+        policy = adapted(start)
+        before = scores(policy)
+        policy.keep_reference(start)
+        moved = train(policy, steps=3)
+        assert not torch.allclose(moved, before, atol=1e-2)
+        with policy.reference():
+            assert torch.equal(scores(policy), before)
+            assert not policy.score(states(policy), [[20]] * 4, temperature=1.0).token_logprobs.requires_grad
+        assert torch.equal(scores(policy), moved)
+        assert not torch.allclose(scores(load_policy(start, base=None)), moved, atol=1e-2)
+
+    def test_learning_goes_on_as_without_one(self, start: Path) -> None:
+        """Weights, what is trained and what is saved."""
+        policy, alone = adapted(start), adapted(start)
+        policy.keep_reference(start)
+        assert policy.describe() == alone.describe()
+        engine = LocalEngine([{"params": policy.trained_parameters(), "lr": 1e-2}], 1.0)
+        engine.freeze(0, True)
+        with policy.reference():
+            scores(policy)
+        assert not policy.trained_parameters(), "what an engine froze stays frozen"
+        engine.freeze(0, False)
+        with pytest.raises(ZeroDivisionError), policy.reference():
+            raise ZeroDivisionError
+        assert torch.equal(train(policy, steps=2), train(alone, steps=2))
+        out = start / "out"
+        out.mkdir()
+        save_policy(policy, out)
+        assert torch.allclose(scores(load_policy(out)), scores(policy), atol=1e-5)
+
+    def test_refused_without_adapters(self, checkpoint: Checkpoint, start: Path) -> None:
+        with pytest.raises(UsageError, match="needs adapters"):
+            load_policy(checkpoint("llava")).keep_reference(start)
+        with pytest.raises(ValueError, match="keep_reference"), adapted(start).reference():
+            pass
+
+    def test_other_adapters_are_refused(self, checkpoint: Checkpoint, start: Path) -> None:
+        smaller = adapted(checkpoint("llava"), lora={**ADAPTERS, "r": 2})
+        before = scores(smaller)
+        with pytest.raises(UsageError, match="of another shape"):
+            smaller.keep_reference(start)
+        assert torch.equal(scores(smaller), before)
+
+
+def train(policy: Policy, steps: int) -> torch.Tensor:
+    """A few supervised steps; the scores after them."""
+    batch = [SftSample(pictures()[0], PROMPTS[0], '{"action": "+"}')]
+    engine = LocalEngine([{"params": policy.trained_parameters(), "lr": 1e-2}], 1.0)
+    for _ in range(steps):
+        engine.backward(response_loss(policy, batch))
+        engine.step()
+    return scores(policy)
 
 
 class TestHalfPrecision:

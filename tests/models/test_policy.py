@@ -184,19 +184,15 @@ def test_sft_lowers_the_loss(small_config: Config):
     assert after < before - 1.0
 
 
-def test_rows_that_are_alike_are_scored_once(policy, monkeypatch):
+def test_rows_that_are_alike_are_scored_once(policy):
     """The same numbers and gradients as when every row goes through the network, also in training mode."""
     encoded = states(policy)
     outputs = [[5, 6, policy.eos_id], [7], [8, 9], [7, 7]]
     rows, said = [encoded[i] for i in (0, 1, 0, 0, 1)], [outputs[i] for i in (0, 1, 0, 3, 1)]
     sizes = []
-    original = policy._scored
-
-    def spy(some, *rest):
-        sizes.append(len(some))
-        return original(some, *rest)
-
-    monkeypatch.setattr(policy, "_scored", spy)
+    policy.model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, inputs: sizes.append(len(inputs[0]))
+    )
     once = policy.score(rows, said, temperature=0.7, detach_value=False)
     gradient = _gradient(policy, once)
     policy.train()
@@ -210,6 +206,38 @@ def test_rows_that_are_alike_are_scored_once(policy, monkeypatch):
     for name in ("token_logprobs", "entropies", "values"):
         assert torch.allclose(getattr(once, name), getattr(all_rows, name), atol=1e-5)
     assert torch.allclose(gradient, expected, atol=1e-4)
+
+
+def test_entropies_without_gradients_are_the_same(policy):
+    """Same numbers and gradients of everything else; of the tables (B, L, V) that go back, fewer are kept."""
+    encoded, said = states(policy), [[5, 6, policy.eos_id], [7], [8, 9], [7, 7]]
+    held, found = {True: 0, False: 0}, {}
+
+    def watch(need: bool):
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            held[need] += tensor.dim() == 3 and tensor.shape[-1] > 200
+            return tensor
+
+        return torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+
+    for need in (True, False):
+        with watch(need):
+            found[need] = policy.score(encoded, said, temperature=0.7, need_entropy_grad=need)
+    assert torch.equal(found[True].entropies, found[False].entropies)
+    assert torch.equal(found[True].token_logprobs, found[False].token_logprobs)
+    assert (found[True].entropies.requires_grad, found[False].entropies.requires_grad) == (True, False)
+    assert held[False] < held[True]
+    assert torch.allclose(_gradient(policy, found[True]), _gradient(policy, found[False]), atol=1e-6)
+
+
+def test_recent_states_are_encoded_once(policy):
+    before = policy.states.hits, policy.states.misses
+    picture = np.random.default_rng(7).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    first, again = policy.encode("new", picture), policy.encode("new", picture.copy())
+    other = policy.encode("newer", picture)
+    assert first is again
+    assert other is not first
+    assert (policy.states.hits - before[0], policy.states.misses - before[1]) == (1, 2)
 
 
 def _gradient(policy: Policy, scores) -> torch.Tensor:
