@@ -5,8 +5,8 @@ wait for threads that it does not have.
 
     python -m tests.training.kill_worker FOLDER [MOMENT ...]
 
-MOMENT is the number of a write, seconds (with a dot), or ``all`` for every write that there is. Prints a line of JSON for each: whether the run was killed
-there, and what it came to; the first line is the undisturbed run.
+MOMENT is the number of a write, seconds (with a dot), or ``all`` for every write that there is. Prints a line of JSON
+for each: whether the run was killed there, and what it came to; the first line is the undisturbed run.
 """
 
 from __future__ import annotations

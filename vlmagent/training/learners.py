@@ -138,8 +138,8 @@ def make_agent(
         thought_weight=config.ppo.thought_weight,
         detach_value=config.ppo.detach_value,
         rescore=learns and not network.exact,
-        rescored_together=MicroBatcher(config.ppo.micro_batch_size, config.ppo.max_tokens_per_micro_batch),
         need_entropy_grad=config.ppo.entropy_coef > 0,
+        rescored_together=MicroBatcher(config.ppo.micro_batch_size, config.ppo.max_tokens_per_micro_batch),
     )
 
 

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
+from vlmagent.models.batching import MicroBatcher
 from vlmagent.models.device import choose_device
+from vlmagent.models.policy import Policy
 from vlmagent.paths import Run
 from vlmagent.seeding import derive, train_episode_seed
 from vlmagent.store.reader import StoreReader
@@ -35,7 +37,7 @@ from vlmagent.training.rl.buffer import RolloutBuffer, Sample
 from vlmagent.training.rl.ppo import PpoUpdater
 from vlmagent.training.rl.reference import Reference
 from vlmagent.training.rollout import Rollout, observation_of
-from vlmagent.training.saved import find_checkpoint, list_checkpoints
+from vlmagent.training.saved import START, find_checkpoint, list_checkpoints
 from vlmagent.training.schedule import cosine_factor
 from vlmagent.types import Transition, UpdateStats
 
@@ -156,9 +158,16 @@ class PpoLoop:
         ppo = ppo_config(self._config)
         if not ppo.kl_coef:
             return None
-        start, _ = load_network(find_checkpoint(self._run, "start"), self._config.model)
+        folder = find_checkpoint(self._run, START)
+        batcher = MicroBatcher(ppo.micro_batch_size, ppo.max_tokens_per_micro_batch)
+        network = self._network
+        if isinstance(network, Policy) and network.has_adapters:
+            # a second copy of the adapters is some hundred megabytes at 7 B, a second model 14 gigabytes
+            network.keep_reference(folder)
+            return Reference(self._agent, ppo.kl_coef, batcher, network.reference)
+        start, _ = load_network(folder, self._config.model)
         start.to(choose_device(self._config.model.device))
-        return Reference(make_agent(self._config, self._task, start), ppo.kl_coef, ppo.micro_batch_size)
+        return Reference(make_agent(self._config, self._task, start), ppo.kl_coef, batcher)
 
     def _present_state(self, update: int) -> TrainerState:
         return TrainerState(update, self._rollout.steps, self._rollout.snapshot(), self._engine.state_dict())

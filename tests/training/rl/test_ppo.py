@@ -131,6 +131,54 @@ def test_the_entropy_bonus_works():
     assert bonus.logits[0, 0] < 2.0
 
 
+class Talker(Bandit):
+    """Outputs of one to four tokens, all under one logit vector: the longer ones have more of the entropy."""
+
+    def score(self, transitions):
+        outputs = [torch.tensor(t.decision.generation.token_ids) for t in transitions]
+        ids = torch.nn.utils.rnn.pad_sequence(outputs, batch_first=True)
+        mask = (
+            torch.arange(ids.shape[1])[None, :] < torch.tensor([len(output) for output in outputs])[:, None]
+        )
+        table = torch.log_softmax(self.logits[0], -1)
+        chosen = torch.where(mask, table[ids], torch.zeros(()))
+        entropy = -(table.exp() * table).sum().expand(ids.shape)
+        return Scores(
+            chosen, torch.where(mask, entropy, torch.zeros(())), mask, self.value.expand(len(transitions))
+        )
+
+
+def talk(count=12):
+    """Samples of outputs of different lengths."""
+    rng = np.random.default_rng(1)
+    result = []
+    for index, sample in enumerate(samples(count)):
+        length = 1 + (index + 1) % 4
+        ids = rng.integers(0, 3, length)
+        generation = Generation("", ids, np.full(length, math.log(1 / 3), dtype=np.float32), 0, 0.0)
+        decision = Decision("", "", "", ParsedAction("+", True, "+", None), generation=generation)
+        transition = Transition(index + 1, 1, 1, 0, 0, IMAGE, decision, 0.0, False, False, 0.0)
+        result.append(Sample(transition, sample.advantage, 1.5))
+    return result
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 5])
+def test_what_is_learnt_does_not_depend_on_how_memory_cuts_a_minibatch(micro_batch_size):
+    def learnt(size):
+        bandit = Talker()
+        bandit.logits.data[0] = torch.tensor([1.0, 0.0, -1.0])
+        stats = updater(
+            bandit, minibatch_size=12, micro_batch_size=size, epochs=2, entropy_coef=2.0, thought_weight=0.7
+        ).update(talk(), seed=0)
+        return bandit.logits.detach(), stats
+
+    whole, cut = learnt(12), learnt(micro_batch_size)
+    assert torch.allclose(whole[0], cut[0], atol=1e-6)
+    assert not torch.allclose(whole[0][0], torch.tensor([1.0, 0.0, -1.0]))
+    assert cut[1].entropy == pytest.approx(whole[1].entropy, rel=1e-5)
+    assert cut[1].policy_loss == pytest.approx(whole[1].policy_loss, abs=1e-6)
+
+
 def test_not_a_number_changes_nothing_and_stops_in_the_end():
     bandit = Bandit()
     broken = samples(advantage=lambda _: float("nan"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -48,6 +48,20 @@ class _Batch:
 
     def take(self, index: Sequence[int]) -> _Batch:
         return _Batch([self.samples[i] for i in index], self.advantages[list(index)])
+
+
+class _Losses(NamedTuple):
+    """Of one micro-batch.
+
+    Attributes:
+        per_sample: mean over its samples of policy and value loss, with gradients.
+        entropies: sum over its output tokens, in nats, with gradients.
+        error: the largest change of a token's log-prob since it was sampled.
+    """
+
+    per_sample: Tensor
+    entropies: Tensor
+    error: float
 
 
 @dataclass(slots=True)
@@ -169,19 +183,32 @@ class PpoUpdater:
 
     def _accumulate(self, batch: _Batch) -> tuple[_Meter, float]:
         """Gradients of one minibatch; what it measured, and the largest |new - old| token log-prob."""
-        size = len(batch.samples)
+        size, tokens = len(batch.samples), self._tokens(batch)
 
         def go(group: Sequence[int], counts: bool) -> tuple[_Meter, float]:
             measured = _Meter()
-            loss, error = self._loss(batch.take(group), measured)
-            self.engine.backward(loss * (len(group) / size if counts else 0.0))
-            return measured, error
+            share = len(group) / size if counts else 0.0
+            part = self._loss(batch.take(group), measured)
+            # each mean is taken over the whole minibatch, so that it does not matter how memory cuts it: of losses per
+            # sample by their number, of the entropy, which is one per token, by tokens
+            loss = part.per_sample * share
+            if self.config.entropy_coef:
+                loss = loss - self.config.entropy_coef * part.entropies * (float(counts) / tokens)
+            self.engine.backward(loss)
+            return measured, part.error
 
         parts = accumulate(self.engine, self.ranks, self.batcher, self._sizes(batch), go)
         meter = _Meter()
         for measured, _ in parts:
             meter.merge(measured)
         return meter, max(error for _, error in parts)
+
+    def _tokens(self, batch: _Batch) -> float:
+        """Output tokens of the minibatch per process: gradients of several are averaged."""
+        own = sum(len(_generation(sample.transition).token_ids) for sample in batch.samples)
+        if not self.config.entropy_coef:
+            return float(own)  # nobody asks: no need to meet the others
+        return float(self.ranks.table([own]).mean())
 
     def _sizes(self, batch: _Batch) -> Sequence[Size]:
         """Tokens by sample; not asked for when only the number of samples counts."""
@@ -202,8 +229,8 @@ class PpoUpdater:
         self._count_skips(finite)
         return finite
 
-    def _loss(self, batch: _Batch, meter: _Meter) -> tuple[Tensor, float]:
-        """The loss of one micro-batch, and the largest change of a token's log-prob since it was sampled."""
+    def _loss(self, batch: _Batch, meter: _Meter) -> _Losses:
+        """What one micro-batch adds to the loss; what else is of interest goes to ``meter``."""
         scores = self.scorer.score([sample.transition for sample in batch.samples])
         device = scores.values.device
         generations = [_generation(sample.transition) for sample in batch.samples]
@@ -221,8 +248,7 @@ class PpoUpdater:
             torch.tensor(old_values, dtype=torch.float32, device=device),
             self.config.value_clip,
         )
-        entropy = masked_mean(scores.entropies, scores.mask)
-        loss = policy.loss + self.config.value_coef * critic - self.config.entropy_coef * entropy
+        entropies = torch.where(scores.mask, scores.entropies, torch.zeros_like(scores.entropies)).sum()
         with torch.no_grad():
             size = len(batch.samples)
             kl = sequence_kl(scores.token_logprobs, old_tokens, scores.mask).mean()
@@ -231,13 +257,14 @@ class PpoUpdater:
                 kl=float(kl),
                 policy_loss=float(policy.loss),
                 value_loss=float(critic),
-                entropy=float(entropy),
                 clip_fraction=float(policy.clip_fraction),
             )
+            meter.add(int(scores.mask.sum()), entropy=float(masked_mean(scores.entropies, scores.mask)))
             change = torch.where(
                 scores.mask, scores.token_logprobs - old_tokens, torch.zeros_like(old_tokens)
             )
-        return loss, float(change.abs().max())
+        per_sample = policy.loss + self.config.value_coef * critic
+        return _Losses(per_sample, entropies, float(change.abs().max()))
 
     def _count_skips(self, finite: bool) -> None:
         self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1

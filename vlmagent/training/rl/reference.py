@@ -8,12 +8,14 @@ has no such term (kl_coef = 0). Knows nothing of environments, prompts or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from vlmagent.models.batching import MicroBatcher, in_micro_batches
 from vlmagent.training.rl.ppo import Scorer
 from vlmagent.types import Transition
 
@@ -34,24 +36,35 @@ class Reference:
     """The starting policy and how much leaving it costs.
 
     Args:
-        scorer: an agent with the weights that RL started from.
+        scorer: scores with the weights that RL started from, within ``switched``.
         coef: ``ppo.kl_coef``.
-        micro_batch_size: transitions per forward pass.
+        batcher: cuts the transitions into forward passes, and makes these smaller when memory runs out.
+        switched: while open, ``scorer`` has those weights; where it always has them there is nothing to switch.
     """
 
-    def __init__(self, scorer: Scorer, coef: float, micro_batch_size: int) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        coef: float,
+        batcher: MicroBatcher,
+        switched: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._scorer = scorer
         self._coef = coef
-        self._size = micro_batch_size
+        self._batcher = batcher
+        self._switched = switched
 
     def penalties(self, transitions: Sequence[Transition]) -> Penalties:
         """Of outputs just sampled; their log-probs are those they were sampled with."""
-        drifts: list[float] = []
-        with torch.no_grad():
-            for start in range(0, len(transitions), self._size):
-                part = transitions[start : start + self._size]
-                reference = self._scorer.score(part).token_logprobs.sum(1).tolist()
-                drifts += [_logprob(t) - value for t, value in zip(part, reference, strict=True)]
+
+        def score(group: Sequence[int]) -> list[float]:
+            scores = self._scorer.score([transitions[index] for index in group])
+            sums: list[float] = scores.token_logprobs.sum(1).tolist()
+            return sums
+
+        with torch.no_grad(), self._switched():
+            reference = in_micro_batches(self._batcher, self._scorer.sizes(transitions), score)
+        drifts = [_logprob(t) - value for t, value in zip(transitions, reference, strict=True)]
         bounded = np.clip(drifts, -MAX_DRIFT, MAX_DRIFT)
         return Penalties((self._coef * bounded).tolist(), float(np.mean(drifts)))
 
