@@ -70,7 +70,7 @@ def test_played_to_the_end(play: Callable[..., Terminal]) -> None:
     way, key = ("+", "Right") if state["current"] < state["target"] else ("-", "Left")
     distance = abs(state["current"] - state["target"])
     table = play("numberline", "--human", "--seed", str(SEED))
-    table.wait(lambda text: "your turn" in text and "Train one: vlmagent train" in text)
+    table.wait(lambda text: "your turn" in text and "Train one: `vlmagent train" in text)
     for count in range(1, distance + 1):
         table.keys(key)
         table.wait(lambda text, count=count: f"step {count} " in text)  # type: ignore[misc]
