@@ -70,7 +70,7 @@ def train(
 ) -> None:
     """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
     from vlmagent.runs import folders, launch
-    from vlmagent.training.distributed.hosts import check_distributed, check_resumed, distributed_overrides
+    from vlmagent.training.distributed.hosts import check_distributed, distributed_overrides
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed, must_exist=not plan)
     overrides = [*(set_ or []), *where]
@@ -83,7 +83,6 @@ def train(
                 "--resume continues a run with its own config: beside it go --set, --detach and where to run it."
             )
         run = folders.resolve_run(resume)
-        check_resumed(run, overrides)
         launch.update_config(run, overrides)
     else:
         overrides += [f"agent={agent}"] if agent else []

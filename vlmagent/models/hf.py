@@ -161,7 +161,7 @@ def _open_adapter(
     """An adapter on its base: ready to be trained further, only to be used, or merged into weights to be trained."""
     name = base_of(folder, wanted)
     opened = _open(locate(name), settings, keep_precision=config is None)
-    _check_base(folder, opened.folder)
+    check_base(folder, opened.folder)
     shown = name if is_hub_name(name) else str(opened.folder)
     backbone, note = lora.load_adapters(opened.backbone, folder, trainable=settings.lora.enabled, base=shown)
     if config is not None and not settings.lora.enabled:
@@ -169,7 +169,7 @@ def _open_adapter(
     return replace(opened, backbone=backbone, notes=(*opened.notes, *([note] if note else [])))
 
 
-def _check_base(folder: Path, base: Path) -> None:
+def check_base(folder: Path, base: Path) -> None:
     """Whether the weights in ``base`` are those that the adapter in ``folder`` was trained on, where it says so.
 
     A base of the same architecture takes any of its adapters; on other weights they do something else.

@@ -104,10 +104,15 @@ def create_session(task: str) -> Run:
 
 
 def _latest_run() -> Run:
+    """The run that was started last, as the link says; the newest one where no link leads to a run.
+
+    A folder of that name is what a copy made with links followed has: no new run changes it, so it says nothing.
+    """
     link = Run(paths.runs_dir() / paths.LATEST)
-    if link.exists():
+    if link.path.is_symlink() and link.exists():
         return link.resolve()
     runs = all_runs()
+    runs = [run for run in runs if run.name != paths.LATEST] or runs
     runs = [run for run in runs if run.config_file.is_file()] or runs
     if not runs:
         raise UsageError(
@@ -151,12 +156,3 @@ def _holds_a_run(folder: Path) -> UsageError:
         f"--run-dir {folder} already holds a run. Continue it with "
         f"`{command('vlmagent', 'train', '--resume', folder)}`, or choose a new folder."
     )
-
-
-# The daemon, from outside
-
-
-# Looking at runs
-
-
-# Copying

@@ -14,9 +14,9 @@ import psutil
 
 from vlmagent.config import Config, dump_config, load_config, parse_overrides
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
-from vlmagent.files import write_text
+from vlmagent.files import remedy, write_text
 from vlmagent.paths import Run
-from vlmagent.runs.daemon import already_running, daemon_info, process_of
+from vlmagent.runs.daemon import DaemonInfo, already_running, daemon_info, process_of
 from vlmagent.runs.status import START_SECONDS, RunState, is_alive, run_state
 from vlmagent.text import command
 
@@ -29,20 +29,31 @@ _children: list[subprocess.Popen[bytes]] = []  # kept, so that Python does not w
 def update_config(run: Run, overrides: Sequence[str]) -> Config:
     """Apply ``--set`` pairs to the config of a run that is about to be continued; returns the result.
 
+    Everything is checked before the file is written: a refused pair leaves it as it was, to the byte.
+
     Raises:
-        UsageError: a pair is not valid, the run is being trained, or its config cannot be read or written.
+        UsageError: a pair is not valid or can no longer change, the run is being trained, or its config cannot be
+            read or written.
     """
+    # it knows tasks and environments: the dashboard, which only stops runs, need not load them
+    from vlmagent.runs.admission import check_admission
+
     path = run.config_file
+    old = load_config(path)
     config = load_config(path, parse_overrides(overrides))
-    if not overrides:
+    if is_alive(run):
+        raise already_running(run)
+    check_admission(run, config, old)
+    if config == old:
         return config
-    info = daemon_info(run)
-    if info is not None and is_alive(run):
-        raise already_running(run, info)
     try:
+        created = path.stat()
         write_text(path, dump_config(config))
+        os.utime(path, ns=(created.st_atime_ns, created.st_mtime_ns))  # by it runs are sorted: newest first
     except OSError as error:
-        raise UsageError(f"{path} could not be written: {error.strerror or error}.") from None
+        raise UsageError(
+            f"{path} could not be written: {error.strerror or error}. {remedy(error)}."
+        ) from None
     return config
 
 
@@ -64,9 +75,9 @@ def start_daemon(
         UsageError: a process already trains this run, or its folder is not writable.
         RunFailedError: the process ended at once; quotes the end of its log.
     """
-    info = daemon_info(run)
-    if info is not None and is_alive(run):
-        raise already_running(run, info)
+    if is_alive(run):
+        raise already_running(run)
+    before = daemon_info(run)
     log = run.log
     try:
         output = log.open("ab")
@@ -93,16 +104,22 @@ def start_daemon(
     for earlier in _children:
         earlier.poll()  # takes leave of one that ended: a long reproduction would gather zombies
     _children.append(process)
-    _await_start(run, process, offset)
+    _await_start(run, process, offset, before)
     return process.pid
 
 
-def _await_start(run: Run, process: subprocess.Popen[bytes], offset: int) -> None:
+def _await_start(run: Run, process: subprocess.Popen[bytes], offset: int, before: DaemonInfo | None) -> None:
+    """Wait until ``process`` holds the run.
+
+    Args:
+        offset: where its words in the log begin.
+        before: what ``daemon.json`` said before: in a container that is started again pids repeat themselves.
+    """
     deadline = time.monotonic() + START_SECONDS
     while True:
         ended = process.poll()
         info = daemon_info(run)
-        if info is not None and info.pid == process.pid:
+        if info is not None and info.pid == process.pid and info != before:
             return
         if ended is None and time.monotonic() > deadline:
             process.kill()
@@ -124,23 +141,15 @@ def stop_run(run: Run, timeout: float = 120.0) -> RunState:
     """Ask a run's process to finish its step, save and end; waits for that and returns the final state.
 
     Raises:
-        UsageError: the run is not running, is lost, or runs on another host.
+        UsageError: the run is not running, is lost, or runs where it cannot be signalled from here.
         VlmAgentError: it may not be signalled, or has not ended after ``timeout`` seconds.
     """
+    if not is_alive(run):
+        raise _not_running(run)
     info = daemon_info(run)
-    if info is not None and info.host != platform.node() and is_alive(run):
-        raise UsageError(
-            f"The run {run.name} runs on host {info.host}. Stop it there: {command('vlmagent', 'runs', 'stop', run)}"
-        )
     process = None if info is None else process_of(info)
     if info is None or process is None:
-        state = run_state(run)
-        more = (
-            f" Its process is gone; continue it with `{command('vlmagent', 'train', '--resume', run)}`."
-            if state == "lost"
-            else ""
-        )
-        raise UsageError(f"The run {run.name} is not running: it is {state}.{more}")
+        raise _out_of_reach(run, info)
     try:
         process.send_signal(signal.SIGTERM)
     except psutil.AccessDenied:
@@ -157,3 +166,22 @@ def stop_run(run: Run, timeout: float = 120.0) -> RunState:
             )
         time.sleep(POLL_SECONDS)
     return run_state(run)
+
+
+def _not_running(run: Run) -> UsageError:
+    state = run_state(run)
+    more = ""
+    if state == "lost":
+        more = f" Its process is gone; continue it with `{command('vlmagent', 'train', '--resume', run)}`."
+    return UsageError(f"The run {run.name} is not running: it is {state}.{more}")
+
+
+def _out_of_reach(run: Run, info: DaemonInfo | None) -> UsageError:
+    """Something trains the run that is not a process here, or not the one that ``daemon.json`` names."""
+    if info is not None and info.host != platform.node():
+        stop = command("vlmagent", "runs", "stop", run)
+        return UsageError(f"The run {run.name} runs on host {info.host}. Stop it there: {stop}")
+    return UsageError(
+        f"A process holds the run {run.name}, but {run.daemon_file} does not say which. If it has only just begun, try "
+        f"again in a moment; else `{command('fuser', '-v', run.lock_file)}` names it."
+    )

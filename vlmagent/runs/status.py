@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
-from vlmagent.runs.daemon import DaemonInfo, daemon_info, process_of
+from vlmagent.runs.daemon import DaemonInfo, daemon_info, is_held, process_of
 from vlmagent.runs.folders import all_runs, created_at
 from vlmagent.store.reader import NotReadyError, StoreReader
 from vlmagent.store.rows import RunRow
@@ -22,18 +22,43 @@ STALE_SECONDS = 30.0
 
 
 def is_alive(run: Run) -> bool:
-    """Whether the run's process exists; on another host: whether its heartbeat is fresh."""
+    """Whether a process trains the run: the one answer that stopping, continuing, listing and watching go by.
+
+    A held lock is alive, whoever holds it. Where nobody does, the run is not; only where the lock tells nothing (none
+    there, a file system without locks, another machine that does not share them) do the process that ``daemon.json``
+    names and, on another machine, the heartbeat decide. The clock of this machine counts in the last case alone.
+    """
+    held = is_held(run)
+    if held:
+        return True
     info = daemon_info(run)
-    if info is None:
+    if info is None:  # a copy of a run that was being trained has a fresh heartbeat, too
         return False
-    if info.host != platform.node():
-        row = _run_row(run)
-        return isinstance(row, RunRow) and row.finished_at is None and _fresh(row)
-    return process_of(info) is not None
+    if info.host == platform.node():
+        return held is None and process_of(info) is not None
+    row = _run_row(run)
+    return isinstance(row, RunRow) and row.finished_at is None and _fresh(row)
 
 
 def _fresh(row: RunRow) -> bool:
+    """Whether a heartbeat is news. One from the future is: of two clocks, nobody knows which one is right."""
     return time.time() - row.heartbeat_at < STALE_SECONDS
+
+
+class Heartbeats:
+    """Which heartbeats stand still, for those who look again and again: by a clock of this process that nobody sets."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Run, tuple[float, float]] = {}
+
+    def is_silent(self, run: Run, row: RunRow) -> bool:
+        """Whether an unfinished run's heartbeat has not moved for ``STALE_SECONDS`` of looking at it."""
+        now = time.monotonic()
+        beat, since = self._seen.get(run, (None, now))
+        if row.heartbeat_at != beat:
+            self._seen[run] = (row.heartbeat_at, now)
+            return False
+        return row.finished_at is None and now - since > STALE_SECONDS
 
 
 def run_state(run: Run) -> RunState:
@@ -52,13 +77,24 @@ def _state(run: Run, row: RunRow | StoreError | None, info: DaemonInfo | None, a
     if isinstance(row, StoreError):
         return "running" if alive and "locked" in str(row) else "damaged"
     if row is None:
-        young = info is None and time.time() - created_at(run) < START_SECONDS
+        # a folder that was made just now; one from the future was made before the clock was set back
+        young = info is None and abs(time.time() - created_at(run)) < START_SECONDS
         return "starting" if alive or young else "lost"
-    if row.finished_at is not None:
-        if info is None or info.started < row.finished_at:
-            return row.status
-        return "starting" if alive else "lost"  # it was to continue
-    return row.status if alive else "lost"
+    if row.finished_at is None:
+        return row.status if alive else "lost"
+    if not _is_to_continue(row.finished_at, info):
+        return row.status
+    return "starting" if alive else "lost"
+
+
+def _is_to_continue(finished_at: float, info: DaemonInfo | None) -> bool:
+    """Whether the process of ``daemon.json`` took the run after its end, and has not yet recorded that it goes on."""
+    if info is None:
+        return False
+    if info.resumed_end is not None:
+        return info.resumed_end == finished_at
+    # it took a run without an end, and ended it; of earlier versions, whose files have no ticks, only the times tell
+    return info.start_ticks is None and info.started >= finished_at
 
 
 def _run_row(run: Run) -> RunRow | StoreError | None:

@@ -28,13 +28,12 @@ from vlmagent.models.cnn import CnnPolicy, is_cnn, load_cnn, save_cnn
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
 from vlmagent.paths import Run
-from vlmagent.training.saved import list_checkpoints
+from vlmagent.training.saved import SFT, list_checkpoints
 
 Network = Policy | CnnPolicy
 """What a run's checkpoint may hold: a vision-language model, or the baseline without language."""
 OPTIMIZER = "optimizer.safetensors"
 TRAINER = paths.TRAINER
-SFT = "sft"
 FORMAT = 1
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from vlmagent.config import Config
+from vlmagent.config.changes import steps_in_all
 from vlmagent.errors import RunFailedError
 from vlmagent.models.batching import MicroBatcher
 from vlmagent.models.device import choose_device
@@ -92,6 +93,9 @@ class PpoLoop:
         self._writer = writer
         self._should_stop = should_stop
         self._ranks = ranks
+        # env steps are counted, not updates: their length or the goal may have changed since the run was begun
+        left = (steps_in_all(config, state.env_steps) - state.env_steps) // config.ppo.steps_per_update
+        self._updates = state.update_index + left
         self._own = part(ranks, config.rollout.num_envs)
         self._agent = make_agent(config, task, network)
         self._rates = learning_rates(config)
@@ -126,9 +130,9 @@ class PpoLoop:
         else:
             self._rollout.restore(self._state.rollout)
         reference = self._reference()
-        if config.num_updates:  # none: the supervised start was all that was asked for
-            self._writer.event("phase", f"phase: rl ({config.num_updates} updates)")
-        for update in range(self._state.update_index + 1, config.num_updates + 1):
+        if self._updates:  # none: the supervised start was all that was asked for
+            self._writer.event("phase", f"phase: rl ({self._updates} updates)")
+        for update in range(self._state.update_index + 1, self._updates + 1):
             boundary = self._rollout.snapshot()
             with self._engine.whole():
                 collected = self._collect(update, reference)
@@ -137,7 +141,7 @@ class PpoLoop:
                 self._save(TrainerState(update - 1, at, boundary, self._engine.state_dict()))
                 return "stopped"
             self._improve(update, collected)
-            if update == config.num_updates or update % config.checkpoint.every == 0:
+            if update == self._updates or update % config.checkpoint.every == 0:
                 self._save(self._present_state(update))
         return "done"
 
@@ -233,7 +237,7 @@ class PpoLoop:
             [sample.advantage for sample in samples],
             [sample.return_ for sample in samples],
         )
-        total = self._rates.updates or self._config.num_updates
+        total = self._rates.updates or self._updates
         self._engine.set_lr_factor(cosine_factor(update - 1, total, self._rates.final / self._rates.policy))
         self._engine.freeze(0, update <= self._config.ppo.critic_warmup)
         stats = self._updater.update(samples, derive(self._config.seed, "update", update))

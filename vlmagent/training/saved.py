@@ -15,6 +15,8 @@ from vlmagent.text import command
 
 START = "start"
 """By this name people call the checkpoint that RL started from."""
+SFT = "sft"
+"""Beside the checkpoints: where an interrupted supervised start is kept until it is finished."""
 
 
 def steps_of(folder: Path) -> int:

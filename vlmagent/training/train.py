@@ -13,6 +13,7 @@ from vlmagent.models.batching import is_out_of_memory
 from vlmagent.paths import Run
 from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter, mark_failed
+from vlmagent.training.changes import changes_of, standing_of
 from vlmagent.training.learners import network_name
 from vlmagent.training.loop import ShouldStop
 from vlmagent.training.trainer import Trainer
@@ -37,10 +38,15 @@ def train(run: Run, should_stop: ShouldStop) -> RunStatus:
 
 
 def recorded(run: Run, config: Config, work: Callable[[StoreWriter], RunStatus]) -> RunStatus:
-    """Do ``work`` with the run's database open; how it began and ended is recorded, but not how it failed."""
+    """Do ``work`` with the run's database open; how it began and ended is recorded, but not how it failed.
+
+    Raises:
+        UsageError: the config says something else than what the run was trained with, and no longer can.
+    """
     with StoreWriter(
         run.database, journal_mode=config.store.journal_mode, queue_size=config.store.queue_size
     ) as writer:
+        changes, at = changes_of(run, config), standing_of(run).saved  # before the row says the new config
         writer.start_run(
             run.resolve().name,
             config.task,
@@ -49,6 +55,8 @@ def recorded(run: Run, config: Config, work: Callable[[StoreWriter], RunStatus])
             config.seed,
         )
         writer.set_status("running")
+        for change in changes:
+            writer.event("info", f"config changed at env step {at}: {change}")
         status = work(writer)
         writer.event("info", f"training {status}")
         writer.set_status(status)
@@ -62,8 +70,8 @@ def explain(error: BaseException) -> str:
         return str(error)
     if is_out_of_memory(error):
         return (
-            f"Out of memory: {error}. Lower rollout.num_envs, rollout.max_new_tokens or ppo.micro_batch_size, or set "
-            "model.activation_checkpointing=true, and resume."
+            f"Out of memory: {error}. Lower rollout.max_new_tokens or ppo.micro_batch_size, or set "
+            "model.activation_checkpointing=true, and resume. A lower rollout.num_envs needs a new run."
         )
     frames = traceback.extract_tb(error.__traceback__)
     where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

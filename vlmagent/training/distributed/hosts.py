@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from vlmagent.config import Config, load_config, parse_overrides
+from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.paths import Run
 from vlmagent.training.distributed.zero_config import read_zero_config
 
 LINE = re.compile(r"(?P<host>\S+)\s+slots=(?P<slots>\d+)")
@@ -95,11 +93,6 @@ def read_hostfile(path: Path) -> dict[str, int]:
     if not found:
         raise UsageError(f"The hostfile {path} names no machine. Write a line 'HOST slots=N' for each.")
     return found
-
-
-def check_resumed(run: Run, overrides: Sequence[str]) -> None:
-    """``check_distributed`` of a run's config with ``--set`` pairs on top, before they are written into it."""
-    check_distributed(load_config(run.config_file, parse_overrides(overrides)))
 
 
 def check_distributed(config: Config) -> None:
