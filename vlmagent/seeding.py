@@ -7,6 +7,7 @@ live in disjoint halves of the 32-bit seeds, so that no evaluation episode was e
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,3 +38,25 @@ def play_episode_seed(seed: int, episode: int) -> int:
 def evaluation_episode_seed(seed: int, episode: int) -> int:
     """Seed in [2^31, 2^32) of the n-th evaluation episode; the same for every system, so that results pair up."""
     return EVALUATION_BIT + derive(seed, "evaluation", episode) % EVALUATION_BIT
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSeeds:
+    """Which evaluation episode an environment plays next: episode k goes to environment k mod ``num_envs``.
+
+    So every number of environments plays the same episodes.
+
+    Attributes:
+        seed: chooses the episodes.
+        episodes: how many there are.
+        num_envs: environments that share them.
+    """
+
+    seed: int
+    episodes: int
+    num_envs: int
+
+    def __call__(self, env_index: int, count: int) -> int | None:
+        """Seed of the episode after ``count`` others in an environment; None when there are no more."""
+        number = env_index + count * self.num_envs
+        return evaluation_episode_seed(self.seed, number) if number < self.episodes else None

@@ -14,9 +14,8 @@ from vlmagent.cli.tables import eval_table
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
 from vlmagent.evaluation.evaluate import (
+    EvaluationPlan,
     InterruptedEvaluationError,
-    Plan,
-    Tally,
     default_episodes,
     evaluate,
     find_earlier,
@@ -28,12 +27,14 @@ from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tasks.registry import build_task, task_from_config
+from vlmagent.training.tally import Tally
 from vlmagent.types import EpisodeEnd, EpisodeStart
 
 
-def plan(config: Config, name: str, **changes) -> Plan:
-    system = baseline_system(name, task_from_config(config))
-    return replace(Plan(config, system, episodes=10, seed=0), **changes)
+def plan(config: Config, name: str, **changes) -> EvaluationPlan:
+    task = task_from_config(config)
+    made = EvaluationPlan(config, task, baseline_system(name, task), episodes=10, seed=0)
+    return replace(made, **changes)
 
 
 def play(config: Config, name: str, **changes) -> EvalResult:
@@ -75,7 +76,7 @@ def test_results_and_transitions_are_stored_apart_from_training(small_config: Co
         assert reader.env_steps() == 0
     assert (row.system, row.success, row.episodes) == ("expert", 1.0, 10)
     assert row.success_low == pytest.approx(result.success_ci[0])
-    connection = sqlite3.connect(run / str(result.database))
+    connection = sqlite3.connect(run.path / str(result.database))
     steps, episodes = connection.execute(
         "SELECT count(*), count(DISTINCT episode_id) FROM transitions"
     ).fetchone()
@@ -83,7 +84,7 @@ def test_results_and_transitions_are_stored_apart_from_training(small_config: Co
     assert episodes == 10
     assert steps == round(10 * result.mean_length)
     evaluate(wanted)  # a second one in the same second does not overwrite the first
-    assert len(list((run / "evaluations").glob("*.db"))) == 2
+    assert len(list(run.evaluations.glob("*.db"))) == 2
 
 
 def test_seed_chooses_the_episodes(small_config: Config):
@@ -166,7 +167,7 @@ def test_without_any_result_it_is_a_failure(small_config: Config):
 
 
 def test_kinds_of_episodes_are_told_apart(small_config: Config):
-    tally = Tally(lambda *_: None)
+    tally = Tally()
     for number, (kind, won) in enumerate([("pick", True), ("pick", False), ("heat", False)]):
         tally.episode_started(EpisodeStart(number, "eval", 0, seed=number))
         tally.episode_ended(EpisodeEnd(number, 5, 50.0 if won else -1.0, won, won, "terminated", kind))

@@ -16,9 +16,9 @@ from rich.console import Console
 from tests.conftest import SMALL
 from vlmagent import paths
 from vlmagent.cli.evaluate import eval_command
-from vlmagent.config import Config
+from vlmagent.config import Config, find_config, load_config
 from vlmagent.errors import UsageError
-from vlmagent.evaluation.jobs import EvalRequest, plan_jobs
+from vlmagent.evaluation.jobs import EvalRequest, resolve_jobs
 from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.training.train import train
@@ -55,18 +55,42 @@ def vlmagent(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_job_per_run_and_baselines_once(here: Path):
-    jobs = plan_jobs(EvalRequest(runs=["seed0", "seed1"], baselines=["expert"]))
-    assert [(job.run.name, job.checkpoints, job.baselines) for job in jobs] == [
-        ("seed0", ("latest",), ("expert",)),
-        ("seed1", ("latest",), ()),
+def test_a_job_per_system_and_baselines_once(here: Path):
+    """Every job is finished: nothing of the request has to be asked again."""
+    jobs = resolve_jobs(EvalRequest(runs=["seed0", "seed1"], baselines=["expert"], seed=7, resume=True))
+    assert [(job.run.name, job.title, job.resume) for job in jobs] == [
+        ("seed0", "seed0 step-96", True),
+        ("seed0", "expert", True),
+        ("seed1", "seed1 step-96", True),
     ]
-    (job,) = plan_jobs(
+    assert {(job.episodes, job.seed, job.config.task, job.task.name) for job in jobs} == {
+        (8, 7, "numberline", "numberline")
+    }
+    assert [job.folder for job in jobs[:2]] == [here / "seed0" / "evaluations"] * 2
+    (job,) = resolve_jobs(
         EvalRequest(baselines=["random"])
     )  # alone they need no checkpoint: the latest run's task
-    assert (job.config.task, job.checkpoints) == ("numberline", ())
-    (job,) = plan_jobs(EvalRequest(tasks=["points24"], baselines=["random"]))  # a task without a recipe
-    assert (job.config.task, job.run) == ("points24", None)
+    assert (job.config.task, job.title) == ("numberline", "random")
+    (job,) = resolve_jobs(EvalRequest(tasks=["points24"], baselines=["random"]))  # a task without a recipe
+    assert (job.config.task, job.run, job.episodes, job.folder) == (
+        "points24",
+        None,
+        200,
+        here / "evaluations",
+    )
+
+
+def test_a_task_may_be_called_by_its_environment(here: Path):
+    own = "vlmagent_envs:vlmagent/NumberLine-v0"
+    (job,) = resolve_jobs(EvalRequest(tasks=[own]))
+    assert job.run is not None
+    assert job.run.path.parent == here
+    (named,) = resolve_jobs(EvalRequest(tasks=[own], runs=["seed0"]))
+    assert named.title == "seed0 step-96"
+    (baseline,) = resolve_jobs(
+        EvalRequest(tasks=["vlmagent_envs:vlmagent/EZPoints-v0"], baselines=["expert"])
+    )
+    assert baseline.config.sft == load_config(find_config("ezpoints")).sft
 
 
 @pytest.mark.parametrize(
@@ -140,7 +164,7 @@ def test_resume_takes_what_is_finished_and_makes_no_new_database(here: Path):
 
 def test_ctrl_c_keeps_what_was_played_and_resume_goes_on(here: Path):
     """The first ctrl-c ends after the step under way with exit code 130."""
-    folder = here.evaluations
+    folder = here / paths.EVALUATIONS
     command = [sys.executable, "-m", "vlmagent", "eval", "points24", "--baseline", "expert", "--seed", "9"]
     arguments = [*command, "--episodes", "600", "--set", "eval.num_envs=2", "--json"]
     process = subprocess.Popen(

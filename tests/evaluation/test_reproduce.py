@@ -33,7 +33,7 @@ def test_only_what_is_missing_is_planned():
     assert "numberline: RL with CoT, seed 0" not in works
     missing = works["numberline: RL with CoT, seed 1"]
     assert (missing.train, missing.checkpoints) == (True, ("start", "latest"))
-    assert missing.folder == paths.runs_dir() / "reproduce" / "numberline-rl-seed1"
+    assert missing.run == Run(paths.runs_dir() / "reproduce" / "numberline-rl-seed1")
     only_evaluate = works["numberline: RL without CoT, seed 1"]  # was evaluated on nine episodes
     assert (only_evaluate.train, only_evaluate.checkpoints) == (False, ("start", "latest"))
     assert works["numberline: random"].baselines == ("random",)
@@ -120,7 +120,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other(small: Options, monkeypatch
     def start(run: Run, command=None, environment=None) -> int:
         assert environment == {"OMP_NUM_THREADS": "1"}
         if "nocot" in run.name:
-            (run / "config.yaml").write_text("task: nothing")
+            run.config_file.write_text("task: nothing")
         return original(run, command, environment)
 
     monkeypatch.setattr(launch, "start_daemon", start)

@@ -12,7 +12,7 @@ from vlmagent.evaluation import formats
 from vlmagent.evaluation.published import published_row, published_rows
 from vlmagent.evaluation.results import (
     EvalResult,
-    Evaluation,
+    FinishedEvaluation,
     Outcome,
     comparisons,
     label,
@@ -22,14 +22,14 @@ from vlmagent.evaluation.results import (
 )
 
 
-def evaluation(wins: list[bool], **changes) -> Evaluation:
+def evaluation(wins: list[bool], **changes) -> FinishedEvaluation:
     outcomes = tuple(Outcome(seed, won, 1.0 if won else -1.0, won, 3) for seed, won in enumerate(wins))
     values = {
         "task": "numberline", "system": "rl", "rule_set": "paper", "legal_rate": 0.9, "seed": 0,
         "checkpoint": "step-96", "env_steps": 96, "model": "tiny", "temperature": 0.2, "run": "a",
         "database": None, "seconds": 1.0, "training_seed": 0,
     }  # fmt: skip
-    return Evaluation(EvalResult(**{**values, **summary(outcomes, 0), **changes}), outcomes)
+    return FinishedEvaluation(EvalResult(**{**values, **summary(outcomes, 0), **changes}), outcomes)
 
 
 def test_summary_counts():

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from vlmagent.evaluation.statistics import bootstrap_mean, bootstrap_runs, mcnemar, paired, spread, wilson
+from vlmagent.evaluation.mcnemar import mcnemar
+from vlmagent.evaluation.statistics import bootstrap_mean, bootstrap_runs, paired, spread, wilson
 
 
 def test_wilson_interval_against_a_textbook_value():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import SMALL
 from vlmagent.config import Config
 from vlmagent.paths import Run
+from vlmagent.play.plan import PlayRequest, SessionPlan, plan_session
 from vlmagent.runs import folders
 from vlmagent.seeding import play_episode_seed
 from vlmagent.tasks.registry import build_task
@@ -20,7 +22,12 @@ def config(task: str = "numberline") -> Config:
     return Config.model_validate({**SMALL, "task": task})
 
 
-def make_run(task: str = "numberline", checkpoint: bool = True) -> Path:
+def plan_play(task: str, **wishes: Any) -> SessionPlan:
+    """What ``vlmagent play TASK`` decides, with these options."""
+    return plan_session(PlayRequest(task, **wishes))
+
+
+def make_run(task: str = "numberline", checkpoint: bool = True) -> Run:
     """A run under the runs folder."""
     run = folders.create_run(config(task))
     if checkpoint:

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.play.made import EASY, config
+from tests.play.made import EASY, config, plan_play
 from tests.play.test_session import play_to_the_end, right
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
 from vlmagent.paths import Run
 from vlmagent.play.export import export_sft
-from vlmagent.play.plan import plan_play, plan_run
+from vlmagent.play.plan import plan_run
 from vlmagent.play.session import YOU, PlaySession
 from vlmagent.runs import folders
 from vlmagent.tasks.registry import build_task
@@ -21,7 +21,7 @@ from vlmagent.types import Decision, ParsedAction
 
 
 @pytest.fixture
-def run() -> Path:
+def run() -> Run:
     """A run beside which a person played two episodes, the first one without a wrong step."""
     run = folders.create_run(config())
     session = PlaySession(plan_run(run, "human"))
@@ -41,7 +41,7 @@ def records(out: Path) -> list[dict[str, object]]:
 def test_what_a_person_played(run: Run, tmp_path: Path) -> None:
     exported = export_sft(run, tmp_path / "out")
     found = records(tmp_path / "out")
-    (database,) = (run / "plays").glob("*.db")
+    (database,) = run.plays.glob("*.db")
     with sqlite3.connect(database) as connection:
         steps = connection.execute(
             "SELECT action, prompt, episode_id FROM transitions ORDER BY id"
@@ -80,7 +80,7 @@ def test_a_card_that_is_not_held_is_left_out(tmp_path: Path) -> None:
     for action in (absent, str(numbers[0]), "="):
         session.choose(action)
     session.close()
-    assert export_sft(session.database.parent, tmp_path / "out").samples == 2
+    assert export_sft(Run(session.database.parent), tmp_path / "out").samples == 2
     answers = [json.loads(record["conversations"][1]["value"]) for record in records(tmp_path / "out")]  # type: ignore[index]
     assert [answer["action"] for answer in answers] == [str(numbers[0]), "="]
 
@@ -95,7 +95,7 @@ def test_a_models_own_words(tmp_path: Path) -> None:
         )
         session.take(YOU, decision, (moment.seed, moment.actions))
     session.close()
-    run = session.database.parent
+    run = Run(session.database.parent)
     with pytest.raises(UsageError, match=r"no step played by 'human'. Those who played: model"):
         export_sft(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -106,8 +106,8 @@ def test_a_models_own_words(tmp_path: Path) -> None:
 
 
 def test_sessions_that_cannot_be_used(run: Run, tmp_path: Path) -> None:
-    (database,) = (run / "plays").glob("*.db")
-    (run / "plays" / "broken.db").write_bytes(b"nonsense" * 1000)
+    (database,) = run.plays.glob("*.db")
+    (run.plays / "broken.db").write_bytes(b"nonsense" * 1000)
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE transitions SET reward = 7 WHERE episode_id = 1")
     exported = export_sft(run, tmp_path / "out")

@@ -1,22 +1,19 @@
-from pathlib import Path
-
 import pytest
 
-from tests.play.made import config, make_run
+from tests.play.made import config, make_run, plan_play
 from vlmagent import paths
+from vlmagent.config import load_config
 from vlmagent.errors import UsageError
 from vlmagent.paths import Run
 from vlmagent.play.plan import (
     Opponent,
     find_opponent,
-    has_checkpoint,
-    newest_checkpoint,
-    plan_play,
     plan_run,
     run_config,
 )
 from vlmagent.play.session import PlaySession
 from vlmagent.runs import folders
+from vlmagent.training.saved import newest_checkpoint
 
 
 def mark(run: Run, *steps: int) -> None:
@@ -29,7 +26,7 @@ def mark(run: Run, *steps: int) -> None:
 
 def test_without_any_run() -> None:
     plan = plan_play("numberline", human=True)
-    assert (plan.mode, plan.opponent, plan.folder, plan.hints) == ("human", None, None, "ask")
+    assert (plan.mode, plan.opponent, plan.run, plan.hints) == ("human", None, None, "ask")
     assert "vlmagent train numberline" in plan.advice
     assert "--opponent expert" in plan.advice
     for versus in (False, True):
@@ -50,24 +47,13 @@ def test_the_newest_run_of_the_task_with_a_checkpoint() -> None:
     mark(other, 0)
     waiting = plan_play("numberline", human=True)
     assert waiting.opponent is None
-    assert waiting.folder in (old, new)
+    assert waiting.run in (old, new)
     assert "no checkpoint yet" in waiting.advice
     mark(old, 0)
     assert plan_play("numberline").opponent == Opponent(run=old)
-    assert find_opponent(waiting) == (Opponent(run=old) if waiting.folder == old else None)
+    assert find_opponent(waiting) == (Opponent(run=old) if waiting.run == old else None)
     mark(new, 512)
-    assert plan_play("numberline", run=new.name).folder == new
-
-
-def test_newest_checkpoint(tmp_path: Path) -> None:
-    assert newest_checkpoint(tmp_path) is None
-    mark(tmp_path, 96, 1024, 512)
-    assert newest_checkpoint(tmp_path) == "step-1024"
-    (tmp_path.checkpoints / paths.LATEST).symlink_to("step-512")
-    assert newest_checkpoint(tmp_path) == "step-512"
-    (tmp_path.checkpoints / "step-512" / paths.TRAINER).unlink()
-    assert newest_checkpoint(tmp_path) == "step-1024"
-    assert has_checkpoint(tmp_path)
+    assert plan_play("numberline", run=new.name).run == new
 
 
 def test_wrong_usage() -> None:
@@ -95,7 +81,7 @@ def test_overrides_and_the_runs_own_rules() -> None:
     mark(run, 0)
     assert plan_play("numberline").config.env == {"n_max": 9}
     assert plan_play("numberline", overrides=["env.n_max=7"]).config.env == {"n_max": 7}
-    assert plan_play("numberline", opponent="expert").folder is None
+    assert plan_play("numberline", opponent="expert").run is None
     assert plan_play("numberline", opponent="expert", run=run.name).config.env == {"n_max": 9}
 
 
@@ -112,17 +98,17 @@ def test_a_session_of_its_own_is_no_run_to_play_beside() -> None:
     session = PlaySession(plan_play("numberline", human=True, seed=1))
     session.choose("+")
     session.close()
-    folder = session.database.parent
-    assert folder in [found.resolve() for found in folders.all_runs()]
-    assert plan_play("numberline", human=True).folder is None
-    assert run_config(folder, {}).task == "numberline"
-    assert plan_run(folder, "human").config == session.plan.config
-    folder.database.write_bytes(b"broken" * 1000)
+    own = Run(session.database.parent)
+    assert own in [found.resolve() for found in folders.all_runs()]
+    assert plan_play("numberline", human=True).run is None
+    assert run_config(own, {}).task == "numberline"
+    assert plan_run(own, "human").config == session.plan.config
+    own.database.write_bytes(b"broken" * 1000)
     with pytest.raises(UsageError, match="cannot be played"):
-        run_config(folder, {})
+        run_config(own, {})
 
 
 def test_a_real_checkpoint_is_found() -> None:
     run = make_run()
     assert load_config(run.config_file).task == "numberline"
-    assert newest_checkpoint(run) == "step-0"
+    assert newest_checkpoint(run) == run.checkpoints / "step-0"

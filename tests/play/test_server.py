@@ -53,7 +53,7 @@ class Ear:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     before = os.environ.get("VLMAGENT_RUNS")
     os.environ["VLMAGENT_RUNS"] = str(tmp_path_factory.mktemp("runs"))
     made = make_run()
@@ -136,7 +136,7 @@ def test_forgetting_ends_an_answer_early(run: Run) -> None:
 
 
 def test_a_broken_checkpoint_is_said(run: Run, tmp_path: Path) -> None:
-    broken = tmp_path / "run"
+    broken = Run(tmp_path / "run")
     folder = broken.checkpoints / "step-8"
     folder.mkdir(parents=True)
     (folder / paths.TRAINER).write_text("{}")

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.play.made import EASY, config, first_state
+from tests.play.made import EASY, config, first_state, plan_play
 from vlmagent.errors import UsageError
-from vlmagent.play.plan import Continuation, Plan, plan_play, plan_run
+from vlmagent.paths import Run
+from vlmagent.play.plan import Continuation, SessionPlan, plan_run
 from vlmagent.play.session import THEM, YOU, PlaySession
 from vlmagent.play.table import Moment
 from vlmagent.runs import folders, status
@@ -40,7 +41,7 @@ def rows(database: Path, episode: int) -> list[TransitionRow]:
         return reader.transitions(episode)
 
 
-def human(task: str = "numberline", **more: object) -> Plan:
+def human(task: str = "numberline", **more: object) -> SessionPlan:
     return plan_play(task, human=True, seed=EASY, **more)  # type: ignore[arg-type]
 
 
@@ -85,9 +86,9 @@ def test_every_step_is_in_the_file_before_it_is_returned() -> None:
 
 KILLED = """
 import os, sys
-from vlmagent.play.plan import plan_play
+from vlmagent.play.plan import PlayRequest, plan_session
 from vlmagent.play.session import PlaySession
-session = PlaySession(plan_play("points24", human=True, seed=3))
+session = PlaySession(plan_session(PlayRequest("points24", human=True, seed=3)))
 print(session.database, flush=True)
 for action in ["1", "+", "2", "*", "("]:
     print("shown", len(session.choose(action).steps), flush=True)
@@ -114,7 +115,7 @@ def test_killed_in_the_middle() -> None:
     assert [row.actor for row in rows(database, 1)] == ["human"] * 5
     with StoreReader(database) as reader:
         assert reader.image(rows(database, 1)[4].image_sha256).shape == (300, 300, 3)
-    assert status.run_state(database.parent) == "lost"
+    assert status.run_state(Run(database.parent)) == "lost"
 
 
 def test_the_cards_own_rules() -> None:
@@ -194,10 +195,10 @@ def test_where_the_log_goes() -> None:
     assert not run.database.exists(), "a trainer's own database is never touched"
     alone = PlaySession(human(opponent="expert"))
     assert alone.database.parent.name.endswith("-numberline-play")
-    assert status.run_state(alone.database.parent) == "running"
+    assert status.run_state(Run(alone.database.parent)) == "running"
     alone.choose("+")
     alone.close()
-    assert status.run_state(alone.database.parent) == "done"
+    assert status.run_state(Run(alone.database.parent)) == "done"
 
 
 def test_nothing_played_leaves_nothing() -> None:
@@ -205,7 +206,7 @@ def test_nothing_played_leaves_nothing() -> None:
     PlaySession(plan_run(run, "human")).close()
     assert not run.plays.exists()
     PlaySession(human(opponent="expert")).close()
-    assert folders.all_runs() == [run] or [folder.resolve() for folder in folders.all_runs()] == [run]
+    assert folders.all_runs() == [run] or [found.resolve() for found in folders.all_runs()] == [run]
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ import pytest
 from tests.tasks.alfworld_states import ADMISSIBLE, SMALL, STATE, needs_alfworld, shown, thing
 from vlmagent.agents.simple import ExpertAgent
 from vlmagent.errors import RunFailedError, UsageError
-from vlmagent.evaluation.evaluate import Tally
 from vlmagent.seeding import evaluation_episode_seed, train_episode_seed
+from vlmagent.tasks.base import offers_of
 from vlmagent.tasks.parsing import parse_action
 from vlmagent.tasks.registry import build_task, task_names
 from vlmagent.training.metrics import EpisodeLog
-from vlmagent.training.rollout import Rollout, illegal_reward
+from vlmagent.training.rollout import Rollout
 from vlmagent.training.sft.samples import captions, solver_samples
+from vlmagent.training.tally import Tally
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, ParsedAction, Transition
 
 PROMPT = (
@@ -258,7 +259,7 @@ def rollout(task, agent, sinks, num_envs=2, seeds=train_episode_seed):
 
 @needs_alfworld
 def test_a_rollout_with_a_killed_process_and_illegal_outputs(task):
-    recorder, log, tally = Recorder(), EpisodeLog(), Tally(lambda *_: None)
+    recorder, log, tally = Recorder(), EpisodeLog(), Tally()
     run = rollout(task, Mute(task), [recorder, log, tally])
     try:
         run.start()
@@ -309,7 +310,7 @@ def _test_replay(task, transitions):
 
 
 def test_tasks_without_a_price_for_illegal_outputs_have_none():
-    assert illegal_reward(build_task("numberline")) == 0
+    assert offers_of(build_task("numberline")).illegal_reward == 0
 
 
 @needs_alfworld

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tests.conftest import SMALL
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.evaluation.evaluate import Plan, evaluate
+from vlmagent.evaluation.evaluate import EvaluationPlan, evaluate
 from vlmagent.evaluation.systems import checkpoint_system
 from vlmagent.models.cnn import CnnPolicy
 from vlmagent.models.encoders import check_encoders
@@ -25,7 +25,7 @@ from vlmagent.training.train import train
 CNN = {**SMALL, "agent": "cnn", "cnn": {"hidden": [16, 16], "lr": 1e-3}}
 
 
-def new_run(folder: Path, **changes) -> Path:
+def new_run(folder: Path, **changes) -> Run:
     return folders.create_run(Config.model_validate({**CNN, **changes}), folder)
 
 
@@ -35,7 +35,7 @@ def transitions(run: Run) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+def trained(tmp_path_factory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cnn")
         patch.setenv("VLMAGENT_CACHE", str(folder / "cache"))
@@ -44,7 +44,7 @@ def trained(tmp_path_factory) -> Path:
         return run
 
 
-def test_a_run_of_the_baseline_is_a_run_like_any_other(trained: Path):
+def test_a_run_of_the_baseline_is_a_run_like_any_other(trained: Run):
     with StoreReader(trained.database) as reader:
         run = reader.run()
         assert run is not None
@@ -62,7 +62,7 @@ def test_a_run_of_the_baseline_is_a_run_like_any_other(trained: Path):
 
 
 @pytest.mark.parametrize("calls", [0, 5, 13])
-def test_an_interrupted_one_ends_like_one_left_alone(trained: Path, tmp_path: Path, calls: int):
+def test_an_interrupted_one_ends_like_one_left_alone(trained: Run, tmp_path: Path, calls: int):
     run = new_run(tmp_path / "run")
     count = iter(range(10**9))
     assert train(run, lambda: next(count) >= calls) == "stopped"
@@ -74,19 +74,19 @@ def test_an_interrupted_one_ends_like_one_left_alone(trained: Path, tmp_path: Pa
         assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
-def test_its_checkpoint_is_evaluated_on_the_same_episodes(trained: Path):
+def test_its_checkpoint_is_evaluated_on_the_same_episodes(trained: Run):
     config = Config.model_validate(CNN)
     task = task_from_config(config)
-    untrained = checkpoint_system(config, task, find_checkpoint(trained, "start"), 0.2)
-    system = checkpoint_system(config, task, find_checkpoint(trained), 0.2)
+    untrained = checkpoint_system(config, task, find_checkpoint(trained, "start"))
+    system = checkpoint_system(config, task, find_checkpoint(trained))
     assert (untrained.name, system.name, system.model) == ("cnn untrained", "cnn", "tiny")
-    found = evaluate(Plan(config, system, episodes=8, seed=0))
+    found = evaluate(EvaluationPlan(config, task, system, episodes=8, seed=0))
     assert found.result.temperature == 1.0  # its own distribution
     assert found.result.legal_rate == 1.0
-    assert evaluate(Plan(config, system, episodes=8, seed=0)).outcomes == found.outcomes
+    assert evaluate(EvaluationPlan(config, task, system, episodes=8, seed=0)).outcomes == found.outcomes
 
 
-def test_a_language_model_is_not_expected_in_it(trained: Path):
+def test_a_language_model_is_not_expected_in_it(trained: Run):
     with pytest.raises(UsageError, match="the baseline 'cnn', which has no words"):
         load_checkpoint(find_checkpoint(trained))
     network, state = load_network(find_checkpoint(trained))
@@ -96,7 +96,7 @@ def test_a_language_model_is_not_expected_in_it(trained: Path):
 
 def test_tasks_with_text_get_a_text_encoder_and_every_action_a_name(tmp_path: Path):
     config = Config.model_validate({**CNN, "task": "ezpoints"})
-    network, cached = initial_network(config, task_from_config(config), print, lambda: False, tmp_path)
+    network, cached = initial_network(config, task_from_config(config), print, lambda: False, Run(tmp_path))
     assert isinstance(network, CnnPolicy)
     assert not cached
     assert network.text is not None
@@ -106,16 +106,18 @@ def test_tasks_with_text_get_a_text_encoder_and_every_action_a_name(tmp_path: Pa
 def test_its_eye_may_come_from_supervised_fine_tuning(tmp_path: Path):
     config = Config.model_validate({**CNN, "cnn": {"vision": "sft", "hidden": [8]}})
     steps = []
-    network, cached = initial_network(config, task_from_config(config), steps.append, lambda: False, tmp_path)
+    network, cached = initial_network(
+        config, task_from_config(config), steps.append, lambda: False, Run(tmp_path)
+    )
     assert steps
     assert not cached
     assert network_name(config) == "cnn (sft)"
-    again, cached = initial_network(config, task_from_config(config), print, lambda: False, tmp_path)
+    again, cached = initial_network(config, task_from_config(config), print, lambda: False, Run(tmp_path))
     assert cached
     one, two = network.vision.model.state_dict(), again.vision.model.state_dict()
     assert all(torch.equal(one[key], two[key]) for key in one)
     fresh, _ = initial_network(
-        Config.model_validate(CNN), task_from_config(config), print, lambda: False, tmp_path
+        Config.model_validate(CNN), task_from_config(config), print, lambda: False, Run(tmp_path)
     )
     other = fresh.vision.model.state_dict()
     assert not all(torch.equal(one[key], other[key]) for key in one)

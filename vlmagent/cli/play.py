@@ -42,18 +42,9 @@ def play(
     ] = None,
 ) -> None:
     """Play a task, or watch a checkpoint play and take over. Every step is kept and can be replayed."""
-    from vlmagent.play.plan import plan_play
+    from vlmagent.play.plan import PlayRequest, plan_session
 
-    plan = plan_play(
-        task,
-        human=human,
-        versus=versus,
-        run=run,
-        opponent=opponent,
-        seed=seed,
-        overrides=set_ or [],
-        hints=hints,
-    )
+    plan = plan_session(PlayRequest(task, human, versus, run, opponent, seed, set_ or (), hints))
     from vlmagent.tui.play_app import photograph_play, run_play
 
     if screenshot is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,21 @@ from typing import Any
 from vlmagent.agents.api.answers import count_flaws
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, StoreError
-from vlmagent.evaluation.results import EvalResult, Evaluation, Outcome, evaluation_row, result_of, summary
+from vlmagent.evaluation.results import EvalResult, FinishedEvaluation, evaluation_row, result_of, summary
 from vlmagent.evaluation.systems import System
 from vlmagent.files import new_file
 from vlmagent.paths import Run
-from vlmagent.seeding import derive, evaluation_episode_seed
+from vlmagent.seeding import EvaluationSeeds, derive
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
 from vlmagent.store.writer import StoreWriter, add_evaluation
-from vlmagent.tasks.base import Task
-from vlmagent.tasks.registry import task_from_config
+from vlmagent.tasks.base import Task, offers_of
 from vlmagent.training.rollout import Rollout
-from vlmagent.types import EpisodeEnd, EpisodeStart, Transition
+from vlmagent.training.tally import Outcome, Tally
+from vlmagent.types import Transition
 
 PAPER_EPISODES = 200
 """Episodes of the paper's evaluations, unless a task has its own ``eval_episodes`` (C.2)."""
-OnProgress = Callable[[int, int], None]
-"""(episodes done, transitions so far)."""
 
 
 class InterruptedEvaluationError(Exception):
@@ -46,60 +44,13 @@ class InterruptedEvaluationError(Exception):
         self.done = done
 
 
-class Tally:
-    """A sink that counts episodes and legal outputs; an episode with an error in it has no result."""
-
-    def __init__(self, on_progress: OnProgress) -> None:
-        self.outcomes: list[Outcome] = []
-        self.transitions = 0
-        self.errors = 0
-        self._legal = 0
-        self._answered = 0
-        self._seeds: dict[int, int] = {}
-        self._broken: set[int] = set()
-        self._on_progress = on_progress
-
-    @property
-    def done(self) -> int:
-        """Episodes that have ended, with or without a result."""
-        return len(self.outcomes) + self.errors
-
-    @property
-    def legal_rate(self) -> float:
-        """Share of the outputs that named one legal action."""
-        return self._legal / self._answered if self._answered else 0.0
-
-    def episode_started(self, episode: EpisodeStart) -> None:
-        """Keep which episode it is."""
-        self._seeds[episode.id] = episode.seed
-
-    def transition(self, transition: Transition) -> None:
-        """Count the output."""
-        self.transitions += 1
-        if transition.decision.error is not None:
-            self._broken.add(transition.episode_id)
-            return
-        self._answered += 1
-        self._legal += transition.decision.parsed.legal_output
-
-    def episode_ended(self, episode: EpisodeEnd) -> None:
-        """Count the episode."""
-        if episode.id in self._broken or episode.ended == "lost":
-            self.errors += 1
-        else:
-            seed, end = self._seeds[episode.id], episode
-            self.outcomes.append(
-                Outcome(seed, end.success, end.episode_return, end.goal, end.length, end.kind)
-            )
-        self._on_progress(self.done, self.transitions)
-
-
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EvaluationPlan:
     """Which episodes a system is to play.
 
     Attributes:
-        config: task, rules and batch size.
+        config: rules, batch size and what else is stored with the result.
+        task: what is played.
         system: who plays.
         episodes: how many.
         seed: chooses them: equal seeds give equal episodes for every system.
@@ -108,6 +59,7 @@ class Plan:
     """
 
     config: Config
+    task: Task
     system: System
     episodes: int
     seed: int
@@ -129,43 +81,65 @@ class Plan:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
+EvaluationSteps = Generator[int, None, FinishedEvaluation]
+
+
 def evaluate(
-    plan: Plan,
+    plan: EvaluationPlan,
     *,
     resume: Path | None = None,
-    on_progress: OnProgress = lambda _done, _steps: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Evaluation:
-    """Play the episodes and count.
+) -> FinishedEvaluation:
+    """``evaluation_steps`` from the first to the last."""
+    steps = evaluation_steps(plan, resume=resume, should_stop=should_stop)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: FinishedEvaluation = end.value
+            return found
+
+
+def evaluation_steps(
+    plan: EvaluationPlan,
+    *,
+    resume: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> EvaluationSteps:
+    """Play the episodes and count; a generator, so that whoever waits can show how far it is.
 
     Args:
         resume: database of an interrupted evaluation with the same fingerprint.
-        on_progress: called after every finished episode.
         should_stop: asked after every step of all environments.
+
+    Yields:
+        How many episodes have ended, each time that some have.
+
+    Returns:
+        The result and every episode.
 
     Raises:
         InterruptedEvaluationError: ``should_stop`` answered True.
         RunFailedError: an API allows no further request, or no episode has a result. What was played is kept.
     """
-    tally = Tally(on_progress)
     database = resume or (_new_database(plan) if plan.folder else None)
     if database is None:
         started = time.monotonic()
-        _play(plan, tally, None, [], should_stop)
+        tally = Tally()
+        yield from _play(plan, tally, None, [], should_stop)
         return _finish(plan, tally, None, time.monotonic() - started)
     logged, seconds = _logged(database) if resume else ([], 0.0)
     with StoreWriter(database, journal_mode=plan.config.store.journal_mode) as writer:
-        return _evaluate_into(writer, plan, tally, logged, seconds, should_stop)
+        return (yield from _evaluate_into(writer, plan, logged, seconds, should_stop))
 
 
 def _evaluate_into(
     writer: StoreWriter,
-    plan: Plan,
-    tally: Tally,
+    plan: EvaluationPlan,
     logged: Sequence[Transition],
     seconds: float,
     should_stop: Callable[[], bool],
-) -> Evaluation:
+) -> EvaluationSteps:
     """Play into an open database; its status tells how it ended, whatever happens."""
     about = {"fingerprint": plan.fingerprint, "system": plan.system.name, "episodes": plan.episodes}
     document = {**plan.config.model_dump(mode="json"), "evaluation": about}
@@ -180,9 +154,9 @@ def _evaluate_into(
     if plan.system.use_journal:
         with StoreReader(writer.path) as reader:
             plan.system.use_journal(reader.answers(), writer.answer)
-    started = time.monotonic()
+    started, tally = time.monotonic(), Tally()
     try:
-        _play(plan, tally, writer, logged, should_stop)
+        yield from _play(plan, tally, writer, logged, should_stop)
         evaluation = _finish(plan, tally, writer.path, seconds + time.monotonic() - started)
     except (InterruptedEvaluationError, RunFailedError) as error:
         writer.event("info", f"stopped: {error}")
@@ -197,21 +171,20 @@ def _evaluate_into(
 
 
 def _play(
-    plan: Plan,
+    plan: EvaluationPlan,
     tally: Tally,
     writer: StoreWriter | None,
     logged: Sequence[Transition],
     should_stop: Callable[[], bool],
-) -> None:
-    """Step until every episode has ended, logged steps first. Episode k goes to environment k mod N."""
-    task = task_from_config(plan.config)
+) -> Iterator[int]:
+    """Step until every episode has ended, logged steps first; yields how many have."""
     rollout = Rollout(
-        task,
+        plan.task,
         plan.system.agent,
         num_envs=plan.num_envs,
         split="eval",
         seed=derive(plan.seed, "evaluation sampling"),
-        episode_seeds=lambda env_index, count: _episode_seed(plan, env_index, count),
+        episode_seeds=EvaluationSeeds(plan.seed, plan.episodes, plan.num_envs),
         sinks=[tally, writer] if writer else [tally],
     )
     try:
@@ -220,19 +193,18 @@ def _play(
             for difference in rollout.replay(step, [tally])[1]:
                 if writer:
                     writer.event("warning", f"the environment does not repeat itself: {difference}")
+        shown = 0
         while rollout.active:
             if should_stop():
                 raise InterruptedEvaluationError(writer.path if writer else None, tally.done)
             rollout.step()
             if writer:
                 writer.commit()
+            if tally.done > shown:
+                shown = tally.done
+                yield shown
     finally:
         rollout.close()
-
-
-def _episode_seed(plan: Plan, env_index: int, count: int) -> int | None:
-    number = env_index + count * plan.num_envs
-    return evaluation_episode_seed(plan.seed, number) if number < plan.episodes else None
 
 
 def _logged(database: Path) -> tuple[list[Transition], float]:
@@ -257,10 +229,10 @@ def _steps(logged: Sequence[Transition]) -> list[list[Transition]]:
 
 def default_episodes(config: Config, task: Task) -> int:
     """Episodes that the config asks for, or else the paper's number for the task."""
-    return config.eval.episodes or int(getattr(task, "eval_episodes", PAPER_EPISODES))
+    return config.eval.episodes or offers_of(task).eval_episodes or PAPER_EPISODES
 
 
-def _new_database(plan: Plan) -> Path:
+def _new_database(plan: EvaluationPlan) -> Path:
     """A new file for one evaluation's transitions."""
     assert plan.folder is not None
     system = "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in plan.system.name)
@@ -274,7 +246,7 @@ def _new_database(plan: Plan) -> Path:
         ) from None
 
 
-def find_earlier(plan: Plan) -> Path | None:
+def find_earlier(plan: EvaluationPlan) -> Path | None:
     """The newest database of an evaluation with the same fingerprint, finished or not."""
     if plan.folder is None:
         return None
@@ -290,7 +262,7 @@ def find_earlier(plan: Plan) -> Path | None:
     return None
 
 
-def finished(database: Path) -> Evaluation | None:
+def finished(database: Path) -> FinishedEvaluation | None:
     """The evaluation in a database as it was when it ended; None when it has not.
 
     Raises:
@@ -307,10 +279,10 @@ def finished(database: Path) -> Evaluation | None:
         for e in played
         if e.ended not in ("running", "lost") and e.id not in broken
     ]
-    return Evaluation(result_of(row.more), tuple(sorted(outcomes, key=lambda o: o.seed)))
+    return FinishedEvaluation(result_of(row.more), tuple(sorted(outcomes, key=lambda o: o.seed)))
 
 
-def _finish(plan: Plan, tally: Tally, database: Path | None, seconds: float) -> Evaluation:
+def _finish(plan: EvaluationPlan, tally: Tally, database: Path | None, seconds: float) -> FinishedEvaluation:
     """The result of a complete tally."""
     outcomes = tuple(sorted(tally.outcomes, key=lambda o: o.seed))
     if not outcomes:
@@ -339,7 +311,7 @@ def _finish(plan: Plan, tally: Tally, database: Path | None, seconds: float) -> 
         **numbers,
         **_spent(database, plan.system),
     )
-    return Evaluation(result, outcomes)
+    return FinishedEvaluation(result, outcomes)
 
 
 def _spent(database: Path | None, system: System) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vlmagent.evaluation.published import SOURCE, published_rows, success_rule
-from vlmagent.evaluation.results import Evaluation, comparisons, over_runs
+from vlmagent.evaluation.results import FinishedEvaluation, comparisons, over_runs
 
 COLUMNS = (
     "task", "system", "rule_set", "model", "checkpoint", "training_seed", "runs", "episodes", "success", "success_low",
@@ -22,7 +22,7 @@ COLUMNS = (
 """Of the CSV. Rates are fractions; ``published`` is 1 for numbers printed in the paper."""
 
 
-def document(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def document(evaluations: Sequence[FinishedEvaluation]) -> dict[str, Any]:
     """Everything an evaluation command found, for ``--json`` and for the other formats."""
     return {
         "results": [asdict(evaluation.result) for evaluation in evaluations],
@@ -99,9 +99,10 @@ def answers_note(row: Mapping[str, Any]) -> str:
     found = [f"{row[name]} {words}" for name, words in counts.items() if row.get(name) is not None]
     if row.get("cut"):
         found[-1] += " (--max-output-tokens raises it)"
+    drawn = "; their actions were drawn at random" if any(row.get(name) for name in counts) else ""
     missing = f" {row['errors']} episodes have no result." if row["errors"] else ""
     spent = f"{row['requests']} requests, {row['cost']:.4f} $"
-    return f"{row['system']}: {spent}; of the answers {', '.join(found)}.{missing}"
+    return f"{row['system']}: {spent}; of the answers {', '.join(found)}{drawn}.{missing}"
 
 
 def _name(row: Mapping[str, Any]) -> str:

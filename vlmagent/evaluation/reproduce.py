@@ -28,7 +28,8 @@ from vlmagent.evaluation.report.catalogue import (
 )
 from vlmagent.evaluation.report.collect import Options, conditions
 from vlmagent.evaluation.report.runs import REPRODUCED, Library, complete
-from vlmagent.evaluation.report.sources import Conditions, RunSource, evaluated, temperature_of
+from vlmagent.evaluation.report.sources import Conditions, RunSource, evaluated
+from vlmagent.evaluation.systems import temperature_of
 from vlmagent.paths import Run
 from vlmagent.runs import folders, launch, status
 from vlmagent.text import command

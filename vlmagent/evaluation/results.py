@@ -12,18 +12,7 @@ from typing import Any
 import numpy as np
 
 from vlmagent.evaluation.statistics import Pairing, bootstrap_mean, bootstrap_runs, paired, spread, wilson
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One episode. ``seed`` tells which one, so that systems can be compared on it."""
-
-    seed: int
-    success: bool
-    episode_return: float
-    goal: bool
-    length: int
-    kind: str | None = None
+from vlmagent.training.tally import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +67,7 @@ class EvalResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class FinishedEvaluation:
     """A finished evaluation: its result and every episode of it."""
 
     result: EvalResult
@@ -153,9 +142,9 @@ class Comparison:
     pairing: Pairing
 
 
-def over_runs(evaluations: Sequence[Evaluation]) -> list[OverRuns]:
+def over_runs(evaluations: Sequence[FinishedEvaluation]) -> list[OverRuns]:
     """Every system of which several training runs were evaluated on the same episodes."""
-    groups: dict[tuple[Any, ...], list[Evaluation]] = {}
+    groups: dict[tuple[Any, ...], list[FinishedEvaluation]] = {}
     for evaluation in evaluations:
         result = evaluation.result
         if result.checkpoint is not None:
@@ -165,9 +154,9 @@ def over_runs(evaluations: Sequence[Evaluation]) -> list[OverRuns]:
     return [pool(group) for group in found if len(group) > 1]
 
 
-def _newest_of_each_run(group: Sequence[Evaluation]) -> list[Evaluation]:
+def _newest_of_each_run(group: Sequence[FinishedEvaluation]) -> list[FinishedEvaluation]:
     """One checkpoint a run, the furthest: an average must not count a run twice."""
-    best: dict[str | None, Evaluation] = {}
+    best: dict[str | None, FinishedEvaluation] = {}
     for evaluation in group:
         run = evaluation.result.run
         if run not in best or (evaluation.result.env_steps or 0) >= (best[run].result.env_steps or 0):
@@ -175,7 +164,7 @@ def _newest_of_each_run(group: Sequence[Evaluation]) -> list[Evaluation]:
     return list(best.values())
 
 
-def pool(group: Sequence[Evaluation]) -> OverRuns:
+def pool(group: Sequence[FinishedEvaluation]) -> OverRuns:
     """Several runs of one system as one row."""
     results = [evaluation.result for evaluation in group]
     first = results[0]
@@ -201,10 +190,10 @@ def pool(group: Sequence[Evaluation]) -> OverRuns:
     )
 
 
-def comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
+def comparisons(evaluations: Sequence[FinishedEvaluation]) -> list[Comparison]:
     """Each checkpoint against the first one of its run, each baseline against the first system of its task."""
     found: list[Comparison] = []
-    firsts: dict[tuple[str | None, ...], Evaluation] = {}
+    firsts: dict[tuple[str | None, ...], FinishedEvaluation] = {}
     for evaluation in evaluations:
         result = evaluation.result
         of_task = firsts.setdefault((result.task, result.rule_set), evaluation)
@@ -216,7 +205,7 @@ def comparisons(evaluations: Sequence[Evaluation]) -> list[Comparison]:
     return found
 
 
-def pair(first: Evaluation, second: Evaluation) -> Pairing | None:
+def pair(first: FinishedEvaluation, second: FinishedEvaluation) -> Pairing | None:
     """Two evaluations episode by episode; None when they share no episode."""
     mine = {o.seed: (o.success, o.episode_return) for o in first.outcomes}
     theirs = {o.seed: (o.success, o.episode_return) for o in second.outcomes}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy  # its stats take a second to import, which it does at their first use
 
+from vlmagent.evaluation.mcnemar import mcnemar
+
 RESAMPLES = 2000
 
 
@@ -108,9 +110,3 @@ def paired(
         return_difference=float(np.mean(differences)),
         return_difference_ci=bootstrap_mean(differences, seed),
     )
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value: under equal success each discordant episode is a fair coin."""
-    discordant = only_first + only_second
-    return float(scipy.stats.binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0

@@ -24,8 +24,8 @@ from vlmagent.tasks.base import Task
 from vlmagent.types import Agent
 
 UseJournal = Callable[[Sequence[AnswerRow], Callable[[AnswerRow], None]], None]
-FORECAST_EPISODES = 20
-FORECAST_STEPS = 200
+TRIED_EPISODES = 20
+TRIED_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +52,28 @@ class System:
     close: Callable[[], None] = lambda: None
 
 
-def checkpoint_system(config: Config, task: Task, folder: Path, temperature: float) -> System:
-    """A run's checkpoint as a system: ``sft`` before the first PPO update, ``rl`` after; ``cnn`` is the baseline.
+def temperature_of(config: Config) -> float:
+    """At which a run's checkpoints are evaluated and played: as they were trained, unless the config says otherwise.
 
-    Args:
-        temperature: of a language model's sampling; the baseline samples its own distribution.
+    The baseline without language samples its own distribution, which is temperature 1.
     """
+    if config.agent == "cnn":
+        return 1.0
+    return config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
+
+
+def checkpoint_system(config: Config, task: Task, folder: Path) -> System:
+    """A run's checkpoint as a system: ``sft`` before the first PPO update, ``rl`` after; ``cnn`` is the baseline."""
     from vlmagent.models.device import choose_device
     from vlmagent.training.checkpoint import load_network
     from vlmagent.training.learners import make_agent
 
-    network, state = load_network(folder, config.model)
+    network, state = load_network(folder, config.model, config.cnn)
     network.to(choose_device(config.model.device))
+    temperature = temperature_of(config)
     agent = make_agent(config, task, network, temperature=temperature, learns=False)
     if config.agent == "cnn":
-        name, temperature = "cnn" if state.env_steps else "cnn untrained", 1.0
+        name = "cnn" if state.env_steps else "cnn untrained"
         model = config.cnn.vision
     else:
         name = ("rl" if state.env_steps else "sft") + ("" if config.cot else " without CoT")
@@ -144,17 +151,17 @@ def check_baseline(
     return endpoint
 
 
-def forecast(task: Task, endpoint: Endpoint, episodes: int, seed: int) -> Estimate:
+def estimate_cost(task: Task, endpoint: Endpoint, episodes: int, seed: int) -> Estimate:
     """What an evaluation of an endpoint will take, from a few of its episodes played by expert and chance."""
     players: list[Agent] = [ExpertAgent(task), RandomAgent(task)]
     lengths: list[list[int]] = [[], []]
     prompts: list[int] = []
     env = task.make_env()
     try:
-        for number in range(min(episodes, FORECAST_EPISODES)):
+        for number in range(min(episodes, TRIED_EPISODES)):
             for found, agent in zip(lengths, players, strict=True):
                 image, state = env.reset(seed=evaluation_episode_seed(seed, number))
-                for step in range(1, FORECAST_STEPS + 1):
+                for step in range(1, TRIED_STEPS + 1):
                     observation = task.observe(image, state)
                     prompts.append(len(task.prompt(observation)))
                     decision = agent.act([observation], [state], seed + step)[0]

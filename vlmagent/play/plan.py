@@ -12,21 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vlmagent.config import (
-    Config,
-    available_configs,
-    find_config,
-    load_config,
-    merge,
-    parse_overrides,
-)
+from vlmagent.config import Config, load_config, merge, parse_overrides
 from vlmagent.config.validation import validate
 from vlmagent.errors import StoreError, UsageError, unknown_choice
 from vlmagent.evaluation.systems import baseline_names, check_baseline
 from vlmagent.paths import Run
-from vlmagent.runs import folders
+from vlmagent.runs.find import newest_run_of, same_task
+from vlmagent.runs.folders import resolve_run
 from vlmagent.store.reader import StoreReader
-from vlmagent.tasks.registry import build_task
+from vlmagent.tasks.recipes import recipe_of
+from vlmagent.tasks.registry import build_task, task_from_config
 from vlmagent.text import command
 from vlmagent.training.saved import newest_checkpoint
 
@@ -60,7 +55,31 @@ class Continuation:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlayRequest:
+    """What somebody wants to play.
+
+    Attributes:
+        task: its name, or ``module:EnvId``.
+        human, versus: who acts: a person, or a person and the opponent on the same deals; neither lets them watch.
+        run: whose newest checkpoint is the opponent; None for the task's newest run.
+        opponent: ``run`` (the default) or a baseline's name.
+        seed: chooses the episodes; None takes one that nobody chose.
+        overrides: ``key=value`` pairs over the run's config or the task's recipe.
+        hints: one of ``HINTS``.
+    """
+
+    task: str
+    human: bool = False
+    versus: bool = False
+    run: str | None = None
+    opponent: str | None = None
+    seed: int | None = None
+    overrides: Sequence[str] = ()
+    hints: str = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPlan:
     """A session that can begin.
 
     Attributes:
@@ -80,55 +99,46 @@ class Plan:
     start: Continuation | None = None
 
 
-def plan_play(
-    task: str,
-    *,
-    human: bool = False,
-    versus: bool = False,
-    run: str | None = None,
-    opponent: str | None = None,
-    seed: int | None = None,
-    overrides: Sequence[str] = (),
-    hints: str = "ask",
-) -> Plan:
-    """What ``vlmagent play`` was asked for.
-
-    Args:
-        opponent: ``run`` (the default) or a baseline's name.
-        seed: None takes one that nobody chose.
+def plan_session(request: PlayRequest) -> SessionPlan:
+    """Decide everything about a session.
 
     Raises:
         UsageError: names what does not exist or does not go together.
     """
-    if human and versus:
+    if request.human and request.versus:
         raise UsageError("--human and --versus exclude each other: --versus is a person against an opponent.")
-    if hints not in HINTS:
-        raise unknown_choice("value of --hints", hints, HINTS)
-    name = build_task(task).name
-    over = parse_overrides(overrides)
-    baseline = None if opponent in (None, RUN) else opponent
+    if request.hints not in HINTS:
+        raise unknown_choice("value of --hints", request.hints, HINTS)
+    task, over = request.task, parse_overrides(request.overrides)
+    build_task(task)
+    baseline = None if request.opponent in (None, RUN) else request.opponent
     if baseline is not None:
         _check_opponent(baseline)
-    mode: Mode = "human" if human else "versus" if versus else "watch"
-    found = _given_run(task, name, run) if run is not None else None
-    if found is None and baseline is None:
-        found = _newest_run(name)
-    config = run_config(found, over) if found else _recipe(task, over)
-    build_task(config.task, cot=config.cot, rule_set=config.rule_set, env=config.env)
-    if found and not baseline and not has_checkpoint(found) and (run is not None or mode != "human"):
+    mode: Mode = "watch"
+    if request.human or request.versus:
+        mode = "human" if request.human else "versus"
+    found = None
+    if request.run is not None:
+        found = _given_run(task, request.run)
+    elif baseline is None:
+        found = newest_run_of(task)
+    config = run_config(found, over) if found else recipe_of(task, over)
+    task_from_config(config)
+    must_act = request.run is not None or mode != "human"
+    if found and baseline is None and must_act and newest_checkpoint(found) is None:
         raise _no_checkpoint(found, task)
-    return _plan(config, mode, found, baseline, seed, hints)
+    return _plan(config, mode, found, baseline, request.seed, request.hints)
 
 
-def plan_run(run: Run, mode: Mode, *, hints: Hints = "ask", start: Continuation | None = None) -> Plan:
+def plan_run(run: Run, mode: Mode, *, hints: Hints = "ask", start: Continuation | None = None) -> SessionPlan:
     """Play beside a run, as the dashboard offers it.
 
     Raises:
         UsageError: the run has no config or no task of this installation, or no checkpoint where one must act.
     """
     config = run_config(run, {})
-    build_task(config.task, cot=config.cot, rule_set=config.rule_set, env=config.env)
-    if mode != "human" and not has_checkpoint(run):
+    task_from_config(config)
+    if mode != "human" and newest_checkpoint(run) is None:
         raise _no_checkpoint(run, config.task)
     return _plan(config, mode, run, None, None, hints, start)
 
@@ -141,18 +151,18 @@ def _plan(
     seed: int | None,
     hints: str,
     start: Continuation | None = None,
-) -> Plan:
+) -> SessionPlan:
     opponent, advice = None, ""
     if baseline is not None:
         opponent = Opponent(baseline=baseline)
-    elif run is not None and has_checkpoint(run):
+    elif run is not None and newest_checkpoint(run) is not None:
         opponent = Opponent(run=run)
     elif mode != "human":
         raise _nobody(config.task)
     else:
         advice = str(_no_checkpoint(run, config.task) if run else _nobody(config.task))
     chosen: Hints = next(known for known in HINTS if known == hints)
-    return Plan(
+    return SessionPlan(
         config,
         mode,
         opponent,
@@ -164,15 +174,10 @@ def _plan(
     )
 
 
-def find_opponent(plan: Plan) -> Opponent | None:
+def find_opponent(plan: SessionPlan) -> Opponent | None:
     """Whoever could think by now in a session that began without anybody: a run may have got a checkpoint since."""
-    run = plan.run or _newest_run(_task_name(plan.config.task))
-    return Opponent(run=run) if run is not None and has_checkpoint(run) else None
-
-
-def has_checkpoint(run: Run) -> bool:
-    """Whether a run has a checkpoint that is complete."""
-    return newest_checkpoint(run) is not None
+    run = plan.run or newest_run_of(plan.config.task)
+    return Opponent(run=run) if run is not None and newest_checkpoint(run) is not None else None
 
 
 def run_config(run: Run, overrides: Mapping[str, Any]) -> Config:
@@ -202,43 +207,15 @@ def _check_opponent(name: str) -> None:
         raise (unknown_choice("opponent", name, known) if name not in known else error) from None
 
 
-def _given_run(task: str, name: str, run: str) -> Run:
-    given = folders.resolve_run(run)
+def _given_run(task: str, run: str) -> Run:
+    given = resolve_run(run)
     found = run_config(given, {}).task
-    if found != task and _task_name(found) != name:
+    if not same_task(found, task):
         raise UsageError(
             f"The run {given} was trained on '{found}', not on '{task}'. "
             f"Play that: {command('vlmagent', 'play', found)}"
         )
     return given
-
-
-def _newest_run(name: str) -> Run | None:
-    """The newest run of a task, one with a checkpoint if there is any; sessions of play do not count."""
-    without: Run | None = None
-    for run in folders.all_runs():
-        try:
-            of_task = _task_name(load_config(run.config_file).task) == name
-        except UsageError:
-            continue  # a broken run must not hide the others
-        if of_task and has_checkpoint(run):
-            return run.resolve()
-        if of_task and without is None:
-            without = run.resolve()
-    return without
-
-
-def _task_name(task: str) -> str:
-    try:
-        return build_task(task).name
-    except UsageError:
-        return task
-
-
-def _recipe(task: str, overrides: Mapping[str, Any]) -> Config:
-    """The shipped recipe of a task, or the defaults where there is none."""
-    over = merge({"task": task}, overrides)
-    return load_config(find_config(task), over) if task in available_configs() else validate(Config, over)
 
 
 def _nobody(task: str) -> UsageError:

@@ -15,7 +15,7 @@ import numpy as np
 
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.files import new_file
-from vlmagent.play.plan import Continuation, Plan
+from vlmagent.play.plan import Continuation, SessionPlan
 from vlmagent.play.table import Moment, SessionLog, Table
 from vlmagent.runs import folders
 from vlmagent.runs.daemon import write_info
@@ -43,7 +43,7 @@ class PlaySession:
         StoreError: the log cannot be written.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SessionPlan) -> None:
         self.plan = plan
         self.task = task_from_config(plan.config)
         self.database = _database(plan)
@@ -146,7 +146,7 @@ class PlaySession:
             table.repeat(steps)
 
 
-def _database(plan: Plan) -> Path:
+def _database(plan: SessionPlan) -> Path:
     """A new file; a session without a run gets a folder of its own, which this process then holds."""
     task = plan.config.task.replace("/", "-").replace(":", "-")
     if plan.run is None:

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from vlmagent.errors import UsageError, VlmAgentError
-from vlmagent.play.plan import Plan
+from vlmagent.play.plan import SessionPlan
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.play.game import Game
 from vlmagent.tui.play.screen import PlayScreen
@@ -32,7 +32,7 @@ class PlayApp(VlmAgentApp):
         table: the screen.
     """
 
-    def __init__(self, plan: Plan, images: str = "half", *, notice: str = "") -> None:
+    def __init__(self, plan: SessionPlan, images: str = "half", *, notice: str = "") -> None:
         super().__init__(None, images, notice=notice)
         self.table = PlayScreen(plan)
 
@@ -43,7 +43,7 @@ class PlayApp(VlmAgentApp):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
 
 
-def run_play(plan: Plan, images: str = "auto") -> None:
+def run_play(plan: SessionPlan, images: str = "auto") -> None:
     """Play until the person leaves.
 
     Raises:
@@ -54,7 +54,7 @@ def run_play(plan: Plan, images: str = "auto") -> None:
     PlayApp(plan, graphics.mode, notice=graphics.notice).run()
 
 
-def photograph_play(plan: Plan, folder: Path) -> Path:
+def photograph_play(plan: SessionPlan, folder: Path) -> Path:
     """Write a picture of the first state as ``play.svg``, with what may be seen of the opponent's opinion.
 
     Drawn without a terminal. Nobody acts at the first table.
@@ -74,7 +74,7 @@ def photograph_play(plan: Plan, folder: Path) -> Path:
     return file
 
 
-async def _photograph(plan: Plan) -> str:
+async def _photograph(plan: SessionPlan) -> str:
     app = PlayApp(plan)
     app.table.playback.playing = False
     async with app.run_test(size=SCREENSHOT_SIZE) as pilot:

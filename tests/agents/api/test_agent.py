@@ -31,9 +31,9 @@ from vlmagent.agents.api.cost import Budget
 from vlmagent.cli.main import app
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.evaluation.evaluate import Plan, evaluate, find_earlier
-from vlmagent.evaluation.jobs import EvalRequest, plan_jobs
-from vlmagent.evaluation.systems import baseline_system, forecast
+from vlmagent.evaluation.evaluate import EvaluationPlan, evaluate, find_earlier
+from vlmagent.evaluation.jobs import EvalRequest, resolve_jobs
+from vlmagent.evaluation.systems import baseline_system, estimate_cost
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import build_task, task_from_config
 
@@ -62,10 +62,11 @@ def key(monkeypatch):
     monkeypatch.setenv("LOCAL_KEY", KEY)
 
 
-def plan(file: Path, folder: Path, episodes: int, budget: Budget | None = None) -> Plan:
+def plan(file: Path, folder: Path, episodes: int, budget: Budget | None = None) -> EvaluationPlan:
     config = Config(task="numberline")
-    system = baseline_system("local", task_from_config(config), extra=file, budget=budget)
-    return Plan(config, system, episodes=episodes, seed=0, folder=folder)
+    task = task_from_config(config)
+    system = baseline_system("local", task, extra=file, budget=budget)
+    return EvaluationPlan(config, task, system, episodes=episodes, seed=0, folder=folder)
 
 
 def command(*arguments: str) -> list[str]:
@@ -144,7 +145,8 @@ def test_results_say_how_many_answers_were_cut_empty_or_refused(server):
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.stderr
     sentence = (
-        "of the answers 1 refused, 2 empty, 3 cut off at the limit of tokens (--max-output-tokens raises it)."
+        "of the answers 1 refused, 2 empty, 3 cut off at the limit of tokens (--max-output-tokens raises it); "
+        "their actions were drawn at random."
     )
     assert sentence in " ".join(shown.stdout.split())
     assert {request.body["max_tokens"] for request in server.requests} == {77}
@@ -241,7 +243,7 @@ def test_a_mistake_is_told_in_one_sentence(environment, baseline, code, words, m
 
 def test_a_limit_of_api_answers_needs_an_api():
     with pytest.raises(UsageError, match="--max-output-tokens 5 limits the answers of an API"):
-        plan_jobs(EvalRequest(tasks=["numberline"], baselines=["expert"], max_output_tokens=5))
+        resolve_jobs(EvalRequest(tasks=["numberline"], baselines=["expert"], max_output_tokens=5))
 
 
 def test_nothing_is_asked_twice_after_a_kill(server, endpoints_file, tmp_path, monkeypatch):
@@ -382,6 +384,6 @@ def test_forecast_lies_between_good_and_poor_play(endpoints_file):
     from vlmagent.agents.api.endpoints import find_endpoint
 
     endpoint = find_endpoint("local", endpoints_file)
-    found = forecast(build_task("numberline"), endpoint, 200, 0)
+    found = estimate_cost(build_task("numberline"), endpoint, 200, 0)
     assert 200 < found.low < 600 < found.high < 2000
     assert 0 < found.low_cost < found.high_cost

@@ -57,7 +57,7 @@ def finished_run(
     rising: bool = True,
     by_type: tuple[dict, dict] | None = None,
     episodes: int = 100,
-):
+) -> Run:
     """A run that is done, with training episodes (the first half lost) and an evaluation of its start and its end.
 
     Args:
@@ -80,7 +80,7 @@ def finished_run(
             database = write_evaluation(run, config, name, steps)
             row = result(
                 config, name, count, of, checkpoint=f"step-{steps}", env_steps=steps, temperature=temperature,
-                run=str(run), database=str(database.relative_to(run)), training_seed=seed, by_type=types,
+                run=str(run), database=str(database.relative_to(run.path)), training_seed=seed, by_type=types,
             )  # fmt: skip
             writer.evaluation(evaluation_row(row))
         writer.set_status("done")
@@ -101,7 +101,7 @@ def write_evaluation(run: Run, config: Config, name: str, steps: int) -> Path:
 
 def baseline(config: Config, name: str, wins: int, of: int = 10, **changes) -> None:
     """A finished evaluation of a system without a run."""
-    folder = paths.runs_dir().evaluations
+    folder = Run(paths.runs_dir()).evaluations
     folder.mkdir(parents=True, exist_ok=True)
     with StoreWriter(folder / f"{time.time_ns()}-{name}.db") as writer:
         document = {**config.model_dump(mode="json"), "evaluation": {}}

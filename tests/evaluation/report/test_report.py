@@ -11,7 +11,7 @@ from tests.evaluation.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import paths
 from vlmagent.config import load_config
 from vlmagent.errors import UsageError
-from vlmagent.evaluation.report.build import build, command
+from vlmagent.evaluation.report.build import build, command_for
 from vlmagent.evaluation.report.catalogue import (
     CNN,
     ITEMS,
@@ -29,6 +29,7 @@ from vlmagent.evaluation.report.figures import band
 from vlmagent.evaluation.report.runs import Library
 from vlmagent.evaluation.report.sources import WINDOW, Curve, RunSource
 from vlmagent.evaluation.report.tables import mean_and_spread
+from vlmagent.paths import Run
 from vlmagent_envs.alfworld.available import missing_packages
 
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
@@ -80,7 +81,7 @@ def test_table2(trained, tmp_path: Path):
         "numberline: CNN+RL, seed 1, not trained",
         "numberline: RL without CoT, seed 1, not trained",
     )
-    assert command(find_item("table2"), OPTIONS, "reproduce") in built.markdown
+    assert command_for(find_item("table2"), OPTIONS, "reproduce") in built.markdown
 
 
 def test_table1_has_the_log_probs_of_start_and_end(trained, tmp_path: Path):
@@ -137,7 +138,7 @@ def test_what_was_trained_or_evaluated_otherwise_does_not_count(trained):
 def test_an_unfinished_run_does_not_count(trained):
     import sqlite3
 
-    run = paths.runs_dir() / "numberline-rl-1"
+    run = Run(paths.runs_dir() / "numberline-rl-1")
     with sqlite3.connect(run.database) as connection:
         connection.execute("UPDATE run SET status = 'stopped'")
     assert "numberline: RL with CoT, seed 1, not trained" in collect(find_item("table3"), OPTIONS).missing
@@ -146,8 +147,9 @@ def test_an_unfinished_run_does_not_count(trained):
 def test_a_broken_run_hides_no_other(trained):
     (paths.runs_dir() / "broken").mkdir()
     (paths.runs_dir() / "broken" / "config.yaml").write_text("task: [")
-    paths.runs_dir().evaluations.mkdir(exist_ok=True)
-    (paths.runs_dir().evaluations / "broken.db").write_text("no database")
+    evaluations = Run(paths.runs_dir()).evaluations
+    evaluations.mkdir(exist_ok=True)
+    (evaluations / "broken.db").write_text("no database")
     assert Library().find(expected_config("numberline", RL, 0, OVERRIDES)) is not None
 
 

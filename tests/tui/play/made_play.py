@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from textual.pilot import Pilot
 
+from tests.play.made import plan_play
 from tests.tui.driving import until
 from tests.tui.made_episodes import Host
 from vlmagent.paths import Run
 from vlmagent.play.messages import Decided, Event, Finished, Judged, Loading, Ready, Request, Think, Writing
-from vlmagent.play.plan import Plan, plan_play
+from vlmagent.play.plan import SessionPlan
 from vlmagent.tui.play import game as play_game
 from vlmagent.tui.play.game import Game
 from vlmagent.tui.play.screen import PlayScreen
@@ -85,7 +86,7 @@ def brains(monkeypatch: pytest.MonkeyPatch) -> list[Brain]:
     return Brain.made
 
 
-def plan(task: str = "numberline", run: Run | None = None, **more: Any) -> Plan:
+def plan(task: str = "numberline", run: Run | None = None, **more: Any) -> SessionPlan:
     """A session against the expert, or beside a run."""
     more = {"seed": SEED, **more}
     if run is None:
@@ -93,12 +94,12 @@ def plan(task: str = "numberline", run: Run | None = None, **more: Any) -> Plan:
     return plan_play(task, run=str(run), **more)
 
 
-def alone(task: str, **more: Any) -> Plan:
+def alone(task: str, **more: Any) -> SessionPlan:
     """A session in which nobody else is there."""
     return plan_play(task, human=True, seed=SEED, **more)
 
 
-def host(chosen: Plan) -> Host:
+def host(chosen: SessionPlan) -> Host:
     return Host(PlayScreen(chosen))
 
 
@@ -138,6 +139,6 @@ def logged(database: Path, columns: str = "action, actor", where: str = "") -> l
 
 
 def database(pilot: Pilot[Any]) -> Path:
-    session = game(pilot)._session
+    session = game(pilot).session
     assert session is not None
     return session.database

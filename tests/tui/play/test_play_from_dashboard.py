@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.play.made import EASY, config
+from tests.play.made import EASY, config, plan_play
 from tests.tui.driving import shown
 from tests.tui.made_episodes import Host
 from tests.tui.play.made_play import Brain, begin, brains, happens
 from vlmagent import paths
 from vlmagent.paths import Run
-from vlmagent.play.plan import Continuation, plan_play, plan_run
+from vlmagent.play.plan import Continuation, plan_run
 from vlmagent.play.session import PlaySession
 from vlmagent.runs import folders
 from vlmagent.tui.app import VlmAgentApp

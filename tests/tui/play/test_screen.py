@@ -62,7 +62,7 @@ def mind(pilot: Pilot[Any]) -> str:
 async def test_a_task_played_to_its_end_by_keys(task: str) -> None:
     async with host(alone(task, overrides=TASKS[task])).run_test(size=SIZE) as pilot:
         playing = await begin(pilot)
-        session = playing._session
+        session = playing.session
         assert session is not None
         while not playing.over:
             assert playing.you is not None
@@ -398,10 +398,10 @@ def test_without_a_terminal_and_other_mistakes() -> None:
 def test_no_heavy_imports(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys\n"
-        "from vlmagent.play.plan import plan_play\n"
+        "from vlmagent.play.plan import PlayRequest, plan_session\n"
         "from vlmagent.tui.play_app import PlayApp\n"
         "async def main():\n"
-        "    app = PlayApp(plan_play('numberline', opponent='expert', human=True, hints='on'))\n"
+        "    app = PlayApp(plan_session(PlayRequest('numberline', opponent='expert', human=True, hints='on')))\n"
         "    async with app.run_test() as pilot:\n"
         "        while app.screen.game.opinion is None or not app.screen.game.opinion.done:\n"
         "            await pilot.pause(0.05)\n"

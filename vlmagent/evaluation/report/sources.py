@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vlmagent.config import Config
 from vlmagent.evaluation.report.catalogue import Measure
 from vlmagent.evaluation.results import EvalResult, result_of
+from vlmagent.evaluation.systems import temperature_of
 from vlmagent.paths import Run
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.study import LogprobSums, ended_episodes, logprob_sums
@@ -69,13 +70,6 @@ class Source(Protocol):
 
     def logprobs(self, result: EvalResult) -> LogprobSums | None:
         """Mean log-prob sums of an evaluation's first outputs; None when they are gone."""
-
-
-def temperature_of(config: Config) -> float:
-    """At which a run's checkpoints are evaluated."""
-    if config.agent == "cnn":
-        return 1.0
-    return config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
 
 
 def counts(result: EvalResult, config: Config) -> bool:

@@ -16,7 +16,7 @@ from vlmagent.errors import StoreError
 from vlmagent.play.client import ThinkingProcess
 from vlmagent.play.desk import Desk, Opinion, Place, place_of
 from vlmagent.play.messages import Event
-from vlmagent.play.plan import Hints, Opponent, Plan, find_opponent, run_config
+from vlmagent.play.plan import Hints, Opponent, SessionPlan, find_opponent, run_config
 from vlmagent.play.score import Score
 from vlmagent.play.session import THEM, YOU, PlaySession
 from vlmagent.play.table import Moment
@@ -59,7 +59,7 @@ class Game:
         newer: the name of a checkpoint that is newer than the one that thinks, or None.
     """
 
-    def __init__(self, plan: Plan, changed: Callable[[], None], post: Callable[[Event], None]) -> None:
+    def __init__(self, plan: SessionPlan, changed: Callable[[], None], post: Callable[[Event], None]) -> None:
         self.plan = plan
         self.hints: Hints = plan.hints
         self.seat: Seat = "opponent" if plan.mode == "watch" else "human"

@@ -22,7 +22,7 @@ from textual.widgets import Footer, Static
 
 from vlmagent.errors import VlmAgentError
 from vlmagent.play.messages import Died, Event, Ready, Refused, Writing
-from vlmagent.play.plan import HINTS, Plan
+from vlmagent.play.plan import HINTS, SessionPlan
 from vlmagent.play.session import THEM, YOU
 from vlmagent.play.table import Moment
 from vlmagent.tui.background import say_error
@@ -111,7 +111,7 @@ class PlayScreen(Screen[None]):
         key("q", "quit", "Quit", "play.quit", "Leave the program; what was played is kept", show=False),
     ]  # fmt: skip
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SessionPlan) -> None:
         super().__init__()
         self.game = Game(plan, self._draw, self._post)
         self.playback = Playback(playing=plan.mode == "watch")
