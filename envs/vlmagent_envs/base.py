@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -21,7 +22,8 @@ PAPER, RELEASED = "paper", "released"
 class PictureEnv(gym.Env[Picture, int]):
     """An environment with named discrete actions; the observation is a picture, ``info`` the true state.
 
-    Every picture handed out is the caller's own. Subclasses draw all randomness from ``self.np_random``.
+    Every picture and every ``info`` handed out is the caller's own. Subclasses draw all randomness from
+    ``self.np_random``, and each declares what its ``info`` holds as a ``TypedDict``.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012  (Gymnasium declares it so)
@@ -39,8 +41,16 @@ class PictureEnv(gym.Env[Picture, int]):
         """A new picture of the current state."""
 
     @abstractmethod
-    def _info(self) -> dict[str, Any]:
-        """The true state, made of numbers, texts and lists of them."""
+    def _info(self) -> Mapping[str, object]:
+        """The true state, made of numbers, texts and lists of them; new lists at each call."""
+
+    def _started(self) -> tuple[Picture, dict[str, Any]]:
+        """What ``reset`` returns in the current state."""
+        return self._picture(), dict(self._info())
+
+    def _stepped(self, reward: float, *, terminated: bool = False, truncated: bool = False) -> Step:
+        """What ``step`` returns in the current state."""
+        return self._picture(), reward, terminated, truncated, dict(self._info())
 
     def render(self) -> Picture | None:
         """The current picture in mode "rgb_array", else None."""

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from vlmagent_envs.base import PAPER, RELEASED, Picture, PictureEnv, Step, check_choice
 from vlmagent_envs.cards import Card, deal, parse_card
 from vlmagent_envs.table import blackjack_picture
 
 ACTIONS = ("stand", "hit")
+
+
+class BlackjackInfo(TypedDict):
+    """The true state of Blackjack; cards are names such as ``10H``."""
+
+    player: list[str]
+    dealer: list[str]
+    """All cards, the hidden one too."""
+    player_total: int
+    """The best total of the player's hand."""
+    usable_ace: bool
+    """Whether an ace counts as 11 in it."""
+    dealer_shows: int
+    """Value of the dealer's open card, an ace being 11."""
+    dealer_total: int
+    step: int
+    """Actions taken so far."""
+    goal: bool
+    """Whether the hand was won."""
 
 
 def hand_total(ranks: Sequence[int]) -> tuple[int, bool]:
@@ -45,9 +64,7 @@ class BlackjackEnv(PictureEnv):
     Terminated by "stand", after which the dealer draws up to 17 or more, or when the player exceeds 21.
 
     ## Info
-    The true state: `player`, `dealer` (all cards, the hidden one too), `player_total`, `usable_ace`,
-    `dealer_shows` (value of the open card, an ace being 11), `dealer_total`, `step`, `goal` (the hand was
-    won).
+    The true state: `BlackjackInfo`.
 
     ## Arguments
     `natural` (1.0; the option of the paper is 1.5): the reward of a natural win. `rules`: "paper", or
@@ -77,35 +94,37 @@ class BlackjackEnv(PictureEnv):
         """
         super().reset(seed=seed)
         chosen = _chosen(options or {})
-        self._dealer, self._player = self._draw(2), self._draw(2)
-        self._dealer = chosen.get("dealer", self._dealer)
-        self._player = chosen.get("player", self._player)
+        # both hands are drawn even where one is chosen, so that the seed deals the other one as it would without
+        dealer = self._draw(2)
+        player = self._draw(2)
+        self._dealer = chosen.get("dealer", dealer)
+        self._player = chosen.get("player", player)
         self._step, self._over, self._won = 0, False, False
-        return self._picture(), self._info()
+        return self._started()
 
     def step(self, action: int) -> Step:
         """Hit or stand; see the class for rewards and ends."""
-        hit = self._name(action) == "hit"
+        name = self._name(action)
         self._step += 1
-        if hit:
+        if name == "hit":
             self._player += self._draw(1)
             bust = _total(self._player) > 21
-            reward = -1.0 if bust else 0.0
-        else:
-            while _total(self._dealer) < 17:
-                self._dealer += self._draw(1)
-            reward = self._compare()
-        self._over, self._won = not hit, reward > 0
-        return self._picture(), reward, not hit or reward < 0, False, self._info()
+            return self._stepped(-1.0 if bust else 0.0, terminated=bust)
+        while _total(self._dealer) < 17:
+            self._dealer += self._draw(1)
+        reward = self._compare()
+        self._over, self._won = True, reward > 0
+        return self._stepped(reward, terminated=True)
 
     def _compare(self) -> float:
         """The reward when the player stands."""
-        ours, theirs = (0 if total > 21 else total for total in map(_total, (self._player, self._dealer)))
+        ours, theirs = _counted(self._player), _counted(self._dealer)
         if ours > theirs and ours == 21 and len(self._player) == 2 and self.rules == PAPER:
             return self.natural
         return float(ours > theirs) - float(ours < theirs)
 
     def _draw(self, count: int) -> list[Card]:
+        """The next cards. The released code prints all that are worth ten as a face drawn at random."""
         cards = deal(self.np_random, count)
         if self.rules == PAPER:
             return cards
@@ -115,7 +134,7 @@ class BlackjackEnv(PictureEnv):
             for card, face in zip(cards, faces, strict=True)
         ]
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> BlackjackInfo:
         total, usable = hand_total([card.rank for card in self._player])
         return {
             "player": [card.name for card in self._player],
@@ -129,12 +148,19 @@ class BlackjackEnv(PictureEnv):
         }
 
     def _picture(self) -> Picture:
+        # the released code never turns the dealer's second card over, at the end neither
         shown = self._over and self.rules == PAPER
         return blackjack_picture(self._dealer if shown else [self._dealer[0], None], self._player)
 
 
 def _total(cards: Sequence[Card]) -> int:
     return hand_total([card.rank for card in cards])[0]
+
+
+def _counted(cards: Sequence[Card]) -> int:
+    """The total as it is compared: nothing above 21."""
+    total = _total(cards)
+    return total if total <= 21 else 0
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, list[Card]]:

@@ -7,10 +7,15 @@ from itertools import combinations_with_replacement
 from vlmagent_envs.base import PAPER, RELEASED
 from vlmagent_envs.cards import SUITS, Card
 from vlmagent_envs.points import PointsEnv
-from vlmagent_envs.solver import solve
+from vlmagent_envs.solver import EZPOINTS, solve
 
 OPERATORS = ("+", "*")
 LIMIT = 5
+
+
+def is_possible(target: int) -> bool:
+    """Whether any two cards make ``target``."""
+    return any(solve(pair, target, EZPOINTS) for pair in combinations_with_replacement(range(1, 11), 2))
 
 
 class EZPointsEnv(PointsEnv):
@@ -35,8 +40,7 @@ class EZPointsEnv(PointsEnv):
     Terminated by "="; truncated after 5 actions, illegal ones included.
 
     ## Info
-    The true state: `cards`, `numbers`, `remaining`, `formula` (tokens), `formula_text`, `target`, `step`,
-    `steps_left`, `illegal` (the last action was), `goal` (ended with +10).
+    The true state: `points.PointsInfo`.
 
     ## Arguments
     `target` (12). `rules`: "paper", or "released" as in the paper's released code: its way of dealing (never
@@ -60,8 +64,7 @@ class EZPointsEnv(PointsEnv):
         )
         if rules == RELEASED and target != 12:
             raise ValueError(f"The released rules deal for target = 12 only, but received {target!r}.")
-        pairs = combinations_with_replacement(range(1, 11), 2)
-        if not any(solve(pair, target, "+*") for pair in pairs):
+        if not is_possible(target):
             raise ValueError(f"No two cards can make target = {target!r} by + or *.")
 
     def _deal(self) -> list[Card]:
@@ -69,7 +72,9 @@ class EZPointsEnv(PointsEnv):
 
     def _deal_released(self) -> list[Card]:
         """The first card is no ace; the second one is 12 less it, or half the time the other factor of 12."""
-        rank, factor, swap = (int(self.np_random.integers(*span)) for span in ((2, 14), (2,), (2,)))
+        rank = int(self.np_random.integers(2, 14))
+        factor = bool(self.np_random.integers(2))
+        swap = bool(self.np_random.integers(2))
         value = min(rank, 10)
         other = 12 // value if factor and value in (2, 3, 4, 6) else 12 - value
         suits = self.np_random.integers(4, size=2).tolist()

@@ -6,7 +6,7 @@ Knows the rules and the picture; knows nothing of prompts or models.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,6 +21,19 @@ LARGEST_N_MAX = 999_999
 _MARGIN = 16
 _STROKE = 2
 _LARGEST_FONT = 62
+
+
+class NumberLineInfo(TypedDict):
+    """The true state of NumberLine."""
+
+    target: int
+    current: int
+    n_max: int
+    """The largest number."""
+    step: int
+    """Actions taken so far."""
+    goal: bool
+    """Whether both numbers are equal."""
 
 
 class NumberLineEnv(PictureEnv):
@@ -43,7 +56,7 @@ class NumberLineEnv(PictureEnv):
     Terminated at the target; truncated after 2 * n_max steps (the last action still counts).
 
     ## Info
-    The true state: `target`, `current`, `n_max`, `step`, `goal`.
+    The true state: `NumberLineInfo`.
 
     ## Arguments
     `n_max` (default 5): largest number, a positive int. `render_mode`: None or "rgb_array".
@@ -72,7 +85,7 @@ class NumberLineEnv(PictureEnv):
         if options:
             target, current = self._chosen(options, int(target), int(current))
         self._target, self._current, self._step = int(target), int(current), 0
-        return self._picture(), self._info()
+        return self._started()
 
     def step(self, action: int) -> Step:
         """Move by one; see the class for rewards and ends.
@@ -85,26 +98,32 @@ class NumberLineEnv(PictureEnv):
         self._current = min(self.n_max, max(0, self._current + change))
         self._step += 1
         after = abs(self._target - self._current)
-        reward = 1.0 if after == 0 else -1.0 if after >= before else 0.0
-        truncated = after != 0 and self._step >= self.max_steps
-        return self._picture(), reward, after == 0, truncated, self._info()
+        if after == 0:
+            return self._stepped(1.0, terminated=True)
+        return self._stepped(0.0 if after < before else -1.0, truncated=self._step >= self.max_steps)
 
     def _chosen(self, options: dict[str, Any], target: int, current: int) -> tuple[int, int]:
+        """Target and current number as the options say; of one that they leave open, what was drawn."""
         for key, value in options.items():
             if key not in ("target", "current"):
                 raise ValueError(f"Unknown reset option {key!r}; NumberLine knows 'target' and 'current'.")
             check_integer(key, value, 0, self.n_max)
-        offset = (current - target) % (self.n_max + 1)
-        if "current" not in options:
-            current = (options["target"] + offset) % (self.n_max + 1)
-        elif "target" not in options:
-            target = (options["current"] - offset) % (self.n_max + 1)
-        target, current = options.get("target", target), options.get("current", current)
+        # the drawn distance is kept rather than the drawn number, which might be the one that was chosen
+        numbers = self.n_max + 1
+        distance = current - target
+        if "target" in options and "current" in options:
+            target, current = options["target"], options["current"]
+        elif "target" in options:
+            target = options["target"]
+            current = (target + distance) % numbers
+        else:
+            current = options["current"]
+            target = (current - distance) % numbers
         if target == current:
             raise ValueError(f"target and current must differ, but both are {target}.")
         return target, current
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> NumberLineInfo:
         return {
             "target": self._target,
             "current": self._current,

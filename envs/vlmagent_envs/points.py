@@ -5,16 +5,52 @@ Knows the rules; the picture is ``table``'s, arithmetic is ``formulas``'.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 from vlmagent_envs.base import PAPER, RELEASED, Picture, PictureEnv, Step, check_choice, check_integer
 from vlmagent_envs.cards import Card, deal, parse_card
 from vlmagent_envs.formulas import evaluate, evaluate_like_python
-from vlmagent_envs.solver import solve
+from vlmagent_envs.solver import operators_of, solve
 from vlmagent_envs.table import deal_picture, write_formula
 
 FACE_CARDS = (10, "11-12-13")
+# A target that can be made hardly ever takes so many; one that cannot must not hang.
 _MOST_DEALS = 10_000
+
+
+class PointsInfo(TypedDict):
+    """The true state of EZPoints and Points24."""
+
+    cards: list[str]
+    """Names such as ``10H``."""
+    numbers: list[int]
+    """What the cards count, in their order."""
+    remaining: list[int]
+    """Those that the formula has not used yet."""
+    formula: list[str]
+    """Its tokens: numbers, operators, and by the released rules blanks for illegal numbers."""
+    formula_text: str
+    """The same as one text."""
+    target: int
+    step: int
+    """Actions taken so far, but for discarded ones."""
+    steps_left: int
+    """Actions before the episode is truncated."""
+    illegal: bool
+    """Whether the last action was."""
+    goal: bool
+    """Whether the episode ended with the right formula."""
+
+
+def largest_number(face_cards: int | str) -> int:
+    """The largest number that a card counts: 10, or 13 where jack, queen and king count on from 10."""
+    return 10 if face_cards == 10 else 13
+
+
+def action_names(operators: Sequence[str], face_cards: int | str = 10) -> tuple[str, ...]:
+    """Names of the actions, in their order: every number that a card may count, the operators, "="."""
+    return (*map(str, range(1, largest_number(face_cards) + 1)), *operators, "=")
 
 
 class PointsEnv(PictureEnv):
@@ -44,10 +80,10 @@ class PointsEnv(PictureEnv):
     ) -> None:
         check_choice("rules", rules, (PAPER, RELEASED))
         check_choice("face_cards", face_cards, FACE_CARDS)
-        self.largest = 10 if face_cards == 10 else 13
-        super().__init__((*map(str, range(1, self.largest + 1)), *operators, "="), render_mode)
+        super().__init__(action_names(operators, face_cards), render_mode)
+        self.largest = largest_number(face_cards)
         self.count, self.limit = numbers, limit
-        self._search = "".join(operators).replace(")", "")
+        self._operators = operators_of(operators)
         self.target = check_integer("target", target, 1, 10_000)
         self.solvable_only, self.rules = solvable_only, rules
         self._begin([Card(1, "S")] * numbers)
@@ -62,18 +98,18 @@ class PointsEnv(PictureEnv):
         """
         super().reset(seed=seed)
         self._begin(self._chosen(options) if options else self._deal())
-        return self._picture(), self._info()
+        return self._started()
 
     def step(self, action: int) -> Step:
         """Append a token, or end with "="; see the class for rewards and ends."""
         token = self._name(action)
         if self.rules == RELEASED and len(self._formula) > self.limit:
-            return self._picture(), -1.0, False, True, self._info()  # the action is discarded
+            return self._stepped(-1.0, truncated=True)  # the action is discarded
         self._step += 1
         self._illegal = token.isdecimal() and int(token) not in self._remaining
         if token == "=":
             self._goal = self._solved()
-            return self._picture(), 10.0 if self._goal else -1.0, True, False, self._info()
+            return self._stepped(10.0 if self._goal else -1.0, terminated=True)
         if not self._illegal:
             self._formula.append(token)
             if token.isdecimal():
@@ -81,7 +117,7 @@ class PointsEnv(PictureEnv):
         elif self.rules == RELEASED:
             self._formula.append(" ")
         truncated = self.rules == PAPER and self._step >= self.limit
-        return self._picture(), -1.0 if self._illegal else 0.0, False, truncated, self._info()
+        return self._stepped(-1.0 if self._illegal else 0.0, truncated=truncated)
 
     def _begin(self, cards: list[Card]) -> None:
         self._cards = cards
@@ -89,14 +125,14 @@ class PointsEnv(PictureEnv):
         self._remaining = list(self._numbers)
         self._formula: list[str] = []
         self._step, self._illegal, self._goal = 0, False, False
-        self._table: Picture | None = None
+        self._table: Picture | None = None  # drawn once an episode: only the formula below it changes
 
     def _deal(self) -> list[Card]:
         """Cards from an infinite deck; again until they can be solved where that is asked for."""
         for _ in range(_MOST_DEALS):
             cards = deal(self.np_random, self.count)
             values = [min(card.rank, self.largest) for card in cards]
-            if not self.solvable_only or solve(values, self.target, self._search):
+            if not self.solvable_only or solve(values, self.target, self._operators):
                 return cards
         raise ValueError(
             f"None of {_MOST_DEALS} deals of {self.count} cards can make target = {self.target}."
@@ -118,7 +154,8 @@ class PointsEnv(PictureEnv):
             return evaluate_like_python("".join(self._formula)) == self.target
         return evaluate(self._formula) == self.target
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> PointsInfo:
+        # the paper counts actions; the released code counts tokens, and ends with the first action after too many
         left = self.limit - self._step if self.rules == PAPER else self.limit + 1 - len(self._formula)
         return {
             "cards": [card.name for card in self._cards],

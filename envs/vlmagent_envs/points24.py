@@ -32,8 +32,7 @@ class Points24Env(PointsEnv):
     Terminated by "="; truncated after 20 actions, illegal ones included.
 
     ## Info
-    The true state: `cards`, `numbers`, `remaining`, `formula` (tokens), `formula_text`, `target`, `step`,
-    `steps_left`, `illegal` (the last action was), `goal` (ended with +10).
+    The true state: `points.PointsInfo`.
 
     ## Arguments
     `target` (24). `face_cards`: 10, or "11-12-13" for J, Q and K. `solvable_only` (False): deal until there

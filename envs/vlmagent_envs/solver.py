@@ -56,6 +56,11 @@ _EMPTY = Piece(0, (), ())
 _MINUS = Piece(_SIGN, (RANK["-"],), ("-",))
 
 
+def operators_of(actions: Sequence[str]) -> str:
+    """The operators of a game as ``solve`` and ``complete`` take them, from the names of its actions."""
+    return "".join(action for action in actions if action in POINTS24)
+
+
 def solve(numbers: Sequence[int], target: int, operators: str = POINTS24) -> tuple[str, ...] | None:
     """The simplest formula that uses every number once and equals ``target``, or None."""
     goal = Fraction(target)

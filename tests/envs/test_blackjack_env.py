@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from vlmagent_envs import blackjack
 from vlmagent_envs.blackjack import BlackjackEnv, hand_total
 from vlmagent_envs.blackjack_solver import most_wins, rates, should_hit
 from vlmagent_envs.cards import Card, parse_card
@@ -20,7 +21,7 @@ def table(monkeypatch, player, dealer, draws=(), **arguments):
     env = BlackjackEnv(**arguments)
     env.reset(seed=0, options={"player": player, "dealer": dealer})
     cards = [parse_card(name) for name in draws]
-    monkeypatch.setattr(env, "_draw", lambda count: [cards.pop(0) for _ in range(count)])
+    monkeypatch.setattr(blackjack, "deal", lambda rng, count: [cards.pop(0) for _ in range(count)])
     return env
 
 
@@ -212,7 +213,7 @@ def test_exact_rates():
 
 
 def win_rate(hands, policy, monkeypatch):
-    monkeypatch.setattr(BlackjackEnv, "_picture", lambda self: np.zeros((300, 300, 3), np.uint8))
+    monkeypatch.setattr(blackjack, "blackjack_picture", lambda *_: np.zeros((300, 300, 3), np.uint8))
     env, wins = BlackjackEnv(), 0
     _, info = env.reset(seed=0)
     for _ in range(hands):

@@ -11,7 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import vlmagent_envs
-from vlmagent_envs.numberline import NumberLineEnv, _line
+from vlmagent_envs.numberline import NumberLineEnv
 
 ENV_ID = "vlmagent/NumberLine-v0"
 PLUS, MINUS = 0, 1
@@ -66,7 +66,8 @@ def test_the_last_allowed_action_still_counts():
         assert env.step(action)[2:4] == (False, False)
     assert env.step(PLUS)[1:4] == (0.0, False, True)  # 3 -> 4: closer, but time is up
     env = started(1, 0)
-    env._step = 9
+    for _ in range(9):
+        env.step(MINUS)
     assert env.step(PLUS)[1:4] == (1.0, True, False)  # reached with the last step: terminated, not truncated
 
 
@@ -168,7 +169,8 @@ def test_picture_is_black_on_white_with_a_margin_on_every_side():
 
 
 def test_text_stays_where_it_is_when_numbers_change():
-    zero, one = _line("Current", 0, 5), _line("Current", 1, 5)
+    env = NumberLineEnv()
+    zero, one = (env.reset(seed=0, options={"target": 5, "current": number})[0] for number in (0, 1))
     columns = np.flatnonzero((zero != one).any(axis=(0, 2)))
     assert columns.min() > 200  # the label did not move
     assert columns.max() < 290

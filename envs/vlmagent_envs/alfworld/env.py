@@ -6,7 +6,6 @@ import re
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from vlmagent_envs.alfworld.games import (
     household,
 )
 from vlmagent_envs.alfworld.household import TASK_TYPES
+from vlmagent_envs.alfworld.info import AlfworldInfo, scene_info
 from vlmagent_envs.alfworld.problems import SPLITS, Split
 from vlmagent_envs.base import PAPER, RELEASED, SIZE, Picture, check_choice, check_integer
 
@@ -67,10 +67,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
     `info["lost"]` is True and the picture is that of the state before).
 
     ## Info
-    `task_type`, `goal_text`, `description` (what the game said last), `admissible`, `scene` (what is in sight; None in
-    "thor"), `progress` (share of the goal's conditions that hold), `won`, `step`, `expert_action`, `holding` (a thing's
-    name or None), `treated` (whether it has been cleaned, heated or cooled as the goal asks), `thing`, `target`, `lamp`
-    (what the goal is about), `game` (its folder's name), `lost`.
+    The true state: `info.AlfworldInfo`.
 
     ## Arguments
     `world`: "mini" (generated), "tw" (the real games) or "thor" (their real frames). `split`, `eval_split`: "train",
@@ -129,6 +126,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
         self.worker = Worker(settings)
         self.worker.start()
         self._evaluates = False
+        # What the process was asked and has not answered yet: to reset to a seed, or to do a command.
         self._pending: int | str | None = None
         self._lost = False
 
@@ -163,7 +161,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
         self._goal_text = _goal_text(reply.feedback)
         self._explorer = Explorer(self._game)
         self._take_in(None, reply)
-        return self._picture(), self._info()
+        return self._picture(), dict(self._info())
 
     def begin_step(self, action: str) -> None:
         """Begin what ``step(action)`` will wait for, so that several environments step at the same time."""
@@ -196,7 +194,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
         reward = self._reward(reply, inadmissible)
         self._take_in(action, reply)
         truncated = self._steps >= self.max_steps and not reply.won
-        return self._picture(), reward, reply.won, truncated, self._info()
+        return self._picture(), reward, reply.won, truncated, dict(self._info())
 
     def render(self) -> Picture | None:
         """The current picture in mode "rgb_array", else None."""
@@ -232,7 +230,8 @@ class AlfworldEnv(gym.Env[Picture, str]):
             self.worker.send(*message)
             self._pending = pending
         except WorkerLostError:
-            self._pending, self._lost = None, True
+            self._pending = None
+            self._lost = True
 
     def _drop_answer(self) -> None:
         """Throw away the answer to something that was begun and is not wanted."""
@@ -244,7 +243,8 @@ class AlfworldEnv(gym.Env[Picture, str]):
                 self._lost = True
 
     def _start_game(self) -> Reply:
-        """Its first state. A process that dies is started again a few times."""
+        """Its first state. A process that dies is started again a few times: no step is lost yet."""
+        last_words = ""
         for _ in range(_STARTS):
             try:
                 if self._pending is None:
@@ -252,8 +252,10 @@ class AlfworldEnv(gym.Env[Picture, str]):
                 self._pending = None
                 return self.worker.receive()
             except WorkerLostError as error:
-                lost = error
-        raise GameFailedError(f"The game {self._game.folder} could not be started {_STARTS} times. {lost}")
+                last_words = str(error)
+        raise GameFailedError(
+            f"The game {self._game.folder} could not be started {_STARTS} times. {last_words}"
+        )
 
     def _take_in(self, command: str | None, reply: Reply) -> None:
         admissible = tuple(command for command in reply.admissible if command != "help")  # as in Figure 17
@@ -267,16 +269,19 @@ class AlfworldEnv(gym.Env[Picture, str]):
     def _reached_more(self, reply: Reply) -> bool:
         """Whether a condition of the goal holds that never did in this episode, and remember it."""
         held = {index for index, holds in enumerate(reply.conditions) if holds}
+        # games with real frames tell the share alone, so that one condition may hide behind the loss of another
         more = bool(held - self._held) if reply.conditions else reply.progress > self._best
-        self._held, self._best = self._held | held, max(self._best, reply.progress)
+        self._held |= held
+        self._best = max(self._best, reply.progress)
         return more
 
     def _end_lost(self) -> tuple[Picture, float, bool, bool, dict[str, Any]]:
         """The end of an episode whose process died: nothing is known of what the last command did."""
-        self._pending, self._lost = None, True
+        self._pending = None
+        self._lost = True
         self._steps += 1
-        self.worker.start()
-        return self._picture(), 0.0, False, True, self._info()
+        self.worker.start()  # the next episode's process may start while others step
+        return self._picture(), 0.0, False, True, dict(self._info())
 
     def _expert_action(self) -> str:
         """The next command of the expert; "look" when the planner knows none."""
@@ -284,14 +289,14 @@ class AlfworldEnv(gym.Env[Picture, str]):
             return self._reply.plan[0] if self._reply.plan else "look"
         return self._explorer.action()
 
-    def _info(self) -> dict[str, Any]:
+    def _info(self) -> AlfworldInfo:
         reply, game = self._reply, self._game
         return {
             "task_type": game.task_type,
             "goal_text": self._goal_text,
             "description": _description(reply.feedback),
             "admissible": self._admissible,
-            "scene": None if reply.scene is None else asdict(reply.scene),
+            "scene": scene_info(reply.scene),
             "progress": reply.progress,
             "won": reply.won and not self._lost,
             "step": self._steps,

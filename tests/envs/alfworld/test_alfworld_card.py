@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vlmagent_envs.alfworld.card import _cells, _sprite, scene_picture
+from vlmagent_envs.alfworld.card import WALL, scene_picture
 from vlmagent_envs.alfworld.household import HOLDS, LAMPS, OPENABLE, ROOMS
 from vlmagent_envs.alfworld.icons import FURNITURE, MARKS, THINGS
 from vlmagent_envs.alfworld.scene import Place, Scene, Thing
@@ -51,17 +51,29 @@ def test_the_same_scene_gives_the_same_picture():
     assert np.array_equal(scene_picture(scene), scene_picture(scene))
 
 
+def furniture(kind):
+    """The card of a place that is empty: open where the drawing's name says so."""
+    name = kind.removesuffix(" open")
+    return scene_picture(at(kind=name, opened=True if name != kind else None))
+
+
 def test_everything_of_the_household_has_a_drawing_of_its_own():
-    things = {thing for room in ROOMS.values() for thing in room.things} | set(LAMPS)
-    names = [thing.lower() for thing in things]
-    furniture = [kind.lower() for kind in HOLDS] + [f"{kind.lower()} open" for kind in OPENABLE]
-    drawings = [THINGS[name] for name in names] + [FURNITURE[name] for name in furniture]
-    assert len({_sprite(drawing, 48).tobytes() for drawing in drawings}) == len(drawings)
+    things = {thing.lower() for room in ROOMS.values() for thing in room.things} | {n.lower() for n in LAMPS}
+    kinds = [kind.lower() for kind in HOLDS] + [f"{kind.lower()} open" for kind in OPENABLE]
+    assert things <= set(THINGS)
+    assert set(kinds) <= set(FURNITURE)
+    assert len({scene_picture(at(Thing(f"{name} 1"))).tobytes() for name in things}) == len(things)
+    assert len({furniture(kind).tobytes() for kind in kinds}) == len(kinds)
 
 
 def test_every_drawing_can_be_drawn_and_shows_something():
-    for drawing in [*THINGS.values(), *FURNITURE.values(), *MARKS.values()]:
-        assert np.asarray(_sprite(drawing, 24))[:, :, 3].mean() > 10
+    bare, mug = scene_picture(at()), scene_picture(at(Thing("mug 1")))
+    for name in THINGS:
+        assert (scene_picture(at(Thing(f"{name} 1"))) != bare).any(2).sum() > 500
+    for mark in MARKS:
+        assert (scene_picture(at(Thing("mug 1", (mark,)))) != mug).any(2).sum() > 100
+    for kind in FURNITURE:
+        assert (furniture(kind)[6:130, 8:132] != WALL).any(2).mean() > 0.1
 
 
 def test_kinds_without_a_drawing_differ_too():
@@ -71,10 +83,8 @@ def test_kinds_without_a_drawing_differ_too():
 
 @pytest.mark.parametrize("count", [0, 1, 7, 40, 150])
 def test_a_room_of_any_size_fits(count):
-    boxes = _cells(count, (4, 6, 174, 124), (4, 128, 296, 296))
-    assert len(boxes) == count == len(set(boxes))
-    for left, top, size in boxes:
-        assert left + size <= 296
-        assert top + size <= 296
-    crowded = Scene((), None, tuple(f"shelf {number}" for number in range(count)))
-    assert scene_picture(crowded).shape == (300, 300, 3)
+    shelves = tuple(f"shelf {number}" for number in range(count))
+    picture, more = (scene_picture(Scene((), None, room)) for room in (shelves, (*shelves, "shelf 999")))
+    assert (picture != more).any()  # each piece of furniture shows
+    for edge in (picture[297:], picture[:, 297:], picture[:, :3]):
+        assert (edge == WALL).all()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import pytest
 
 import vlmagent_envs
@@ -143,8 +145,10 @@ def test_a_killed_process_ends_its_episode_and_no_other(env):
 @pytest.mark.parametrize("early", [False, True])
 def test_a_process_that_is_known_to_be_dead_does_not_go_on_with_another_game(env, early):
     env.reset(seed=9)
-    os.kill(env.worker.pid, signal.SIGKILL)
-    env.worker._process.wait()
+    process = psutil.Process(env.worker.pid)
+    process.kill()
+    while process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     if early:
         env.begin_step("look")
     for _ in range(2):
