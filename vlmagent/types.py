@@ -118,7 +118,7 @@ class EpisodeEnd:
     Attributes:
         success: as the task counts it (paper: the return is positive).
         goal: whether the task's goal state was reached at all.
-        kind: which of the task's kinds it was: its ``info["task_type"]``, or None for tasks of one kind.
+        kind: which of the task's kinds it was (``tasks.base.HasKinds``), or None for tasks of one kind.
     """
 
     id: int

@@ -1,16 +1,19 @@
 """Stepping agents and environments: seeds, ends, values, and coming back to where one was."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from vlmagent.agents.simple import ExpertAgent, RandomAgent
 from vlmagent.seeding import evaluation_episode_seed, sft_episode_seed, train_episode_seed
+from vlmagent.tasks.numberline import NumberLineTask
 from vlmagent.tasks.registry import build_task
 from vlmagent.training.rollout import Rollout
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Observation, ParsedAction, Transition
+from vlmagent_envs.numberline import NumberLineEnv
 
 
 class Recorder:
@@ -164,6 +167,96 @@ def test_a_fixed_list_of_episodes_is_played_to_its_end():
         run.step()
     assert len(recorder.of(EpisodeEnd)) == 7
     assert run.snapshot()["environments"][0]["episode"] is None
+
+
+class Remote(NumberLineEnv):
+    """Steps elsewhere, and loses its process with the third step of an episode."""
+
+    told: ClassVar[list[str]] = []
+    may_die = True
+
+    def begin_reset(self, seed: int) -> None:
+        self.told.append("begin reset")
+
+    def begin_step(self, action: int) -> None:
+        self.told.append("begin step")
+
+    def reset(self, **kwargs):
+        self.told.append("reset")
+        return super().reset(**kwargs)
+
+    def step(self, action: int):
+        self.told.append("step")
+        image, reward, terminated, truncated, info = super().step(action)
+        if self.may_die and info["step"] == 3 and not terminated:
+            return image, 0.0, False, True, {**info, "lost": True}
+        return image, reward, terminated, truncated, info
+
+
+class Priced(NumberLineTask):
+    """Illegal outputs cost 3."""
+
+    illegal_reward = -3.0
+
+    def make_env(self):
+        return Remote(5)
+
+
+class Stubborn(Wrong):
+    """Never writes anything legal."""
+
+    def act(self, observations, states, seed):
+        decisions = super().act(observations, states, seed)
+        return [replace(d, parsed=replace(d.parsed, legal_output=False)) for d in decisions]
+
+
+def remote_rollout(sinks=()) -> Rollout:
+    task = Priced()
+    seeds = lambda env, n: train_episode_seed(0, env, n)  # noqa: E731
+    result = Rollout(
+        task, Stubborn(task), num_envs=2, split="train", seed=0, episode_seeds=seeds, sinks=sinks
+    )
+    Remote.told.clear()
+    result.start()
+    return result
+
+
+def test_environments_that_can_begin_early_are_told_before_any_is_waited_for():
+    run = remote_rollout()
+    assert Remote.told == ["begin reset", "begin reset", "reset", "reset"]
+    Remote.told.clear()
+    run.step()
+    assert Remote.told == ["begin step", "begin step", "step", "step"]
+    run.step()
+    Remote.told.clear()
+    run.step()
+    assert Remote.told[4:] == ["begin reset", "begin reset", "reset", "reset"]
+
+
+def test_a_lost_episode_ends_as_lost_and_is_replayed_so(monkeypatch):
+    recorder, again = Recorder(), Recorder()
+    run = remote_rollout([recorder])
+    logged = [run.step() for _ in range(3)]
+    ends = recorder.of(EpisodeEnd)
+    assert [(end.ended, end.length) for end in ends] == [("lost", 3), ("lost", 3)]
+    assert [t.truncated for step in logged for t in step] == [False] * 4 + [True] * 2
+    assert [end.episode_return for end in ends] == [sum(step[k].reward for step in logged) for k in (0, 1)]
+    assert [t.reward for t in logged[-1]] == [-3.0, -3.0]  # the lost step itself, and its illegal output
+    monkeypatch.setattr(Remote, "may_die", False)  # a process does not die again where it did
+    other = remote_rollout()
+    for step in logged:
+        assert other.replay(step, [again])[1] == []
+    assert again.of(EpisodeEnd) == ends
+
+
+def test_illegal_outputs_count_in_a_restored_return():
+    run, other = remote_rollout(), remote_rollout()
+    for _ in range(2):
+        run.step()
+    other.restore(run.snapshot())
+    assert [slot.illegal for slot in other.slots] == [2, 2]
+    assert [slot.episode_return for slot in other.slots] == [slot.episode_return for slot in run.slots]
+    assert all(slot.episode_return <= -6 for slot in run.slots)
 
 
 def test_values_need_a_learner():

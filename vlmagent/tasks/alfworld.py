@@ -17,10 +17,11 @@ from vlmagent import paths
 from vlmagent.config import Section
 from vlmagent.errors import RunFailedError, UsageError
 from vlmagent.tasks.alfworld_thoughts import drill, primer, seen, thoughts
-from vlmagent.tasks.base import State
+from vlmagent.tasks.responses import response
 from vlmagent.types import EnvAction, ImageArray, Observation
 from vlmagent_envs.alfworld.available import missing_packages
 from vlmagent_envs.alfworld.household import HOLDS, TASK_TYPES
+from vlmagent_envs.alfworld.info import AlfworldInfo
 
 Split = Literal["train", "valid_seen", "valid_unseen"]
 TaskType = Literal["pick", "look", "clean", "heat", "cool", "pick2"]
@@ -81,6 +82,7 @@ class AlfworldTask:
     def __init__(
         self, *, cot: bool = True, rule_set: str = "paper", env: Mapping[str, Any] | None = None
     ) -> None:
+        # asked here, not by the first environment: a recipe that cannot be played is refused at once
         lacks = missing_packages()
         if lacks:
             raise UsageError(lacks)
@@ -115,10 +117,10 @@ class AlfworldTask:
         """The environment of supervised samples: the same as for training."""
         return self.make_env()
 
-    def observe(self, image: ImageArray, state: State) -> Observation:
+    def observe(self, image: ImageArray, state: AlfworldInfo) -> Observation:
         """The picture, the game's text with the goal in a line below it, and the admissible commands."""
         text = f"{state['description']}\n{state['goal_text']}"
-        return Observation(image, text, tuple(state["admissible"]))
+        return Observation(image, text, state["admissible"])
 
     def prompt(self, observation: Observation) -> str:
         """Figure 17, without its reasoning key when ``cot`` is off (Figure 31)."""
@@ -134,30 +136,35 @@ class AlfworldTask:
         """The command itself."""
         return action
 
-    def expert_action(self, state: State, rng: np.random.Generator) -> str:
+    def expert_action(self, state: AlfworldInfo, rng: np.random.Generator) -> str:
         """What the environment's expert, who has watched the episode, would do."""
-        return str(state["expert_action"])
+        return state["expert_action"]
 
-    def expert_response(self, state: State, action: str) -> str:
+    def expert_response(self, state: AlfworldInfo, action: str) -> str:
         """In the form of Figures 30 and 31."""
-        return _response(thoughts(state, action).replace('"', "'") if self.cot else None, action)
+        if not self.cot:
+            return response({"action": action})
+        # the games quote with double quotes, which in JSON would have to be escaped: more to learn, for nothing
+        return response({"thoughts": thoughts(state, action).replace('"', "'"), "action": action})
 
     def primer(self, rng: np.random.Generator) -> tuple[str, str]:
         """Commands that take things, and thoughts that say what is here."""
         prompt, said = primer(self.exchangeable, _PLACES, rng)
-        return prompt, _response(said, None)
+        return prompt, response({"thoughts": said})
 
-    def drill(self, state: State, rng: np.random.Generator) -> tuple[str, str] | None:
-        """Prompt and response for another goal in a state, one that asks for what demonstrations seldom have to tell
-        apart: which of several things are here, and that what the hand holds is the wrong thing."""
+    def drill(self, state: AlfworldInfo, rng: np.random.Generator) -> tuple[str, str] | None:
+        """Another goal in a state, one that asks for what demonstrations seldom have to tell apart: which of several
+        things are here, and that what the hand holds is the wrong thing."""
         drawn = drill(state, self.exchangeable, rng) if self.cot else None
         if drawn is None:
             return None
-        goal, said, action = drawn
-        observation = self.observe(np.empty(0, np.uint8), {**state, "goal_text": goal})
-        return self.prompt(observation), _response(said, action)
+        observation = self.observe(np.empty(0, np.uint8), {**state, "goal_text": drawn.goal})
+        answer = {"thoughts": drawn.thoughts}
+        if drawn.action is not None:
+            answer["action"] = drawn.action
+        return self.prompt(observation), response(answer)
 
-    def caption(self, state: State) -> str | None:
+    def caption(self, state: AlfworldInfo) -> str | None:
         """What the scene card shows; real frames have no captions."""
         return seen(state)
 
@@ -165,18 +172,14 @@ class AlfworldTask:
         """The environment's own games."""
         return
 
-    def success(self, episode_return: float, state: State) -> bool:
+    def success(self, episode_return: float, state: AlfworldInfo) -> bool:
         """Whether the goal was reached, whatever it cost (as the paper counts it here)."""
-        return bool(state["won"])
+        return self.goal(state)
 
-    def goal(self, state: State) -> bool:
-        """The same."""
-        return bool(state["won"])
+    def goal(self, state: AlfworldInfo) -> bool:
+        """Whether the goal was reached."""
+        return state["won"]
 
-
-def _response(said: str | None, action: str | None) -> str:
-    """The form of Figures 30 and 31, with what there is of thoughts and action."""
-    parts = [
-        f'"{key}": "{text}"' for key, text in (("thoughts", said), ("action", action)) if text is not None
-    ]
-    return "{\n" + ",\n".join(parts) + "\n}"
+    def episode_kind(self, state: AlfworldInfo) -> str:
+        """The type of the game's task: results are given for each as well (paper, Table 2)."""
+        return state["task_type"]

@@ -9,55 +9,68 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from vlmagent.tasks.base import State
 from vlmagent.text import with_article
 from vlmagent_envs.alfworld.household import APPLIANCES, LOOK, PICK_TWO
+from vlmagent_envs.alfworld.info import AlfworldInfo, SceneInfo, ThingInfo
 from vlmagent_envs.alfworld.scene import kind_of, natural
 
 ASKED = 6
 """Things that an inventory asks for."""
+_MIDDLE = "I am in the middle of a room."
+_DOOR = {True: "open", False: "closed", None: ""}
 
 
-def thoughts(state: State, action: str) -> str:
+class Drill(NamedTuple):
+    """Another goal in a state.
+
+    Attributes:
+        goal: the sentence.
+        thoughts: about it.
+        action: what follows from them, None if nothing does.
+    """
+
+    goal: str
+    thoughts: str
+    action: str | None
+
+
+def thoughts(state: AlfworldInfo, action: str) -> str:
     """Three to five sentences that lead to ``action``."""
-    return " ".join(
-        part
-        for part in (_described(state), _sought(state), _found(state, action), _reason(state, action))
-        if part
-    )
+    parts = (_described(state), _sought(state), _found(state, action), _reason(state, action))
+    return " ".join(filter(None, parts))
 
 
-def _described(state: State) -> str:
+def _described(state: AlfworldInfo) -> str:
     """Where the agent is, whether that is open, and what it holds."""
     scene = state["scene"]
     if scene is None:
-        return str(state["description"])
+        return state["description"]
     if not scene["places"]:
-        return f"I am in the middle of a room. {_held(scene)}"
+        return f"{_MIDDLE} {_held(scene)}"
     place = scene["places"][0]
-    door = {True: ", which is open", False: ", which is closed", None: ""}[place["open"]]
-    return f"I am at {place['name']}{door}. {_held(scene)}"
+    door = _DOOR[place["open"]]
+    at = f"I am at {place['name']}, which is {door}." if door else f"I am at {place['name']}."
+    return f"{at} {_held(scene)}"
 
 
-def seen(state: State) -> str | None:
+def seen(state: AlfworldInfo) -> str | None:
     """What the picture shows, in words; None where only the simulator knows."""
     scene = state["scene"]
     if scene is None:
         return None
     if not scene["places"]:
-        return f"I am in the middle of a room. {_held(scene)}"
+        return f"{_MIDDLE} {_held(scene)}"
     place = scene["places"][0]
-    door = {True: "open ", False: "closed ", None: ""}[place["open"]]
-    there = f"I am at the {door}{kind_of(place['name'])}."
-    return " ".join(part for part in (there, _things(scene), _held(scene)) if part)
+    there = " ".join(filter(None, ("I am at the", _DOOR[place["open"]], kind_of(place["name"]))))
+    return " ".join(filter(None, (f"{there}.", _things(scene), _held(scene))))
 
 
-def _things(scene: Mapping[str, Any]) -> str:
+def _things(scene: SceneInfo) -> str:
     """What lies in sight; nothing is said of what a closed place hides."""
     things = _visible(scene)
     if things:
@@ -65,39 +78,41 @@ def _things(scene: Mapping[str, Any]) -> str:
     return "" if scene["places"][0]["open"] is False else "I see nothing."
 
 
-def _visible(scene: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _visible(scene: SceneInfo) -> list[ThingInfo]:
     return [thing for spot in scene["places"] for thing in spot["things"]]
 
 
-def _held(scene: Mapping[str, Any]) -> str:
+def _held(scene: SceneInfo) -> str:
     return f"I hold {_listed([scene['hand']])}." if scene["hand"] else "My hand is empty."
 
 
-def _listed(things: Sequence[Mapping[str, Any]]) -> str:
+def _listed(things: Sequence[ThingInfo]) -> str:
     """``a hot mug, an egg and 2 fork``."""
     names = Counter(" ".join([*thing["marks"], kind_of(thing["name"])]) for thing in things)
     parts = [f"{count} {name}" if count > 1 else with_article(name) for name, count in names.items()]
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]
 
 
-def _holds_wanted(state: State) -> bool:
+def _holds_wanted(state: AlfworldInfo) -> bool:
     return state["holding"] is not None and kind_of(state["holding"]) == state["thing"]
 
 
-def _appliance(state: State) -> tuple[str, str] | None:
+def _appliance(state: AlfworldInfo) -> tuple[str, str] | None:
     """What is still to be done to the thing, and with what."""
-    verb, appliance = APPLIANCES.get(state["task_type"], ("", ""))
-    return None if not verb or state["treated"] else (verb, appliance.lower())
+    if state["treated"] or state["task_type"] not in APPLIANCES:
+        return None
+    verb, appliance = APPLIANCES[state["task_type"]]
+    return verb, appliance.lower()
 
 
-def _searched(state: State) -> str | None:
+def _searched(state: AlfworldInfo) -> str | None:
     """The kind of thing that is looked for; None while one is brought somewhere."""
     if not _holds_wanted(state):
-        return str(state["thing"])
-    return str(state["lamp"]) if state["task_type"] == LOOK else None
+        return state["thing"]
+    return state["lamp"] if state["task_type"] == LOOK else None
 
 
-def _sought(state: State) -> str:
+def _sought(state: AlfworldInfo) -> str:
     """What is needed next."""
     thing = state["thing"]
     if not _holds_wanted(state):
@@ -110,7 +125,7 @@ def _sought(state: State) -> str:
     return f"I need to put the {thing} in the {state['target']}."
 
 
-def _found(state: State, action: str) -> str:
+def _found(state: AlfworldInfo, action: str) -> str:
     """Whether what is looked for lies in sight; nothing where nothing can be seen or taken."""
     searched, hidden = _searched(state), _hidden(state)
     if searched is None or hidden or (state["holding"] and not _holds_wanted(state)):
@@ -126,8 +141,8 @@ def _presence(kind: str, there: Sequence[str], more: str = "") -> str:
     return f"The {there[0]} is here{more}." if there else f"The {kind} is not here."
 
 
-def drill(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, str | None] | None:
-    """Another goal in the same state: the sentence, the thoughts about it, and the action that follows if one does.
+def drill(state: AlfworldInfo, kinds: Sequence[str], rng: np.random.Generator) -> Drill | None:
+    """Another goal in the same state.
 
     With empty hands the goal asks for several things at once, half of them in sight as far as there are so many, and
     the thoughts say of each whether it is here. With something in the hand the goal is about something else. None
@@ -157,49 +172,55 @@ def primer(kinds: Sequence[str], places: Sequence[str], rng: np.random.Generator
     return f"Your admissible actions of the current situation are: [{commands}].", " ".join(said)
 
 
-def _inventory(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, None] | None:
-    if _hidden(state):
+def _inventory(state: AlfworldInfo, kinds: Sequence[str], rng: np.random.Generator) -> Drill | None:
+    """Several things at once, with nothing in the hand."""
+    scene = state["scene"]
+    if scene is None or _hidden(state):
         return None
-    here = sorted({kind_of(thing["name"]) for thing in _visible(state["scene"])} & set(kinds))
+    here = sorted({kind_of(thing["name"]) for thing in _visible(scene)} & set(kinds))
     if not here:
         return None
     missing = [kind for kind in kinds if kind not in here]
     some = [*rng.permutation(here)[: ASKED // 2], *rng.permutation(missing)]
     asked = [str(kind) for kind in rng.permutation(some[:ASKED])]
     said = (f"I need {with_article(kind)}. {_presence(kind, _in_sight(state, kind))}" for kind in asked)
-    return f"find {', '.join(asked)}", " ".join(said), None
+    return Drill(f"find {', '.join(asked)}", " ".join(said), None)
 
 
-def _exchanged(state: State, kinds: Sequence[str], rng: np.random.Generator) -> tuple[str, str, str] | None:
+def _exchanged(state: AlfworldInfo, kinds: Sequence[str], rng: np.random.Generator) -> Drill | None:
+    """Another thing than the goal's, while the hand holds one that is neither."""
     held = state["holding"]
+    assert held is not None
     ways = (f"move {held} ", f"put {held} ", "open ")
     away = next((command for command in reversed(state["admissible"]) if command.startswith(ways)), None)
     if away is None:
         return None
     thing = str(rng.choice([kind for kind in kinds if kind not in (kind_of(held), state["thing"])]))
     goal = re.sub(rf"\b{re.escape(state['thing'])}\b", thing, state["goal_text"])
-    return goal, thoughts({**state, "thing": thing}, away), away
+    return Drill(goal, thoughts({**state, "thing": thing}, away), away)
 
 
-def _in_sight(state: State, kind: str) -> list[str]:
+def _in_sight(state: AlfworldInfo, kind: str) -> list[str]:
     """The things of a kind that lie in sight, by name."""
-    names = [thing["name"] for thing in _visible(state["scene"])]
+    names = [thing["name"] for thing in _visible(state["scene"])] if state["scene"] else []
     return sorted((name for name in names if kind_of(name) == kind), key=natural)
 
 
-def _hidden(state: State) -> bool:
+def _hidden(state: AlfworldInfo) -> bool:
     """Whether no thing can be seen: in the middle of a room, before a closed door, or with no picture to go by."""
-    places = (state["scene"] or {"places": ()})["places"]
+    places = state["scene"]["places"] if state["scene"] else ()
     return not places or places[0]["open"] is False
 
 
-def _belongs(state: State) -> bool:
+def _belongs(state: AlfworldInfo) -> bool:
     """Whether the first of two things lies where both should."""
-    place = state["scene"]["places"][0]["name"]
-    return bool(state["task_type"] == PICK_TWO and kind_of(place) == state["target"])
+    scene = state["scene"]
+    if scene is None or state["task_type"] != PICK_TWO:
+        return False
+    return kind_of(scene["places"][0]["name"]) == state["target"]
 
 
-def _reason(state: State, action: str) -> str:
+def _reason(state: AlfworldInfo, action: str) -> str:
     """Why the action is right, or that it is simply chosen where it is not."""
     verb, _, rest = action.partition(" ")
     if action.startswith("go to "):
@@ -219,18 +240,18 @@ def _reason(state: State, action: str) -> str:
     return f"I choose to {action}."
 
 
-def _purpose(state: State) -> str:
+def _purpose(state: AlfworldInfo) -> str:
     """What a closed place is opened for."""
     if state["holding"] and not _holds_wanted(state):
         return "put it away"
     return "put it in" if _delivers(state) else "look inside"
 
 
-def _delivers(state: State) -> bool:
+def _delivers(state: AlfworldInfo) -> bool:
     return _holds_wanted(state) and state["task_type"] != LOOK and _appliance(state) is None
 
 
-def _reason_to_go(state: State, place: str) -> str:
+def _reason_to_go(state: AlfworldInfo, place: str) -> str:
     kind, treatment = kind_of(place), _appliance(state)
     if _delivers(state) and kind == state["target"]:
         return f"I go to the {kind} to put it there."

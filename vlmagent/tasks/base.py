@@ -2,12 +2,16 @@
 
 A task writes the prompt h(o), reads the action f(v_out), names the actions and knows an expert. It owns no
 pixels and no dynamics (those are the environment's) and knows nothing of models.
+
+``Task`` is what every task has. What only some have is a protocol of its own below it, each part optional by itself;
+``offers_of`` is the one place that looks for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +20,8 @@ from pydantic import BaseModel
 from vlmagent.types import EnvAction, ImageArray, Observation
 
 State = Mapping[str, Any]
-"""An environment's ``info``: its true, symbolic state."""
+"""An environment's ``info``: its true, symbolic state. A task is only ever handed its own environment's, so it may
+declare that as a ``TypedDict``, as the built-in ones do (``vlmagent_envs.numberline.NumberLineInfo``)."""
 
 
 class Task(Protocol):
@@ -24,8 +29,6 @@ class Task(Protocol):
 
     A class that implements it is built as ``TaskClass(cot=True, rule_set="paper", env={...})`` and registered
     under the entry-point group ``vlmagent.tasks``.
-
-    It may also have the parts of ``TeachingTask``.
     """
 
     name: ClassVar[str]
@@ -40,7 +43,10 @@ class Task(Protocol):
     rule_set: str
 
     def make_env(self) -> gym.Env[ImageArray, EnvAction]:
-        """A new environment whose observation is an RGB picture and whose ``info`` is the true state."""
+        """A new environment whose observation is an RGB picture and whose ``info`` is the true state.
+
+        What it may offer beside Gymnasium's interface: see ``tasks.environments``.
+        """
 
     def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
         """The environment that supervised samples come from; ``make_env`` unless the paper says otherwise."""
@@ -80,14 +86,90 @@ class Task(Protocol):
         """Whether the final state is the task's goal, however it was reached."""
 
 
-class TeachingTask(Task, Protocol):
-    """What a task may offer to supervised fine-tuning beside samples; each part may be missing. See ``SftConfig``."""
+@runtime_checkable
+class PricesIllegalOutputs(Protocol):
+    """A task in which an output that names no legal action costs something of its own."""
 
-    exchangeable: ClassVar[tuple[str, ...]]
-    """Names that may stand for each other in a text."""
+    illegal_reward: float
+    """Added to the reward of the action that was drawn instead."""
+
+
+@runtime_checkable
+class SetsEvalEpisodes(Protocol):
+    """A task whose evaluations need another number of episodes than most."""
+
+    eval_episodes: int
+
+
+@runtime_checkable
+class HasKinds(Protocol):
+    """A task whose episodes are of several kinds, which results are also given for one by one."""
+
+    def episode_kind(self, state: State) -> str | None:
+        """The kind of the episode that a state belongs to."""
+
+
+@runtime_checkable
+class HasPrimer(Protocol):
+    """A task with short texts to learn its language from; see ``SftConfig.primer_samples``."""
 
     def primer(self, rng: np.random.Generator) -> tuple[str, str]:
         """Prompt and response of a short text without a picture."""
 
+
+@runtime_checkable
+class HasDrills(Protocol):
+    """A task with other goals in the expert's states; see ``SftConfig.drill_share``."""
+
     def drill(self, state: State, rng: np.random.Generator) -> tuple[str, str] | None:
         """Prompt and response of another goal in a true state; None if the state offers none."""
+
+
+@runtime_checkable
+class HasNames(Protocol):
+    """A task whose texts hold names that may stand for each other; see ``SftConfig.language_renamed``."""
+
+    exchangeable: tuple[str, ...]
+
+
+class TeachingTask(Task, HasPrimer, HasDrills, HasNames, Protocol):
+    """A task with all that supervised fine-tuning may ask of one beside samples; each part may be missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What a task offers beside ``Task``, or what holds where it does not.
+
+    Attributes:
+        illegal_reward: see ``PricesIllegalOutputs``; 0 without.
+        eval_episodes: see ``SetsEvalEpisodes``; None without.
+        kind: see ``HasKinds``; without, the ``task_type`` of the state if the environment gives one, else None.
+        primer: see ``HasPrimer``; None without.
+        drill: see ``HasDrills``; None without.
+        exchangeable: see ``HasNames``; () without.
+    """
+
+    illegal_reward: float
+    eval_episodes: int | None
+    kind: Callable[[State], str | None]
+    primer: Callable[[np.random.Generator], tuple[str, str]] | None
+    drill: Callable[[State, np.random.Generator], tuple[str, str] | None] | None
+    exchangeable: tuple[str, ...]
+
+
+def offers_of(task: Task) -> Offers:
+    """What a task offers. Looked up once, where whoever needs it is made."""
+    return Offers(
+        illegal_reward=float(task.illegal_reward) if isinstance(task, PricesIllegalOutputs) else 0.0,
+        eval_episodes=int(task.eval_episodes) if isinstance(task, SetsEvalEpisodes) else None,
+        kind=task.episode_kind if isinstance(task, HasKinds) else _task_type,
+        primer=task.primer if isinstance(task, HasPrimer) else None,
+        drill=task.drill if isinstance(task, HasDrills) else None,
+        exchangeable=tuple(task.exchangeable) if isinstance(task, HasNames) else (),
+    )
+
+
+def _task_type(state: State) -> str | None:
+    """The kind of an episode by its environment's ``info``, for tasks that were written before ``HasKinds``."""
+    kind = state.get("task_type")
+    return None if kind is None else str(kind)

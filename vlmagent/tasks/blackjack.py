@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
-import gymnasium as gym
 import numpy as np
 from pydantic import BaseModel, Field
 
-import vlmagent_envs
 from vlmagent.config import Section
-from vlmagent.tasks.base import State
-from vlmagent.types import EnvAction, ImageArray, Observation
-from vlmagent_envs.blackjack import ACTIONS
+from vlmagent.tasks.game import GameTask
+from vlmagent.tasks.responses import response
+from vlmagent.types import Observation
+from vlmagent_envs.blackjack import ACTIONS, BlackjackInfo, hand_total
 from vlmagent_envs.blackjack_solver import should_hit
 from vlmagent_envs.cards import parse_card
 
@@ -35,56 +34,33 @@ class BlackjackOptions(Section):
     """The reward for winning with an ace and a card worth ten (the paper's option: 1.5)."""
 
 
-class BlackjackTask:
+class BlackjackTask(GameTask[BlackjackInfo]):
     """Beat the dealer; see ``vlmagent_envs.blackjack`` for the rules."""
 
     name: ClassVar[str] = "blackjack"
     env_id: ClassVar[str] = "vlmagent/Blackjack-v0"
-    rule_sets: ClassVar[tuple[str, ...]] = ("paper", "released")
     options: ClassVar[type[BaseModel]] = BlackjackOptions
+    actions = ACTIONS
     eval_episodes: ClassVar[int] = 1000
     """The cards are dealt at random, so that more episodes are needed than elsewhere (paper, C.2)."""
-
-    def __init__(
-        self, *, cot: bool = True, rule_set: str = "paper", env: Mapping[str, Any] | None = None
-    ) -> None:
-        self.cot = cot
-        self.rule_set = rule_set
-        self.natural = BlackjackOptions.model_validate(env or {}).natural
-
-    def make_env(self) -> gym.Env[ImageArray, EnvAction]:
-        """A new environment; pictures are uint8 (300, 300, 3)."""
-        vlmagent_envs.register_envs()
-        return gym.make(self.env_id, natural=self.natural, rules=self.rule_set, disable_env_checker=True)
-
-    def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
-        """The environment of supervised samples: the same as for training."""
-        return self.make_env()
-
-    def observe(self, image: ImageArray, state: State) -> Observation:
-        """The picture alone: no part of the prompt depends on the state."""
-        return Observation(image, None, ACTIONS)
 
     def prompt(self, observation: Observation) -> str:
         """Figure 15, without its reasoning key when ``cot`` is off (Figure 25)."""
         return _INTRODUCTION + "{\n" + (_COT if self.cot else "") + _ACTION + "}"
 
-    def env_action(self, action: str, observation: Observation) -> EnvAction:
-        """0 for "stand", 1 for "hit"."""
-        return ACTIONS.index(action)
-
-    def expert_action(self, state: State, rng: np.random.Generator) -> str:
+    def expert_action(self, state: BlackjackInfo, rng: np.random.Generator) -> str:
         """The action of the highest expected reward; it sees what the player sees."""
-        return ACTIONS[should_hit(state["player_total"], state["usable_ace"], state["dealer_shows"])]
+        hit = should_hit(state["player_total"], state["usable_ace"], state["dealer_shows"])
+        return "hit" if hit else "stand"
 
-    def expert_response(self, state: State, action: str) -> str:
+    def expert_response(self, state: BlackjackInfo, action: str) -> str:
         """Figures 24 and 25, the cards read out; the dealer's points are those of the open card."""
         if not self.cot:
-            return f'{{\n"action": "{action}"\n}}'
+            return response({"action": action})
         thoughts = f"{self.caption(state)} I think I should {action}."
-        return f'{{\n"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
+        return response({"thoughts": thoughts, "action": action})
 
-    def caption(self, state: State) -> str:
+    def caption(self, state: BlackjackInfo) -> str:
         """Card by card what the hand makes, as the expert's thoughts begin: ``A + 9 = soft 20, + 5 = 15``.
 
         A: an ace; soft: it counts 11 there.
@@ -96,20 +72,8 @@ class BlackjackTask:
         hand = f"{names[0]} + {names[1]} = {totals[0]}{more}"
         return f"I have {hand} points and the dealer has {state['dealer_shows']} points."
 
-    def caption_options(self, rng: np.random.Generator) -> None:
-        """The environment's own deals."""
-        return
-
-    def success(self, episode_return: float, state: State) -> bool:
-        """The paper's count: the episode's return is positive, so a draw is none."""
-        return episode_return > 0
-
-    def goal(self, state: State) -> bool:
-        """Whether the hand was won."""
-        return bool(state["goal"])
-
 
 def _total(points: Sequence[int]) -> str:
     """What cards make, aces being 1 in ``points``."""
-    hard = sum(points)
-    return f"soft {hard + 10}" if 1 in points and hard + 10 <= 21 else str(hard)
+    total, soft = hand_total(points)
+    return f"soft {total}" if soft else str(total)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations_with_replacement
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, field_validator
@@ -11,8 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 from vlmagent.config import Section
 from vlmagent.errors import UsageError
 from vlmagent.tasks.points import PointsTask
-from vlmagent_envs.ezpoints import OPERATORS
-from vlmagent_envs.solver import EZPOINTS, solve
+from vlmagent_envs.ezpoints import OPERATORS, is_possible
 
 
 class EZPointsOptions(Section):
@@ -24,7 +22,7 @@ class EZPointsOptions(Section):
     @field_validator("target")
     @classmethod
     def _possible(cls, target: int) -> int:
-        if not any(solve(pair, target, EZPOINTS) for pair in combinations_with_replacement(range(1, 11), 2)):
+        if not is_possible(target):
             raise ValueError(f"no two cards can make {target} by + or *")
         return target
 

@@ -5,18 +5,16 @@ Knows nothing of pixels; the environment draws them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import gymnasium as gym
 import numpy as np
 from pydantic import BaseModel, Field
 
-import vlmagent_envs
 from vlmagent.config import Section
-from vlmagent.tasks.base import State
-from vlmagent.types import EnvAction, ImageArray, Observation
-from vlmagent_envs.numberline import ACTIONS, LARGEST_N_MAX
+from vlmagent.tasks.game import GameTask
+from vlmagent.tasks.responses import lines, response
+from vlmagent.types import Observation
+from vlmagent_envs.numberline import ACTIONS, LARGEST_N_MAX, NumberLineInfo
 
 _INTRODUCTION = (
     "You are playing a game called number line. You will see a target number and a current number in the "
@@ -39,50 +37,32 @@ class NumberLineOptions(Section):
     """The largest number; episodes are truncated after twice as many steps."""
 
 
-class NumberLineTask:
+class NumberLineTask(GameTask[NumberLineInfo]):
     """Move the current number to the target; see ``vlmagent_envs.numberline`` for the rules."""
 
     name: ClassVar[str] = "numberline"
     env_id: ClassVar[str] = "vlmagent/NumberLine-v0"
     rule_sets: ClassVar[tuple[str, ...]] = ("paper",)
     options: ClassVar[type[BaseModel]] = NumberLineOptions
+    actions = ACTIONS
 
-    def __init__(
-        self, *, cot: bool = True, rule_set: str = "paper", env: Mapping[str, Any] | None = None
-    ) -> None:
-        self.cot = cot
-        self.rule_set = rule_set
-        self.n_max = NumberLineOptions.model_validate(env or {}).n_max
-
-    def make_env(self) -> gym.Env[ImageArray, EnvAction]:
-        """A new environment; pictures are uint8 (300, 300, 3)."""
-        vlmagent_envs.register_envs()
-        return gym.make(self.env_id, n_max=self.n_max, disable_env_checker=True)
-
-    def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
-        """The environment of supervised samples: the same as for training."""
-        return self.make_env()
-
-    def observe(self, image: ImageArray, state: State) -> Observation:
-        """The picture alone: no part of the prompt depends on the state."""
-        return Observation(image, None, ACTIONS)
+    @property
+    def n_max(self) -> int:
+        """The largest number."""
+        return int(self.env_options["n_max"])
 
     def prompt(self, observation: Observation) -> str:
         """Figure 9, without its reasoning keys when ``cot`` is off (Figure 23)."""
         return _INTRODUCTION + "{\n" + (_COT if self.cot else "") + _ACTION + "}"
 
-    def env_action(self, action: str, observation: Observation) -> EnvAction:
-        """0 for "+", 1 for "-"."""
-        return ACTIONS.index(action)
-
-    def expert_action(self, state: State, rng: np.random.Generator) -> str:
+    def expert_action(self, state: NumberLineInfo, rng: np.random.Generator) -> str:
         """One step towards the target."""
         return "+" if state["current"] < state["target"] else "-"
 
-    def expert_response(self, state: State, action: str) -> str:
+    def expert_response(self, state: NumberLineInfo, action: str) -> str:
         """Figures 22 and 23, to the letter."""
         if not self.cot:
-            return f'{{\n"action": "{action}"\n}}'
+            return response({"action": action})
         current, target = state["current"], state["target"]
         relation = "smaller" if current < target else "larger"
         verb = "increase" if action == "+" else "decrease"
@@ -91,23 +71,13 @@ class NumberLineTask:
             "To move the current number closer to the target, "
             f"I should {verb} the current number by choosing {action}."
         )
-        return (
-            f'{{\n"current number": "{current}",\n"target number": "{target}",\n'
-            f'"thoughts": "{thoughts}",\n"action": "{action}"\n}}'
-        )
+        return response({**_read(state), "thoughts": thoughts, "action": action})
 
-    def caption(self, state: State) -> str:
+    def caption(self, state: NumberLineInfo) -> str:
         """Both numbers, as the expert reads them out."""
-        return f'"current number": "{state["current"]}",\n"target number": "{state["target"]}"'
+        return lines(_read(state))
 
-    def caption_options(self, rng: np.random.Generator) -> None:
-        """The environment's own deals."""
-        return
 
-    def success(self, episode_return: float, state: State) -> bool:
-        """The paper's count: the episode's return is positive."""
-        return episode_return > 0
-
-    def goal(self, state: State) -> bool:
-        """Whether the target was reached, with or without wrong steps."""
-        return bool(state["goal"])
+def _read(state: NumberLineInfo) -> dict[str, str]:
+    """Both numbers, as texts: so the paper's figures have them."""
+    return {"current number": str(state["current"]), "target number": str(state["target"])}

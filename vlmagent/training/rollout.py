@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 
 from vlmagent.seeding import derive
-from vlmagent.tasks.base import Task
+from vlmagent.tasks.base import Task, offers_of
+from vlmagent.tasks.environments import Abilities, abilities_of, as_lost, was_lost
 from vlmagent.training.distributed.ranks import ALONE, Ranks, part
 from vlmagent.types import (
     Agent,
@@ -37,28 +38,74 @@ EpisodeSeeds = Callable[[int, int], int | None]
 
 @dataclass(slots=True)
 class Slot:
-    """One environment and the episode in it."""
+    """One environment and the episode in it.
+
+    Attributes:
+        abilities: what the environment can do beside Gymnasium's interface.
+        count: episodes that it has begun.
+        episode, observation: the present ones; None where there are no more episodes.
+        state: the environment's last ``info``.
+        actions: names of those taken in the episode: with its seed, they determine the state.
+        illegal: how many of them were drawn.
+        next_seed: of the episode that was announced and has not begun; None where there is none.
+    """
 
     env: gym.Env[ImageArray, EnvAction]
     env_index: int
+    abilities: Abilities = field(init=False)
     count: int = 0
     episode: EpisodeStart | None = None
     observation: Observation | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     actions: list[str] = field(default_factory=list)
     illegal: int = 0
-    announced: list[int | None] = field(default_factory=list)
     episode_return: float = 0.0
+    next_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        self.abilities = abilities_of(self.env)
+
+    def clear(self) -> None:
+        """Forget the episode."""
+        self.episode = self.observation = None
+        self.actions, self.illegal, self.episode_return = [], 0, 0.0
+
+
+class _Answer(NamedTuple):
+    """What an environment itself says of a step."""
+
+    reward: float
+    terminated: bool
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    """What one environment's step came to; the slot holds the state after it.
+
+    Attributes:
+        before: what the agent decided on.
+        reward: with what the task adds where no legal action was named.
+    """
+
     slot: Slot
     before: Observation
     decision: Decision
     reward: float
     terminated: bool
     truncated: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended."""
+        return self.terminated or self.truncated
+
+    @property
+    def ended(self) -> Literal["terminated", "truncated", "lost"]:
+        """How, if it has."""
+        if was_lost(self.slot.state):
+            return "lost"
+        return "terminated" if self.terminated else "truncated"
 
 
 class Rollout:
@@ -89,6 +136,7 @@ class Rollout:
         ranks: Ranks = ALONE,
     ) -> None:
         self.task = task
+        self.offers = offers_of(task)
         self.agent = agent
         self.split = split
         self.seed = seed
@@ -159,47 +207,56 @@ class Rollout:
             slot.env.close()
 
     def _begin(self, slot: Slot, sinks: Sequence[Sink]) -> None:
-        """Start the slot's next episode, if there is one."""
-        seed = slot.announced.pop()
-        slot.actions, slot.illegal, slot.episode_return = [], 0, 0.0
+        """Start the slot's announced episode, if there is one."""
+        seed = slot.next_seed
+        slot.next_seed = None
         if seed is None:
-            slot.episode = slot.observation = None
+            slot.clear()
             return
         self.episodes += 1
         slot.count += 1
-        slot.episode = EpisodeStart(self.episodes, self.split, slot.env_index, seed)
-        image, slot.state = slot.env.reset(seed=seed)
-        slot.observation = self.task.observe(image, slot.state)
+        episode = EpisodeStart(self.episodes, self.split, slot.env_index, seed)
+        self._reset(slot, episode)
         for sink in sinks:
-            sink.episode_started(slot.episode)
+            sink.episode_started(episode)
+
+    def _reset(self, slot: Slot, episode: EpisodeStart) -> None:
+        """Bring the slot to the first state of an episode."""
+        slot.clear()
+        slot.episode = episode
+        image, slot.state = slot.env.reset(seed=episode.seed)
+        slot.observation = self.task.observe(image, slot.state)
 
     def _announce_episodes(self, slots: Sequence[Slot]) -> None:
         """Choose the next episodes; environments that can reset at the same time are told of them early."""
         for slot in slots:
-            seed = self.episode_seeds(slot.env_index, slot.count)
-            slot.announced.append(seed)
-            begin_reset = getattr(slot.env.unwrapped, "begin_reset", None)
-            if begin_reset and seed is not None:
-                begin_reset(seed)
+            slot.next_seed = self.episode_seeds(slot.env_index, slot.count)
+            if slot.next_seed is not None:
+                slot.abilities.begin_reset(slot.next_seed)
 
     def _steps(self, slots: Sequence[Slot], decisions: Sequence[Decision]) -> list[_Outcome]:
         """One step of every slot; environments that can do it at the same time begin before any is waited for."""
         for slot, decision in zip(slots, decisions, strict=True):
-            begin_step = getattr(slot.env.unwrapped, "begin_step", None)
-            if begin_step:
-                begin_step(self.task.env_action(decision.parsed.action, observation_of(slot)))
+            slot.abilities.begin_step(self.task.env_action(decision.parsed.action, observation_of(slot)))
         return [self._step(slot, decision) for slot, decision in zip(slots, decisions, strict=True)]
 
     def _step(self, slot: Slot, decision: Decision) -> _Outcome:
-        before = observation_of(slot)
-        action, illegal = decision.parsed.action, not decision.parsed.legal_output
-        image, reward, terminated, truncated, slot.state = slot.env.step(self.task.env_action(action, before))
-        reward = float(reward) + illegal * illegal_reward(self.task)
+        before, action = observation_of(slot), decision.parsed.action
+        answer = self._act(slot, action)
+        reward = answer.reward
+        if not decision.parsed.legal_output:
+            slot.illegal += 1
+            reward += self.offers.illegal_reward
+        slot.episode_return += reward
+        return _Outcome(slot, before, decision, reward, answer.terminated, answer.truncated)
+
+    def _act(self, slot: Slot, action: str) -> _Answer:
+        """Take an action in the slot's environment."""
+        env_action = self.task.env_action(action, observation_of(slot))
+        image, reward, terminated, truncated, slot.state = slot.env.step(env_action)
         slot.observation = self.task.observe(image, slot.state)
         slot.actions.append(action)
-        slot.illegal += illegal
-        slot.episode_return += reward
-        return _Outcome(slot, before, decision, reward, bool(terminated), bool(truncated))
+        return _Answer(float(reward), bool(terminated), bool(truncated))
 
     def _bootstrap(self, outcomes: Sequence[_Outcome]) -> dict[int, float | None]:
         """V of the final state of every truncated episode, by env_index."""
@@ -218,7 +275,7 @@ class Rollout:
     ) -> list[Transition]:
         """Number the transitions, tell the sinks, restart finished episodes."""
         transitions = []
-        ended = [outcome.slot for outcome in outcomes if outcome.terminated or outcome.truncated]
+        ended = [outcome.slot for outcome in outcomes if outcome.over]
         self._announce_episodes(ended)
         with self._turn(len(outcomes), len(ended)):
             for outcome in outcomes:
@@ -227,7 +284,7 @@ class Rollout:
                 transitions.append(transition)
                 for sink in sinks:
                     sink.transition(transition)
-                if outcome.terminated or outcome.truncated:
+                if outcome.over:
                     self._end(outcome, sinks)
         return transitions
 
@@ -265,15 +322,14 @@ class Rollout:
     def _end(self, outcome: _Outcome, sinks: Sequence[Sink]) -> None:
         slot = outcome.slot
         assert slot.episode is not None
-        kind = slot.state.get("task_type")
         end = EpisodeEnd(
             id=slot.episode.id,
             length=len(slot.actions),
             episode_return=slot.episode_return,
             success=self.task.success(slot.episode_return, slot.state),
             goal=self.task.goal(slot.state),
-            ended="lost" if slot.state.get("lost") else "terminated" if outcome.terminated else "truncated",
-            kind=None if kind is None else str(kind),
+            ended=outcome.ended,
+            kind=self.offers.kind(slot.state),
         )
         for sink in sinks:
             sink.episode_ended(end)
@@ -303,39 +359,29 @@ class Rollout:
         saved_slots = snapshot["environments"]
         own = part(self.ranks, len(saved_slots))
         for slot, saved in zip(self.slots, saved_slots[own.start : own.stop], strict=True):
-            slot.count, slot.actions = int(saved["count"]), []
-            slot.illegal = int(saved.get("illegal", 0))
-            slot.episode_return = slot.illegal * illegal_reward(self.task)
-            slot.episode = slot.observation = None
+            slot.count = int(saved["count"])
             if saved["episode"] is None:
+                slot.clear()
                 continue
-            slot.episode = EpisodeStart(int(saved["episode"]), self.split, slot.env_index, int(saved["seed"]))
-            image, slot.state = slot.env.reset(seed=slot.episode.seed)
-            slot.observation = self.task.observe(image, slot.state)
+            episode = EpisodeStart(int(saved["episode"]), self.split, slot.env_index, int(saved["seed"]))
+            self._reset(slot, episode)
+            # a snapshot does not say which of the actions were drawn: for the return their number is enough
+            slot.illegal = int(saved.get("illegal", 0))
+            slot.episode_return = slot.illegal * self.offers.illegal_reward
             for action in saved["actions"]:
-                self._replay_action(slot, str(action))
-
-    def _replay_action(self, slot: Slot, action: str) -> None:
-        before = observation_of(slot)
-        image, reward, _, _, slot.state = slot.env.step(self.task.env_action(action, before))
-        slot.observation = self.task.observe(image, slot.state)
-        slot.actions.append(action)
-        slot.episode_return += float(reward)
+                slot.episode_return += self._act(slot, str(action)).reward
 
 
 def _lost_again(logged: Transition, outcome: _Outcome) -> _Outcome:
-    """A replayed step; where the process of its environment was lost when it was logged, it ends as it did then."""
-    over = outcome.terminated or outcome.truncated
-    if over or not logged.truncated or not hasattr(outcome.slot.env.unwrapped, "begin_step"):
+    """A replayed step; where the process of its environment was lost when it was logged, it ends as it did then.
+
+    A lost step is truncated for no reason of the game's, so that the game, played again, goes on there.
+    """
+    if outcome.over or not logged.truncated or not outcome.slot.abilities.may_be_lost:
         return outcome
-    outcome.slot.state = {**outcome.slot.state, "lost": True}
+    outcome.slot.state = as_lost(outcome.slot.state)
     outcome.slot.episode_return += logged.reward - outcome.reward
     return replace(outcome, reward=logged.reward, truncated=True)
-
-
-def illegal_reward(task: Task) -> float:
-    """What a task adds to the reward of an output that named no legal action; most have none of their own."""
-    return float(getattr(task, "illegal_reward", 0.0))
 
 
 def observation_of(slot: Slot) -> Observation:

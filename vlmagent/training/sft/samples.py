@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, cycle, islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
 from vlmagent.config import SftConfig
 from vlmagent.errors import UsageError
 from vlmagent.seeding import derive, sft_episode_seed
-from vlmagent.tasks.base import State, Task, TeachingTask
+from vlmagent.tasks.base import State, Task, offers_of
 from vlmagent.text import with_article
 from vlmagent.training.sft.pool import SamplePool
 from vlmagent.types import ImageArray, Observation, SftSample
@@ -52,24 +52,22 @@ def _expert_states(task: Task, seed: int, random_actions: float = 0.0) -> Iterat
         random_actions: share of the actions that are drawn from the legal ones instead.
     """
     env = task.make_sft_env()
-    episode = 0
     try:
-        while True:
+        for episode in count():
             image, state = env.reset(seed=sft_episode_seed(seed, episode))
             rng = np.random.default_rng(derive(seed, "expert", episode))
-            episode += 1
-            place, done = 0, False
-            while not done:
+            for place in count():
                 observation = task.observe(image, state)
                 action = task.expert_action(state, rng)
+                # the expert breaks ties with the same generator: no draw where there is nothing to draw
                 if random_actions and rng.random() < random_actions:
                     action = str(rng.choice(observation.legal_actions))
                 yield _Demonstrated(observation, state, action, place)
-                place += 1
                 image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
-                done = terminated or truncated
+                if terminated or truncated:
+                    break
     finally:
-        env.close()
+        env.close()  # also when the generator is closed or forgotten: an environment may own a process
 
 
 def solver_samples(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
@@ -116,31 +114,34 @@ def _random_states(task: Task, seed: int) -> Iterator[tuple[ImageArray, State]]:
         for episode in count():
             rng = np.random.default_rng(derive(seed, "deal", episode))
             image, state = env.reset(seed=sft_episode_seed(seed, episode), options=task.caption_options(rng))
-            done = False
-            while not done:
+            terminated = truncated = False
+            while not (terminated or truncated):
                 yield image, state
                 observation = task.observe(image, state)
                 action = str(rng.choice(observation.legal_actions))
                 image, _, terminated, truncated, state = env.step(task.env_action(action, observation))
-                done = terminated or truncated
     finally:
         env.close()
 
 
-def drills(task: TeachingTask, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
+def drills(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSample]:
     """Endless drills of the expert's states, from a task that has some."""
+    drill = offers_of(task).drill
+    assert drill is not None, "check_offered comes first"
     rng = np.random.default_rng(derive(seed, "drills"))
     for met in _expert_states(task, derive(seed, "drilled"), random_actions):
-        drawn = task.drill(met.state, rng)
+        drawn = drill(met.state, rng)
         if drawn is not None:
             yield SftSample(met.observation.image, *drawn)
 
 
-def primer(task: TeachingTask, seed: int) -> Iterator[SftSample]:
+def primer(task: Task, seed: int) -> Iterator[SftSample]:
     """The endless short texts of a task that has some."""
+    draw = offers_of(task).primer
+    assert draw is not None, "check_offered comes first"
     rng = np.random.default_rng(derive(seed, "primer"))
     while True:
-        yield SftSample(None, *task.primer(rng))
+        yield SftSample(None, *draw(rng))
 
 
 def mixed(
@@ -197,6 +198,7 @@ def _renamed(
     """One sample with other names, found by ``named`` as (article and space, name, space and number)."""
     texts = (sample.prompt, sample.response)
     met = {(found[2], found[3]) for text in texts for found in named.finditer(text) if found[3]}
+    # two things of a kind keep their numbers, which tell them apart
     alone = [name for name, count in Counter(name for name, _ in met).items() if count == 1]
     new = {name: f" {numbers[name]}" for name in alone}
 
@@ -225,12 +227,13 @@ def check_offered(task: Task, sft: SftConfig) -> None:
     Raises:
         UsageError: it has no primer, drills or names to exchange; names the option that does without.
     """
-    if sft.primer_samples and not hasattr(task, "primer"):
+    offers = offers_of(task)
+    if sft.primer_samples and offers.primer is None:
         raise UsageError(f"The task '{task.name}' has no primer. Use sft.primer_samples=0.")
-    if sft.drill_share and not (hasattr(task, "drill") and task.cot):
-        without = " without chain of thought" if hasattr(task, "drill") else ""
+    if sft.drill_share and (offers.drill is None or not task.cot):
+        without = "" if offers.drill is None else " without chain of thought"
         raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.drill_share=0.")
-    if sft.language_renamed and not getattr(task, "exchangeable", ()):
+    if sft.language_renamed and not offers.exchangeable:
         raise UsageError(f"The task '{task.name}' has no names to exchange. Use sft.language_renamed=0.")
 
 
@@ -241,25 +244,26 @@ def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
         UsageError: see ``check_offered``.
     """
     check_offered(task, sft)
-    teaching = cast(TeachingTask, task)
+    # a stream begins when it is first asked for a sample: those that the recipe does not use cost nothing
     words = thinned_samples(task, sft, derive(seed, "language"))
     perception = captions(task, derive(seed, "captions"))
     real = thinned_samples(task, sft, seed, sft.random_actions)
-    drilled = drills(teaching, seed, sft.random_actions)
-    exercise = drilled
+    drilled = drills(task, seed, sft.random_actions)
+    language_drills = drilled  # one stream, from which the stages take in turn
     if sft.distinct_samples:
-        pool, kept = SamplePool(real, sft.distinct_samples), SamplePool(drilled, sft.distinct_samples)
+        # samples of slow environments are made once, and shown by both stages
+        pool, drill_pool = SamplePool(real, sft.distinct_samples), SamplePool(drilled, sft.distinct_samples)
         words, real = pool.stream(derive(seed, "language")), pool.stream(seed)
-        exercise, drilled = kept.stream(derive(seed, "language")), kept.stream(seed)
+        language_drills, drilled = drill_pool.stream(derive(seed, "language")), drill_pool.stream(seed)
     if sft.drill_share:
-        words = mixed(words, exercise, sft.drill_share, derive(seed, "drilled language"))
+        words = mixed(words, language_drills, sft.drill_share, derive(seed, "drilled language"))
         real = mixed(real, drilled, sft.drill_share, derive(seed, "mixed drills"))
     if sft.caption_share:
         real = mixed(real, captions(task, derive(seed, "mixed captions")), sft.caption_share, seed)
     if sft.language_renamed:
-        words = renamed(words, teaching.exchangeable, sft.language_renamed, seed)
+        words = renamed(words, offers_of(task).exchangeable, sft.language_renamed, seed)
     return [
-        Stage(primer(teaching, seed), sft.primer_samples, sft.language_lr),
+        Stage(primer(task, seed), sft.primer_samples, sft.language_lr),
         Stage(without_pictures(words), sft.language_samples, sft.language_lr),
         Stage(perception, sft.caption_samples, sft.caption_lr),
         Stage(real, sft.samples, sft.lr),
