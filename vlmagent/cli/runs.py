@@ -99,8 +99,7 @@ def runs_export(
         typer.echo(f"A plain model was written to {merge_run(path, merge)}")
         return
     if kind == "run":
-        export.export_run(path, out)
-        typer.echo(f"{path} exported to {out}")
+        typer.echo(f"{path} exported to {export.export_run(path, out).describe()}")
         return
     from vlmagent.play.export import export_sft
 

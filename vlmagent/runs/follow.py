@@ -39,15 +39,21 @@ class Goal:
     updates: int = 0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Goal:
-        """Read from a resolved config."""
+    def of(cls, config: Mapping[str, Any], done: tuple[int, int] = (0, 0)) -> Goal:
+        """Read from a resolved config.
+
+        Args:
+            done: updates and environment steps of a run so far, to which as many whole updates come as fit: earlier
+                ones may have been of another length (see ``config.changes.steps_in_all``).
+        """
         try:
             size = int(config["ppo"]["steps_per_update"])
-            updates = int(config["ppo"]["env_steps"]) // size
+            updates, steps = done
+            left = max(0, int(config["ppo"]["env_steps"]) - steps) // size
             sft = config["sft"]
             samples = sum(int(sft.get(stage, 0)) for stage in SFT_STAGES)
-            return cls(samples, updates * size, updates)
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+            return cls(samples, steps + left * size, updates + left)
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError):
             return cls()
 
 
@@ -118,6 +124,9 @@ class RunView:
     events: deque[EventRow] = field(default_factory=lambda: deque(maxlen=50))
     problem: str = ""
     _reader: StoreReader | None = None
+    _config: Mapping[str, Any] = field(default_factory=dict)
+    _config_json: str = ""
+    _done: tuple[int, int] = (0, 0)
     _metric_id: int = 0
     _event_id: int = 0
     _sft_began: MetricRow | None = None
@@ -177,11 +186,10 @@ class RunView:
     def take(self, news: News) -> None:
         """Add what was read after ``cursor``."""
         self.row = news.row
-        if self.row is not None and not self.goal.env_steps:
-            with contextlib.suppress(ValueError):
-                self.goal = Goal.of(json.loads(self.row.config_json))
         for row in news.metrics:
             self._take_metric(row)
+        if self.row is not None:
+            self._take_config(self.row.config_json)
         for event in news.events:
             self._take_event(event)
         self.env_steps = news.env_steps
@@ -195,6 +203,14 @@ class RunView:
             self._reader = StoreReader(self.run.database)
         self.take(read_news(self._reader, self.cursor))
 
+    def _take_config(self, text: str) -> None:
+        """What the run is to reach, which may change whenever it goes on."""
+        if text != self._config_json:
+            self._config_json = text
+            with contextlib.suppress(ValueError):
+                self._config = json.loads(text)
+        self.goal = Goal.of(self._config, self._done)
+
     def _take_event(self, event: EventRow) -> None:
         self._event_id = event.id
         if event.level == "phase":
@@ -206,6 +222,7 @@ class RunView:
         self._metric_id = row.id
         self.metrics[row.name] = row
         if not row.name.startswith("sft/"):
+            self._done = (row.update_index, row.env_steps)
             self.updates.setdefault(row.update_index, {})[row.name] = row
             while len(self.updates) > KEPT_UPDATES:
                 self.updates.pop(next(iter(self.updates)))

@@ -26,6 +26,7 @@ from vlmagent.errors import RunFailedError, StoreError
 from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter, mark_failed
 from vlmagent.training.distributed.hosts import read_hostfile
+from vlmagent.training.plan.hardware import usable_cores
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0
@@ -112,8 +113,7 @@ def _environment(config: Config) -> dict[str, str]:
     if config.model.device == "cpu":
         added["DS_ACCELERATOR"] = "cpu"
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        added["OMP_NUM_THREADS"] = str(max(1, cores // config.distributed.processes))
+        added["OMP_NUM_THREADS"] = str(max(1, usable_cores() // config.distributed.processes))
     return added
 
 

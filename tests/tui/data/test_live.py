@@ -96,13 +96,15 @@ async def test_before_there_is_a_database(tmp_path: Path) -> None:
     live.close()
 
 
-async def test_a_silent_process_is_lost(tmp_path: Path) -> None:
+async def test_a_silent_process_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(tmp_path / "r", status="running")
     with daemon_session(run):
         live = LiveRun(run)
         await live.refresh()
+        change(run, f"UPDATE run SET heartbeat_at = {time.time() - 100_000}")  # the clock was set
+        await live.refresh()
         assert live.view.state == "running"
-        change(run, f"UPDATE run SET heartbeat_at = {time.time() - 100}")
+        monkeypatch.setattr(status, "STALE_SECONDS", -1.0)  # looked at for long enough
         assert (await live.refresh()).state
         assert live.view.state == "lost"
         live.close()

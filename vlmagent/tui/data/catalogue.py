@@ -72,6 +72,7 @@ class Catalogue:
     def __init__(self, extra: Run | None = None) -> None:
         self._extra = extra
         self._known: dict[Run, tuple[_Signature, RunSummary]] = {}
+        self._beats = runs_status.Heartbeats()
 
     def scan(self) -> list[RunSummary]:
         """All runs, newest first. A run that cannot be read is listed as ``damaged``; never raises."""
@@ -86,17 +87,21 @@ class Catalogue:
         signature = _signature(run)
         known = self._known.get(run)
         if known is None or known[0] != signature or known[1].locked:
-            return signature, summarise(run)
+            return signature, summarise(run, self._beats)
         if known[1].state in LIVE or known[1].alive:  # its process may have died without a word
-            state, alive = _state(runs_status.show_run(run))
+            state, alive = _state(run, runs_status.show_run(run), self._beats)
             return signature, replace(known[1], state=state, alive=alive)
         return known
 
 
-def summarise(run: Run) -> RunSummary:
-    """Read one run. Never raises."""
+def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
+    """Read one run. Never raises.
+
+    Args:
+        beats: what is known of heartbeats from looking at runs before.
+    """
     shown = runs_status.show_run(run)
-    state, alive = _state(shown)
+    state, alive = _state(run, shown, beats)
     summary = RunSummary(
         run=run,
         state=state,
@@ -119,13 +124,13 @@ def summarise(run: Run) -> RunSummary:
     return replace(summary, success=success, speed=speed[-1] if speed else None)
 
 
-def _state(shown: Mapping[str, Any]) -> tuple[str, bool]:
+def _state(run: Run, shown: Mapping[str, Any], beats: runs_status.Heartbeats) -> tuple[str, bool]:
     """The state as the dashboard sees it, and whether the run's process exists."""
     state = str(shown["state"])
     if shown["heartbeat_at"] is None:
         return state, state in LIVE
     row = RunRow(**{name: shown[name] for name in RunRow.__dataclass_fields__})
-    return seen_state(state, row), state in LIVE
+    return seen_state(state, run, row, beats), state in LIVE
 
 
 def _goal(config_json: str | None) -> int:

@@ -7,7 +7,6 @@ screen's thread, so nothing is ever half new.
 from __future__ import annotations
 
 import bisect
-import time
 from array import array
 from dataclasses import dataclass
 
@@ -107,6 +106,7 @@ class LiveRun:
         self.source = Source(run.database)
         self.info: DaemonInfo | None = None
         self.alive = False
+        self._beats = status.Heartbeats()
         self._pictures = Pictures(self.source, KEPT_IMAGE_BYTES)
         self._forget()
 
@@ -137,7 +137,7 @@ class LiveRun:
         if news is not None:
             self._take(news)
         view = self.view
-        view.state = seen_state(state, view.row)
+        view.state = seen_state(state, self.run, view.row, self._beats)
         self.alive = state in LIVE
         view.problem = "" if view.state == "starting" else problem
         return Change(news, (view.state, view.problem, view.row and view.row.status) != before)
@@ -169,9 +169,7 @@ class LiveRun:
         self.view.take(news)
 
 
-def seen_state(state: str, row: RunRow | None) -> str:
+def seen_state(state: str, run: Run, row: RunRow | None, beats: status.Heartbeats) -> str:
     """``state``, but ``lost`` for a run whose process lives and has not said so for a while."""
-    silent = (
-        row is not None and row.finished_at is None and time.time() - row.heartbeat_at > status.STALE_SECONDS
-    )
+    silent = row is not None and beats.is_silent(run, row)
     return "lost" if state == "running" and silent else state

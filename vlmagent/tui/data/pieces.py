@@ -17,6 +17,7 @@ from cachetools import LRUCache
 
 from vlmagent import paths
 from vlmagent.paths import Run
+from vlmagent.training.saved import newest_checkpoint
 
 TOKENIZER = "tokenizer.json"
 STRIDE = 128  # prefixes are decoded from a point at most about this many tokens back
@@ -42,9 +43,11 @@ class Pieces:
 def tokenizer_files(run: Run, checkpoint: str | None = None) -> Iterable[Path]:
     """Where a run's tokenizer may lie, the likeliest first; all checkpoints of a run have the same one."""
     folder = run.checkpoints
-    if checkpoint:
+    if checkpoint and checkpoint != paths.LATEST:
         yield folder / checkpoint / TOKENIZER
-    yield folder / paths.LATEST / TOKENIZER
+    newest = newest_checkpoint(run)  # by its steps: a link may be lost, or a folder in a copied run
+    if newest is not None:
+        yield newest / TOKENIZER
     try:
         others = sorted(folder.glob(f"*/{TOKENIZER}"))
     except OSError:
