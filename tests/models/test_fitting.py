@@ -105,6 +105,15 @@ class TestModelFolders:
             load_policy(folder)
 
 
+def test_a_model_that_is_cut_off(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("llava"), folder)
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UsageError, match="could not be opened"):
+        load_policy(folder)
+
+
 class TestQuantizationConfig:
     """A config that says the weights are quantised."""
 
@@ -158,6 +167,12 @@ class TestValueHeads:
     def test_without_widths(self, saved: Path, hidden: object) -> None:
         edit(saved / "value_head.json", hidden=hidden)
         with pytest.raises(UsageError, match="does not say the widths"):
+            load_policy(saved)
+
+    def test_cut_off(self, saved: Path) -> None:
+        file = saved / "value_head.safetensors"
+        file.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(UsageError, match=r"value_head\.safetensors could not be read .*Copy it again"):
             load_policy(saved)
 
     @pytest.mark.parametrize("name", ["value_head.json", "value_head.safetensors"])
@@ -254,6 +269,12 @@ class TestAdapters:
             load_policy(saved)
         edit(saved / "vlmagent.json", base=None)  # earlier versions, and adapters from elsewhere, say nothing
         load_policy(saved)
+
+    def test_cut_off(self, saved: Path) -> None:
+        file = saved / "adapter_model.safetensors"
+        file.write_bytes(file.read_bytes()[:1000])
+        with pytest.raises(UsageError, match=r"adapter_model\.safetensors could not be read .*Copy it again"):
+            load_policy(saved)
 
     def test_of_another_type(self, saved: Path) -> None:
         edit(saved / "adapter_config.json", peft_type="PROMPT_TUNING")

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlmagent.config import CnnConfig
 from vlmagent.errors import UsageError
 from vlmagent.models.caching import SizedCache
 from vlmagent.models.cnn_encoders import TextFeatures, VisionFeatures, encoder_folder
-from vlmagent.models.fitting import compare, shapes_of
+from vlmagent.models.fitting import compare, read_tensors, shapes_of
 from vlmagent.models.hf import quiet
 from vlmagent.models.locate import read_json
 from vlmagent.models.logprob import Scores
@@ -249,7 +249,7 @@ def load_cnn(folder: Path, config: CnnConfig | None = None) -> CnnPolicy:
         names=saved["names"],
         hidden=saved["hidden"],
     )
-    weights = load_file(folder / WEIGHTS)
+    weights = read_tensors(folder / WEIGHTS)
     compare(shapes_of(weights), shapes_of(policy.state_dict())).check(
         f"{WEIGHTS} in {folder}", f"It and {CONFIG} do not belong together: copy the checkpoint again, whole."
     )

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vlmagent.errors import UsageError
@@ -77,6 +78,21 @@ def _count(names: Sequence[str]) -> str:
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """All tensors of a file, on the CPU.
+
+    Raises:
+        UsageError: it is missing, cut off or no safetensors file.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(
+            f"{file} could not be read ({error}). Copy it again, or take another checkpoint."
+        ) from None
+    return tensors
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

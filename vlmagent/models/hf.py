@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
@@ -24,7 +24,7 @@ from vlmagent.config import ModelConfig
 from vlmagent.errors import UsageError
 from vlmagent.models import lora, recompute, tiny
 from vlmagent.models.families import family_of
-from vlmagent.models.fitting import check_vocabulary, compare, fingerprint, shapes_of
+from vlmagent.models.fitting import check_vocabulary, compare, fingerprint, read_tensors, shapes_of
 from vlmagent.models.locate import (
     VALUE_HEAD_CONFIG,
     base_of,
@@ -271,7 +271,7 @@ def _saved_value_head(folder: Path) -> tuple[tuple[int, ...] | None, dict[str, t
         raise UsageError(
             f"{folder / VALUE_HEAD_CONFIG} does not say the widths of the hidden layers, but {hidden!r}. {_FRESH_HEAD}"
         )
-    return tuple(hidden), load_file(folder / VALUE_HEAD)
+    return tuple(hidden), read_tensors(folder / VALUE_HEAD)
 
 
 def _restore_value_head(policy: Policy, weights: dict[str, torch.Tensor], folder: Path) -> None:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from vlmagent.config import LoraConfig
 from vlmagent.errors import UsageError
 from vlmagent.models.families import family_of
-from vlmagent.models.fitting import Fit, compare, shapes_of
+from vlmagent.models.fitting import Fit, compare, read_tensors, shapes_of
+from vlmagent.models.locate import ADAPTER_WEIGHTS
 
 LANGUAGE = ("language_model", "text_model")
 """Names that the architectures give to their decoder; everything else beside the output layer is vision."""
@@ -84,9 +85,9 @@ def fill_adapters(adapted: Any, folder: Path, base: str) -> str | None:
     Raises:
         UsageError: a tensor of the file finds no place, or one of the adapters would stay as it is.
     """
-    from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-    held = load_peft_weights(str(folder), device="cpu")
+    held = read_tensors(folder / ADAPTER_WEIGHTS)
     expected = shapes_of(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     others = shapes_of(adapted.state_dict())
     fit, note = compare(shapes_of(held), expected, others), None
@@ -113,11 +114,15 @@ PEFT_PREFIX = "base_model.model."
 def _with_current_names(held: Mapping[str, Tensor], fit: Fit, model: Any) -> dict[str, Tensor] | None:
     """An adapter's tensors by the names that transformers gives their layers today, as it renames whole checkpoints.
 
-    Only tensors without a place are renamed. None where two would get one name.
+    Only tensors without a place are renamed. None where two would get one name, or transformers offers no rules.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming, rename_source_key
-
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming, rename_source_key
+    except (
+        ImportError
+    ):  # made for PEFT rather than for everybody: it may move, and the adapter is refused then
+        return None
     rules = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
     renamed: dict[str, Tensor] = {}
     for name, tensor in held.items():

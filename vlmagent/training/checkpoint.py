@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from vlmagent import paths
 from vlmagent.config import CnnConfig, ModelConfig
 from vlmagent.errors import StoreError, UsageError
 from vlmagent.files import point_link, remedy, remove_folder, whole_folder
 from vlmagent.models.cnn import CnnPolicy, is_cnn, load_cnn, save_cnn
+from vlmagent.models.fitting import read_tensors
 from vlmagent.models.hf import load_policy, save_policy
 from vlmagent.models.policy import Policy
 from vlmagent.paths import Run
@@ -166,7 +167,7 @@ def load_sft_state(run: Run, model: ModelConfig, seed: int) -> tuple[Policy, Sft
     document = json.loads((folder / TRAINER).read_text())
     if document.get("format") != FORMAT:
         raise _other_format(folder, document)
-    optimizer = _unflatten(load_file(folder / OPTIMIZER), document["param_groups"])
+    optimizer = _unflatten(read_tensors(folder / OPTIMIZER), document["param_groups"])
     state = SftState(document["stage"], document["step"], document["curve"], optimizer)
     return load_policy(folder, model, seed), state
 
@@ -208,7 +209,7 @@ def load_trainer_state(folder: Path) -> TrainerState:
         raise _other_format(folder, document)
     optimizer = None
     if document["param_groups"] is not None:
-        optimizer = _unflatten(load_file(folder / OPTIMIZER), document["param_groups"])
+        optimizer = _unflatten(read_tensors(folder / OPTIMIZER), document["param_groups"])
     return TrainerState(document["update_index"], document["env_steps"], document["rollout"], optimizer)
 
 
