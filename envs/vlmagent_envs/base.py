@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from vlmagent_envs.holdout import EVALUATION_SEEDS
+
 SIZE = 300
 Picture = NDArray[np.uint8]
 """Shape (300, 300, 3), RGB."""
@@ -35,6 +37,14 @@ class PictureEnv(gym.Env[Picture, int]):
         self.actions = actions
         self.action_space = spaces.Discrete(len(actions))  # type: ignore[assignment]  # np.int64 acts as int
         self.observation_space = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+        self.evaluates = False
+        """Whether the last seed given was one of evaluation's; episodes without a seed go on as the one before."""
+
+    def _seed(self, seed: int | None) -> None:
+        """What every ``reset`` begins with: seed what is drawn, where a seed is given."""
+        gym.Env.reset(self, seed=seed)
+        if seed is not None:
+            self.evaluates = seed >= EVALUATION_SEEDS
 
     @abstractmethod
     def _picture(self) -> Picture:
@@ -74,6 +84,7 @@ def check_integer(name: str, value: object, low: int, high: int) -> int:
     Raises:
         ValueError: it is not.
     """
+    # True is an int in Python, and no number that anybody means
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
         raise ValueError(f"{name} must be an integer from {low} to {high}, but received {value!r}.")
     return int(value)
@@ -81,6 +92,6 @@ def check_integer(name: str, value: object, low: int, high: int) -> int:
 
 def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raises ValueError unless ``value`` is among ``choices``."""
-    if value not in choices or isinstance(value, bool):
+    if value not in choices or isinstance(value, bool):  # True equals 1
         listed = " or ".join(repr(choice) for choice in choices)
         raise ValueError(f"{name} must be {listed}, but received {value!r}.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations_with_replacement
 from typing import Any, TypedDict
 
 from vlmagent_envs.base import PAPER, RELEASED, Picture, PictureEnv, Step, check_choice
 from vlmagent_envs.cards import Card, deal, parse_card
+from vlmagent_envs.holdout import Holdout
 from vlmagent_envs.table import blackjack_picture
 
 ACTIONS = ("stand", "hit")
@@ -69,18 +71,22 @@ class BlackjackEnv(PictureEnv):
     ## Arguments
     `natural` (1.0; the option of the paper is 1.5): the reward of a natural win. `rules`: "paper", or
     "released" as in the paper's released code: cards worth ten are never printed as 10, a natural never pays
-    more, and the dealer's second card stays face down. `render_mode`: None or "rgb_array".
+    more, and the dealer's second card stays face down. `holdout` (0): share of the starting states (the dealer's open card
+    and the player's two, by their values) in which only episodes of evaluation begin (seeds from 2**31 on). `render_mode`: None or "rgb_array".
 
     ## Version history
     v0: the rules of the paper, B.1.4.
     """
 
-    def __init__(self, natural: float = 1.0, rules: str = PAPER, render_mode: str | None = None) -> None:
+    def __init__(
+        self, natural: float = 1.0, rules: str = PAPER, holdout: float = 0.0, render_mode: str | None = None
+    ) -> None:
         check_choice("rules", rules, (PAPER, RELEASED))
         if not isinstance(natural, int | float) or not 1 <= natural <= 10:
             raise ValueError(f"natural must be a number from 1 to 10, but received {natural!r}.")
         super().__init__(ACTIONS, render_mode)
         self.natural, self.rules = float(natural), rules
+        self.holdout = Holdout(holdout, self.starts)
         self._dealer, self._player = [Card(1, "S")] * 2, [Card(1, "S")] * 2
         self._step, self._over, self._won = 0, False, False
 
@@ -92,15 +98,29 @@ class BlackjackEnv(PictureEnv):
         Raises:
             ValueError: an option is unknown, or a hand is not made of two or more valid names.
         """
-        super().reset(seed=seed)
+        self._seed(seed)
         chosen = _chosen(options or {})
-        # both hands are drawn even where one is chosen, so that the seed deals the other one as it would without
-        dealer = self._draw(2)
-        player = self._draw(2)
+        if chosen:
+            # both hands are drawn even where one is chosen, so that the seed deals the other one as it would without;
+            # what was asked for may be held out
+            dealer, player = self._hands()
+        else:
+            dealer, player = self.holdout.draw(self._hands, _start, evaluates=self.evaluates)
         self._dealer = chosen.get("dealer", dealer)
         self._player = chosen.get("player", player)
         self._step, self._over, self._won = 0, False, False
         return self._started()
+
+    def _hands(self) -> tuple[list[Card], list[Card]]:
+        """The dealer's hand and the player's."""
+        dealer = self._draw(2)
+        return dealer, self._draw(2)
+
+    def starts(self) -> Iterator[str]:
+        """All that a player can see at the beginning, as ``holdout`` names it; suits change nothing."""
+        for shown in range(1, 11):
+            for hand in combinations_with_replacement(range(1, 11), 2):
+                yield _named(shown, hand)
 
     def step(self, action: int) -> Step:
         """Hit or stand; see the class for rewards and ends."""
@@ -174,3 +194,13 @@ def _chosen(options: dict[str, Any]) -> dict[str, list[Card]]:
             )
         hands[key] = [parse_card(name) for name in names]
     return hands
+
+
+def _start(hands: tuple[Sequence[Card], Sequence[Card]]) -> str:
+    """What a player sees of the dealer's hand and of the own one."""
+    dealer, player = hands
+    return _named(min(dealer[0].rank, 10), (min(card.rank, 10) for card in player))
+
+
+def _named(shown: int, hand: Iterable[int]) -> str:
+    return f"dealer shows {shown}, player has {' '.join(map(str, sorted(hand)))}"

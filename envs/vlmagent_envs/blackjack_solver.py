@@ -62,7 +62,7 @@ def rates(policy: Policy = should_hit) -> Rates:
         play = _player(policy, shows)
         for first, p in CHANCES.items():
             for second, q in CHANCES.items():
-                chance = p * q * CHANCES[1 if shows == 11 else shows]
+                chance = p * q * CHANCES[1 if shows == 11 else shows]  # an open ace shows 11
                 for index, rate in enumerate(play(_Hand(0, False).plus(first).plus(second))):
                     sums[index] += chance * rate
     return Rates(*sums)
@@ -78,6 +78,7 @@ def most_wins() -> float:
 def _player(policy: Policy, shows: int) -> Callable[[_Hand], Rates]:
     """The results of a hand from here on under ``policy``."""
 
+    # one cache for each card of the dealer's, gone with it: policies are functions, and would be kept as keys for ever
     @cache
     def play(hand: _Hand) -> Rates:
         if hand.total > 21:

@@ -22,7 +22,7 @@ RANK_NAMES = ("A", *map(str, range(2, 11)), "J", "Q", "K")
 
 RED, BLACK = (204, 20, 40), (24, 26, 36)
 PAPER, EDGE, BACK, BACK_LIGHT = (255, 255, 255), (120, 130, 120), (38, 70, 140), (200, 214, 240)
-_SCALE = 4
+_SCALE = 4  # drawn larger and shrunk: Pillow draws shapes without smooth edges
 
 
 class Card(NamedTuple):
@@ -77,6 +77,7 @@ def card_sprite(card: Card | None, width: int, height: int) -> Image.Image:
 def _draw_face(image: Image.Image, card: Card) -> None:
     """Rank at the top left; below it a large suit, or a figure with a small suit at the top right."""
     width, height = image.size
+    # The proportions are fractions of the card, so that one drawing serves all sizes.
     color = RED if card.suit in "HD" else BLACK
     rank = _rank_mask(card.rank_name, int(0.36 * height), int(0.72 * width))
     image.paste(color, (int(0.09 * width), int(0.065 * height)), rank)

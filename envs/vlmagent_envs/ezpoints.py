@@ -51,7 +51,9 @@ class EZPointsEnv(PointsEnv):
     v0: the rules of the paper, B.1.2.
     """
 
-    def __init__(self, target: int = 12, rules: str = PAPER, render_mode: str | None = None) -> None:
+    def __init__(
+        self, target: int = 12, rules: str = PAPER, holdout: float = 0.0, render_mode: str | None = None
+    ) -> None:
         super().__init__(
             numbers=2,
             operators=OPERATORS,
@@ -60,6 +62,7 @@ class EZPointsEnv(PointsEnv):
             face_cards=10,
             solvable_only=True,
             rules=rules,
+            holdout=holdout,
             render_mode=render_mode,
         )
         if rules == RELEASED and target != 12:

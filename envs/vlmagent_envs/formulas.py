@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple, cast
 
 _ZERO, _ONE = Fraction(0), Fraction(1)
-_LONGEST = 80
-_MOST_BITS = 10_000
+_LONGEST = 80  # more than any game can write; Python's parser recurses, and fails on very long texts
+_MOST_BITS = 10_000  # 10**10**10 must not hang, nor fill the memory
 _PYTHON_CHARACTERS = set("0123456789+-*/() ")
 _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 

@@ -5,6 +5,7 @@ Knows the rules and the picture; knows nothing of prompts or models.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, TypedDict
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from vlmagent_envs.base import SIZE, Picture, PictureEnv, Step, check_integer
 from vlmagent_envs.fonts import fitting_size, font
+from vlmagent_envs.holdout import LARGEST_LIST, Holdout
 
 ACTIONS = ("+", "-")
 """Names of the actions, by index."""
@@ -59,15 +61,17 @@ class NumberLineEnv(PictureEnv):
     The true state: `NumberLineInfo`.
 
     ## Arguments
-    `n_max` (default 5): largest number, a positive int. `render_mode`: None or "rgb_array".
+    `n_max` (default 5): largest number, a positive int. `holdout` (0): share of the pairs (x, y) in which only episodes
+    of evaluation begin (seeds from 2**31 on). `render_mode`: None or "rgb_array".
 
     ## Version history
     v0: the rules of the paper, B.1.1 (the penalty as in its prose; its formula has the inequality reversed).
     """
 
-    def __init__(self, n_max: int = 5, render_mode: str | None = None) -> None:
+    def __init__(self, n_max: int = 5, holdout: float = 0.0, render_mode: str | None = None) -> None:
         super().__init__(ACTIONS, render_mode)
         self.n_max = check_integer("n_max", n_max, 1, LARGEST_N_MAX)
+        self.holdout = Holdout(holdout, self.starts)
         self.max_steps = 2 * self.n_max
         self._target = self._current = self._step = 0
 
@@ -79,13 +83,25 @@ class NumberLineEnv(PictureEnv):
         Raises:
             ValueError: an option is unknown or out of range, or both numbers are equal.
         """
-        super().reset(seed=seed)
-        target, distance = self.np_random.integers(0, (self.n_max + 1, self.n_max))
-        current = (target + distance + 1) % (self.n_max + 1)  # uniform over the others
-        if options:
-            target, current = self._chosen(options, int(target), int(current))
-        self._target, self._current, self._step = int(target), int(current), 0
+        self._seed(seed)
+        if options:  # a state that was asked for may be one that is held out
+            target, current = self._chosen(options, *self._drawn())
+        else:
+            target, current = self.holdout.draw(self._drawn, _start, evaluates=self.evaluates)
+        self._target, self._current, self._step = target, current, 0
         return self._started()
+
+    def _drawn(self) -> tuple[int, int]:
+        """Target and another number."""
+        target, distance = self.np_random.integers(0, (self.n_max + 1, self.n_max))
+        return int(target), int((target + distance + 1) % (self.n_max + 1))  # uniform over the others
+
+    def starts(self) -> Iterator[str] | None:
+        """All starting states, as ``holdout`` names them; None where they are too many for a list."""
+        numbers = range(self.n_max + 1)
+        if len(numbers) * self.n_max > LARGEST_LIST:
+            return None
+        return (_start((x, y)) for x in numbers for y in numbers if x != y)
 
     def step(self, action: int) -> Step:
         """Move by one; see the class for rewards and ends.
@@ -149,3 +165,8 @@ def _line(label: str, number: int, n_max: int) -> Picture:
     pixels = np.asarray(image)
     pixels.setflags(write=False)
     return pixels
+
+
+def _start(pair: tuple[int, int]) -> str:
+    """A starting state by its target and current number."""
+    return f"target {pair[0]}, current {pair[1]}"

@@ -5,12 +5,14 @@ Knows the rules; the picture is ``table``'s, arithmetic is ``formulas``'.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations_with_replacement
 from typing import Any, TypedDict
 
 from vlmagent_envs.base import PAPER, RELEASED, Picture, PictureEnv, Step, check_choice, check_integer
 from vlmagent_envs.cards import Card, deal, parse_card
 from vlmagent_envs.formulas import evaluate, evaluate_like_python
+from vlmagent_envs.holdout import Holdout
 from vlmagent_envs.solver import operators_of, solve
 from vlmagent_envs.table import deal_picture, write_formula
 
@@ -64,6 +66,8 @@ class PointsEnv(PictureEnv):
         face_cards: 10, or "11-12-13" for jack, queen and king.
         solvable_only: deal again until there is a solution.
         rules: "paper" or "released".
+        holdout: share of the deals, by their values in any order, that only episodes of evaluation begin with (seeds
+            from 2**31 on).
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class PointsEnv(PictureEnv):
         face_cards: int | str,
         solvable_only: bool,
         rules: str,
+        holdout: float,
         render_mode: str | None,
     ) -> None:
         check_choice("rules", rules, (PAPER, RELEASED))
@@ -86,6 +91,7 @@ class PointsEnv(PictureEnv):
         self._operators = operators_of(operators)
         self.target = check_integer("target", target, 1, 10_000)
         self.solvable_only, self.rules = solvable_only, rules
+        self.holdout = Holdout(holdout, self.starts)
         self._begin([Card(1, "S")] * numbers)
 
     def reset(
@@ -96,8 +102,14 @@ class PointsEnv(PictureEnv):
         Raises:
             ValueError: an option is unknown, or the cards are not as many valid names as the game has.
         """
-        super().reset(seed=seed)
-        self._begin(self._chosen(options) if options else self._deal())
+        self._seed(seed)
+        # a deal that was asked for may be one that is held out
+        dealt = (
+            self._chosen(options)
+            if options
+            else self.holdout.draw(self._deal, self._start, evaluates=self.evaluates)
+        )
+        self._begin(dealt)
         return self._started()
 
     def step(self, action: int) -> Step:
@@ -126,6 +138,15 @@ class PointsEnv(PictureEnv):
         self._formula: list[str] = []
         self._step, self._illegal, self._goal = 0, False, False
         self._table: Picture | None = None  # drawn once an episode: only the formula below it changes
+
+    def starts(self) -> Iterator[str]:
+        """All deals, as ``holdout`` names them: by their values, since their order and suits change no solution."""
+        for values in combinations_with_replacement(range(1, self.largest + 1), self.count):
+            if not self.solvable_only or solve(list(values), self.target, self._search):
+                yield _named(values)
+
+    def _start(self, cards: list[Card]) -> str:
+        return _named(min(card.rank, self.largest) for card in cards)
 
     def _deal(self) -> list[Card]:
         """Cards from an infinite deck; again until they can be solved where that is asked for."""
@@ -176,3 +197,8 @@ class PointsEnv(PictureEnv):
         picture = self._table.copy()
         write_formula(picture, self._formula)
         return picture
+
+
+def _named(values: Iterable[int]) -> str:
+    """A deal by its values, in ascending order."""
+    return " ".join(map(str, sorted(values)))

@@ -50,6 +50,7 @@ class Points24Env(PointsEnv):
         face_cards: int | str = 10,
         solvable_only: bool = False,
         rules: str = PAPER,
+        holdout: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         super().__init__(
@@ -60,5 +61,6 @@ class Points24Env(PointsEnv):
             face_cards=face_cards,
             solvable_only=solvable_only,
             rules=rules,
+            holdout=holdout,
             render_mode=render_mode,
         )

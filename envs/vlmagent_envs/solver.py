@@ -25,6 +25,7 @@ EZPOINTS = "+*"
 
 RANK = {token: rank for rank, token in enumerate((*map(str, range(13, 0, -1)), "*", "+", "-", "/", ")", "("))}
 """Ties between equally simple formulas go to the one whose tokens come first here."""
+# One sum orders formulas: a sign outweighs all tokens that a formula can have, a token all its "/" and "-".
 _COST = {"-": 1001, "/": 1002}
 _TOKEN, _SIGN = 1000, 100_000
 
@@ -64,6 +65,7 @@ def operators_of(actions: Sequence[str]) -> str:
 def solve(numbers: Sequence[int], target: int, operators: str = POINTS24) -> tuple[str, ...] | None:
     """The simplest formula that uses every number once and equals ``target``, or None."""
     goal = Fraction(target)
+    # the search backwards from a goal divides by it, so that for 0 every value is worked out
     forms = _values(tuple(sorted(numbers)), operators, goal or None).get(goal)
     return None if forms is None else forms.whole.tokens
 
@@ -184,6 +186,7 @@ def _offer(table: Pieces, value: Fraction, left: Piece | None, operator: str, ri
     if left is None or right is None:
         return
     known = table.get(value)
+    # most candidates cost more than what is known: they are turned away before their tokens are joined
     if known is not None and left.cost + _COST.get(operator, _TOKEN) + right.cost > known.cost:
         return
     piece = left.followed_by(_piece(operator)).followed_by(right)

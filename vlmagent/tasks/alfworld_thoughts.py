@@ -131,6 +131,7 @@ def _found(state: AlfworldInfo, action: str) -> str:
     if searched is None or hidden or (state["holding"] and not _holds_wanted(state)):
         return ""
     there = _in_sight(state, searched)
+    # of several things the one is named that is taken: thought and action have to agree
     taken = action.removeprefix("take ").partition(" from ")[0]
     there = [taken] if taken in there else there
     return _presence(searched, there, ", where it belongs" if there and _belongs(state) else "")
@@ -180,6 +181,7 @@ def _inventory(state: AlfworldInfo, kinds: Sequence[str], rng: np.random.Generat
     here = sorted({kind_of(thing["name"]) for thing in _visible(scene)} & set(kinds))
     if not here:
         return None
+    # half of what is asked for is in sight if there is so much: an answer that is always the same teaches nothing
     missing = [kind for kind in kinds if kind not in here]
     some = [*rng.permutation(here)[: ASKED // 2], *rng.permutation(missing)]
     asked = [str(kind) for kind in rng.permutation(some[:ASKED])]

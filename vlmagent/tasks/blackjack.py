@@ -15,6 +15,7 @@ from vlmagent.types import Observation
 from vlmagent_envs.blackjack import ACTIONS, BlackjackInfo, hand_total
 from vlmagent_envs.blackjack_solver import should_hit
 from vlmagent_envs.cards import parse_card
+from vlmagent_envs.holdout import LARGEST_SHARE
 
 _INTRODUCTION = (
     "You are a blackjack player. You are observing the current game state, you can choose between "
@@ -32,6 +33,8 @@ class BlackjackOptions(Section):
 
     natural: float = Field(1.0, ge=1, le=10)
     """The reward for winning with an ace and a card worth ten (the paper's option: 1.5)."""
+    holdout: float = Field(0.0, ge=0, le=LARGEST_SHARE)
+    """Share of the starting states (the open card and the own two) that training never has and evaluation begins in."""
 
 
 class BlackjackTask(GameTask[BlackjackInfo]):

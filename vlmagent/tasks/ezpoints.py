@@ -11,6 +11,7 @@ from vlmagent.config import Section
 from vlmagent.errors import UsageError
 from vlmagent.tasks.points import PointsTask
 from vlmagent_envs.ezpoints import OPERATORS, is_possible
+from vlmagent_envs.holdout import LARGEST_SHARE
 
 
 class EZPointsOptions(Section):
@@ -18,6 +19,8 @@ class EZPointsOptions(Section):
 
     target: int = Field(12, ge=1, le=100)
     """What the formula should equal."""
+    holdout: float = Field(0.0, ge=0, le=LARGEST_SHARE)
+    """Share of the deals, by their values, that training never has and evaluation begins with."""
 
     @field_validator("target")
     @classmethod

@@ -14,6 +14,7 @@ from vlmagent.config import Section
 from vlmagent.tasks.game import GameTask
 from vlmagent.tasks.responses import lines, response
 from vlmagent.types import Observation
+from vlmagent_envs.holdout import LARGEST_SHARE
 from vlmagent_envs.numberline import ACTIONS, LARGEST_N_MAX, NumberLineInfo
 
 _INTRODUCTION = (
@@ -35,6 +36,8 @@ class NumberLineOptions(Section):
 
     n_max: int = Field(5, ge=1, le=LARGEST_N_MAX)
     """The largest number; episodes are truncated after twice as many steps."""
+    holdout: float = Field(0.0, ge=0, le=LARGEST_SHARE)
+    """Share of the starting states (target and current number) that training never has and evaluation begins in."""
 
 
 class NumberLineTask(GameTask[NumberLineInfo]):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from vlmagent.config import Section
 from vlmagent.tasks.points import PointsTask
 from vlmagent.types import EnvAction, ImageArray
+from vlmagent_envs.holdout import LARGEST_SHARE
 from vlmagent_envs.points24 import OPERATORS
 
 
@@ -18,6 +19,8 @@ class Points24Options(Section):
 
     target: int = Field(24, ge=1, le=1000)
     """What the formula should equal."""
+    holdout: float = Field(0.0, ge=0, le=LARGEST_SHARE)
+    """Share of the deals, by their values, that training never has and evaluation begins with."""
     face_cards: Literal[10, "11-12-13"] = 10
     """What J, Q and K count as."""
     solvable_only: bool = False

@@ -65,7 +65,7 @@ def _plugins() -> dict[str, str]:
 
 
 def _by_name(name: str) -> type[Task]:
-    targets = {**_plugins(), **BUILT_IN}
+    targets = {**_plugins(), **BUILT_IN}  # no package may take a built-in task's name
     if name not in targets:
         raise unknown_choice("task", name, task_names())
     try:

@@ -276,7 +276,7 @@ class Rollout:
         """Number the transitions, tell the sinks, restart finished episodes."""
         transitions = []
         ended = [outcome.slot for outcome in outcomes if outcome.over]
-        self._announce_episodes(ended)
+        self._announce_episodes(ended)  # all of them, before the first is waited for
         with self._turn(len(outcomes), len(ended)):
             for outcome in outcomes:
                 self.steps += 1

@@ -75,6 +75,7 @@ class TextBackend:
 
         quicker.install(planner=planner)
         infos = textworld.EnvInfos(won=True, admissible_commands=True, facts=True, policy_commands=planner)
+        # unshuffled: things keep the numbers of the game's file, so that its seed decides all
         self._env = AlfredInfos(AlfredDemangler(PddlEnv(infos), shuffle=False))
         self._game: Game | None = None
         self._faced = ""
@@ -161,7 +162,7 @@ def thor_config(root: Path, size: int) -> dict[str, Any]:
     folder = str(root / "train")
     return {
         "general": {"training_method": "dqn"},
-        "rl": {"training": {"max_nb_steps_per_episode": 10**9}},
+        "rl": {"training": {"max_nb_steps_per_episode": 10**9}},  # our environment truncates
         "dataset": {
             "data_path": folder,
             "eval_id_data_path": str(root / "valid_seen"),

@@ -24,7 +24,7 @@ _OTHERS = (130, 6, 40)
 _HAND = (178, 6, 116)
 _TRAY = (6, 132, 294, 294)
 _SHUT, _STRIPE = (120, 92, 66), (104, 78, 54)
-_OVERSAMPLING = 4
+_OVERSAMPLING = 4  # drawn larger and shrunk: Pillow draws shapes without smooth edges
 _CORNER = 12
 
 
@@ -54,7 +54,7 @@ def _draw_place(image: Image.Image, places: Sequence[Place], labels: bool) -> No
     if labels:
         _label(draw, places[0].name, left, top + size - 10, size)
     left, top, size = _OTHERS
-    for index, place in enumerate(places[1:4]):
+    for index, place in enumerate(places[1:4]):  # there is room for three
         _paste(image, _furniture(place), left, top + index * (size + 2), size)
         if labels:
             _label(draw, place.name, left, top + index * (size + 2) + size - 8, size)

@@ -55,6 +55,7 @@ class Worker:
         if self._process is not None:
             return
         ours, theirs = Pipe()
+        # A file and no pipe: nobody reads it while the process runs, and a full pipe would stop it.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
         self._process = subprocess.Popen(
             [sys.executable, "-m", _MODULE, str(theirs.fileno()), self._settings],
@@ -62,6 +63,8 @@ class Worker:
             stdin=subprocess.DEVNULL,
             stdout=self._stderr,
             stderr=self._stderr,
+            # The libraries iterate over sets: equal hashes give equal orders in every process. One thread is enough
+            # for a game, and there are as many games as environments.
             env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # ctrl-c is for the program, which closes its workers itself
         )
@@ -101,7 +104,7 @@ class Worker:
     def stop(self) -> None:
         """End the process, whatever it does."""
         if self._connection is not None:
-            self._connection.close()
+            self._connection.close()  # a process that waits for a command ends by itself now
         if self._process is not None:
             try:
                 self._process.wait(timeout=0.5)
@@ -131,7 +134,7 @@ class Worker:
         """Clear up after a dead process; what it wrote last goes into the error."""
         words, code = "", None
         if self._process is not None:
-            deadline = time.monotonic() + 1.0
+            deadline = time.monotonic() + 1.0  # a socket may close a little before its process is gone
             while (code := self._process.poll()) is None and time.monotonic() < deadline:
                 time.sleep(0.01)
         if self._stderr is not None:

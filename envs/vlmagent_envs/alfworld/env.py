@@ -32,10 +32,10 @@ from vlmagent_envs.alfworld.household import TASK_TYPES
 from vlmagent_envs.alfworld.info import AlfworldInfo, scene_info
 from vlmagent_envs.alfworld.problems import SPLITS, Split
 from vlmagent_envs.base import PAPER, RELEASED, SIZE, Picture, check_choice, check_integer
+from vlmagent_envs.holdout import EVALUATION_SEEDS
 
 WORLDS = ("mini", "tw", "thor")
 EXPERTS = ("explorer", "planner")
-EVALUATION_SEEDS = 2**31
 """Seeds from here on play the evaluation split, smaller ones the training split."""
 WON = 50.0
 _STARTS = 3

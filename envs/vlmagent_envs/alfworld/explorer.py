@@ -62,6 +62,7 @@ class Explorer:
         """
         self._admissible = admissible
         places = {c.removeprefix("go to ") for c in admissible if c.startswith("go to ")}
+        # no command goes where one already is: those of earlier states are kept
         self._receptacles = sorted(places | set(self._receptacles), key=natural)
         examined = {c.removeprefix("examine ") for c in admissible if c.startswith("examine ")}
         self._reach = [name for name in self._receptacles if name in examined]
@@ -88,7 +89,7 @@ class Explorer:
             if self._wanted(put[1]) and kind_of(put[2]) == self._game.target:
                 self._goal_place = put[2]
         elif treated := _TREAT.fullmatch(command):
-            self._treated = {t for t in self._treated if t != treated[2]}
+            self._treated.discard(treated[2])  # what is heated after it was cooled is cool no longer
             if treated[1] == self._verb:
                 self._treated.add(treated[2])
 
@@ -97,6 +98,7 @@ class Explorer:
         if listed := _LISTED.search(feedback):
             place = listed[1] or listed[2]
             self._looked.add(place)
+            # the list is complete, so that what was thought to lie there and is not listed lies elsewhere
             self._where = {thing: at for thing, at in self._where.items() if at != place}
             self._where.update(dict.fromkeys(NAMED.findall(listed[3]), place))
         for command in self._admissible:

@@ -191,6 +191,7 @@ def _solvable(file: Path) -> bool:
     """Whether a game's file is there and says that it can be solved, which it does at its end."""
     if not file.is_file():
         return False
+    # there are thousands of these files, and all but the end of each is its logic
     with file.open("rb") as opened:
         opened.seek(max(0, file.stat().st_size - 64))
         if b'"solvable": true' in opened.read():

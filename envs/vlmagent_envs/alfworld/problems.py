@@ -83,7 +83,7 @@ def draw_problem(split: Split, task_type: str, seed: int, number: int) -> Proble
     rng = np.random.default_rng(np.random.SeedSequence(words))
     unseen = split == "valid_unseen"
     goals = [goal for goal in _goals(task_type) if (goal in _unseen_goals(task_type)) == unseen]
-    for _ in range(1000):
+    for _ in range(1000):  # a layout may have no free place for what a goal needs
         goal = goals[int(rng.integers(len(goals)))]
         rooms = [name for name, room in ROOMS.items() if _possible(goal, room)]
         room = rooms[int(rng.integers(len(rooms)))]
@@ -172,6 +172,7 @@ def _place(
     elif goal.target not in furniture:
         return None
     copies = 2 if goal.task_type == PICK_TWO else 1
+    # before all else, while there are free places
     if not all(put(goal.thing, places(goal.thing)) for _ in range(copies)):
         return None
     for _ in range(int(rng.integers(*THINGS))):

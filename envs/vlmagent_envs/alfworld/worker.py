@@ -20,7 +20,7 @@ def serve(connection: Connection, settings: dict[str, Any]) -> None:
     """Answer ``("reset", game, seed)`` and ``("step", command)`` with ``("reply", Reply)`` or ``("error", text)``."""
     try:
         backend = build(settings)
-    except BaseException:
+    except BaseException:  # libraries that are missing a part may exit: the other side should hear why
         connection.send(("error", traceback.format_exc()))
         return
     connection.send(("ready", None))

@@ -1,0 +1,78 @@
+"""Starting states that training never has, so that what was learnt can be told from what was remembered.
+
+Where a game has few starting states, evaluation meets those of training, whatever its seeds are: NumberLine has 30,
+EZPoints 7 pairs of values. A share of them can be held out: episodes of seeds below ``EVALUATION_SEEDS`` never begin in
+one, those of higher seeds always do. Knows nothing of any game: a state is a text.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+S = TypeVar("S")
+
+EVALUATION_SEEDS = 2**31
+"""Seeds from here on are evaluation's; those below train."""
+LARGEST_LIST = 100_000
+"""Games with more starting states are split by a hash of each state instead of by a list of them."""
+LARGEST_SHARE = 0.9
+_MOST_DRAWS = 100_000
+
+
+class Holdout:
+    """Which starting states are evaluation's alone.
+
+    Args:
+        share: of the starting states, from 0 (none) to ``LARGEST_SHARE``; of a list, at least one is held out and at
+            least one is left.
+        states: lists all of them, as texts; asked only where a share is held out. None: there are too many.
+
+    Raises:
+        ValueError: ``share`` is no such number, or there are fewer than two states.
+    """
+
+    def __init__(self, share: float, states: Callable[[], Iterable[str] | None]) -> None:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= LARGEST_SHARE:
+            raise ValueError(f"holdout must be a number from 0 to {LARGEST_SHARE}, but received {share!r}.")
+        self.share = float(share)
+        listed = states() if share else ()
+        self._held = None if listed is None else self._chosen(sorted(set(listed)))
+
+    def _chosen(self, states: Sequence[str]) -> frozenset[str]:
+        if not self.share:
+            return frozenset()
+        if len(states) < 2:
+            raise ValueError(f"holdout needs two starting states or more, but this game has {len(states)}.")
+        count = min(max(1, round(self.share * len(states))), len(states) - 1)
+        return frozenset(sorted(states, key=_place)[:count])
+
+    def holds(self, state: str) -> bool:
+        """Whether a starting state is held out."""
+        if self._held is None:
+            return _place(state) < self.share * 2**32
+        return state in self._held
+
+    def draw(self, deal: Callable[[], S], name: Callable[[S], str], *, evaluates: bool) -> S:
+        """Deal until the state is one of training's, or of evaluation's.
+
+        Args:
+            deal: draws a starting state; called once where nothing is held out, so that seeds deal what they did.
+            name: the state as a text.
+
+        Raises:
+            ValueError: none came.
+        """
+        for _ in range(_MOST_DRAWS):
+            dealt = deal()
+            if not self.share or self.holds(name(dealt)) == evaluates:
+                return dealt
+        raise ValueError(
+            f"None of {_MOST_DRAWS:,} deals was one of {'evaluation' if evaluates else 'training'}'s."
+        )
+
+
+def _place(state: str) -> int:
+    """A number in [0, 2^32) that depends on the state alone: the same states are held out everywhere, always."""
+    return zlib.crc32(state.encode())
