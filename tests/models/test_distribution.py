@@ -33,7 +33,7 @@ def test_as_from_all_scores(family: str, temperature: float, checkpoint: Checkpo
     policy = load_policy(checkpoint(family))
     encoded = states(policy)
     sampled = policy.sample(encoded, temperature=temperature, max_new_tokens=12, seed=5)
-    inputs = policy.family.inputs(policy.model, encoded, [], policy.pad_id, policy.features)
+    inputs = policy.inputs(encoded, [])
     inputs.pop("position_ids", None)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     policy.model.generation_config = GenerationConfig()

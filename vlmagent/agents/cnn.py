@@ -49,6 +49,7 @@ class CnnAgent:
     def _decide(
         self, observation: Observation, slot: int, logprob: np.float32, value: float, rng: np.random.Generator
     ) -> Decision:
+        # where names are hashed, a slot may stand for no legal action, or for two that cannot be told apart
         named = [a for a in observation.legal_actions if action_slot(a, self.policy) == slot]
         legal = len(named) == 1
         drawn = observation.legal_actions[int(rng.integers(len(observation.legal_actions)))]

@@ -35,16 +35,20 @@ def add_adapters(model: Any, config: LoraConfig, *, train_vision: bool, base: st
     """
     import peft
 
-    excluded = [] if train_vision else [rf".*\b{name}\..*" for name in vision_modules(model)]
-    unused = family_of(model.config.model_type).unused_modules(model.config) if config.skip_unused else None
+    excluded: list[str] = []
+    if not train_vision:
+        excluded += [rf".*\b{name}\..*" for name in vision_modules(model)]
+    unused = family_of(model.config.model_type).unused_modules(model.config)
+    if config.skip_unused and unused is not None:
+        excluded.append(unused)
     settings = peft.LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules="all-linear",
-        exclude_modules="|".join([*excluded, *([unused] if unused else [])]) or None,
+        target_modules="all-linear",  # PEFT leaves the output layer out of these
+        exclude_modules="|".join(excluded) or None,
     )
-    model.name_or_path = base
+    model.name_or_path = base  # PEFT writes it into the adapter's config
     adapted = peft.get_peft_model(model, settings)
     _match_precision(adapted)
     return adapted

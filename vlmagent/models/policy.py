@@ -171,8 +171,8 @@ class Policy(nn.Module):
             lambda: self.family.encode(self.processor, prompt, Image.fromarray(image), digest),
         )
 
-    def _embed(self, states: Sequence[EncodedState], outputs: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """Model inputs: prompts padded on the left, outputs on the right, distinct pictures encoded once."""
+    def inputs(self, states: Sequence[EncodedState], outputs: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """What the network takes: prompts padded on the left, outputs on the right, distinct pictures encoded once."""
         return self.family.inputs(self.model, states, outputs, self.pad_id, self.features)
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -193,7 +193,7 @@ class Policy(nn.Module):
                 self._hidden() as hidden,
                 self.family.serving(self.model, states, self.features),
             ):
-                yield self._embed(states, outputs), hidden
+                yield self.inputs(states, outputs), hidden
         finally:
             self.model.generation_config = own
 
@@ -203,7 +203,9 @@ class Policy(nn.Module):
         seen: list[Tensor] = []
 
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if not seen:
+            if (
+                not seen
+            ):  # while generating: the prompt's, which the value is read from, and none of a later token
                 seen.append(inputs[0])
 
         handle = self.model.get_output_embeddings().register_forward_pre_hook(hook)
@@ -278,7 +280,7 @@ class Policy(nn.Module):
         """
         rows = [[int(i) for i in output] for output in outputs]
         options = _Scoring(temperature, detach_value, need_entropy_grad)
-        if self.training:  # dropout draws masks for each row
+        if self.training:  # dropout draws a mask for each row, so that equal rows are different samples
             return self._scored(states, rows, options)
         found: dict[tuple[Any, ...], int] = {}
         places = [

@@ -16,8 +16,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 def enable(model: Any) -> None:
     """Let the model's layers recompute; nothing happens outside of ``recomputing``."""
-    # renamed in transformers 5.2x; the old name goes away in 6
-    switch = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    switch = getattr(model, "activation_checkpointing_enable", None)
+    if switch is None:  # its name before transformers 5.2x; goes away in 6
+        switch = model.gradient_checkpointing_enable
+    # the reentrant kind finds no gradient to give where a layer's input has none: that of the first, frozen embedding
     switch({"use_reentrant": False})
 
 
@@ -27,6 +29,7 @@ def recomputing(model: Any, active: bool) -> Iterator[None]:
     if not active or not torch.is_grad_enabled():
         yield
         return
+    # transformers asks a layer whether it trains before recomputing it; its dropout modules stay as they are
     layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
     before = [layer.training for layer in layers]
     for layer in layers:

@@ -30,7 +30,9 @@ IMAGE, PAD, BOS, EOS = "<image>", "<pad>", "<s>", "</s>"
 MAX_POSITIONS = 4096
 USER = "USER: "
 DECISIONS = r"\d|[-+*/=()]"
+"""What a model decides on one at a time: merged with a neighbour, a digit would be a token that is seldom seen."""
 WORDS = r" ?[A-Za-z]+| ?\d+|[^A-Za-z\d]+"
+"""Words and numbers with the blank before them, and whatever stands between."""
 SENTENCE = re.compile(r".+?(?:[.:?] |\n|$)", re.DOTALL)
 
 CHAT_TEMPLATE = (
@@ -61,7 +63,7 @@ def build_tokenizer(
     """
     texts = list(texts)
     folded = repeated_sentences([text for text in texts if text.startswith(USER)]) if fold else []
-    for sentence in folded:
+    for sentence in folded:  # they get a token each: merges are not to be spent on their words
         texts = [part for text in texts for part in text.split(sentence) if part]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -107,7 +109,7 @@ def build_processor(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast)
         image_processor=CLIPImageProcessorPil(
             size=side,
             do_center_crop=False,
-            resample=3,
+            resample=3,  # bicubic: small digits stay readable
             image_mean=[config.image_mean] * 3,
             image_std=[config.image_std] * 3,
             do_convert_rgb=True,

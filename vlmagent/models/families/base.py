@@ -39,14 +39,17 @@ class EncodedState:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the picture takes."""
-        return sum(tensor.nbytes for tensor in self.picture.values())
+        """Memory that picture and prompt take."""
+        prompt = (self.input_ids, *self.token_types.values())
+        return sum(tensor.nbytes for tensor in (*self.picture.values(), *prompt))
 
     @property
     def tiles(self) -> int:
         """Tiles that the picture was cut into."""
         pixels = self.picture["pixel_values"]
-        return pixels.shape[1] if pixels.dim() == 5 else 1
+        return (
+            pixels.shape[1] if pixels.dim() == 5 else 1
+        )  # (1, tiles, 3, H, W), or one picture without that axis
 
 
 class Family:
@@ -94,7 +97,9 @@ class Family:
 
     def render(self, processor: Any, prompt: str, *, picture: bool = True) -> str:
         """The prompt with the picture's placeholder, in the processor's own chat template."""
-        content = [{"type": "image"}] * picture + [{"type": "text", "text": prompt}]
+        content = [{"type": "text", "text": prompt}]
+        if picture:  # before the text, as in these families' own examples
+            content.insert(0, {"type": "image"})
         conversation = [{"role": "user", "content": content}]
         text: str = processor.apply_chat_template(conversation, add_generation_prompt=True)
         return text
@@ -111,7 +116,7 @@ class Family:
             text=[self.render(processor, prompt)],
             images=[image],
             return_tensors="pt",
-            add_special_tokens=False,
+            add_special_tokens=False,  # the template wrote them; a second start token shifts every position
         )
         ids = features["input_ids"]
         others = {

@@ -41,7 +41,9 @@ def pictures_only(kind: Any) -> Any:
         image_seq_len: int | None = None,
         chat_template: Any = None,
     ) -> None:
-        more = {} if image_seq_len is None else {"image_seq_len": image_seq_len}
+        more: dict[str, int] = {}
+        if image_seq_len is not None:  # Idefics3 and SmolVLM have it, Qwen's refuses it
+            more["image_seq_len"] = image_seq_len
         kind.__init__(
             self, image_processor, tokenizer, video_processor=None, chat_template=chat_template, **more
         )
