@@ -17,7 +17,7 @@ from tests.store.records import step
 from vlmagent.cli import attach
 from vlmagent.config import Config
 from vlmagent.paths import Run
-from vlmagent.runs import folders, status
+from vlmagent.runs import daemon, folders, status
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import EpisodeEnd, EpisodeStart
 
@@ -84,7 +84,7 @@ def test_sft_with_time_left() -> None:
     view = attach.RunView(run)
     view.refresh()
     assert view.state == "starting"
-    with folders.daemon_session(run), writer_of(run) as writer:
+    with daemon.daemon_session(run), writer_of(run) as writer:
         sft(writer)
         writer.flush()
         view.refresh()
@@ -102,7 +102,7 @@ def test_sft_with_time_left() -> None:
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_rl_fits_and_shows_everything(width: int) -> None:
     run = folders.create_run(CONFIG)
-    with folders.daemon_session(run), writer_of(run) as writer:
+    with daemon.daemon_session(run), writer_of(run) as writer:
         sft(writer)
         rl(writer)
         writer.flush()
@@ -126,7 +126,7 @@ def test_rl_fits_and_shows_everything(width: int) -> None:
 
 def test_model_output_is_only_text() -> None:
     run = folders.create_run(CONFIG)
-    with folders.daemon_session(run), writer_of(run) as writer:
+    with daemon.daemon_session(run), writer_of(run) as writer:
         rl(writer, output=NASTY, thoughts=NASTY)
         writer.event("error", NASTY)
         writer.flush()
@@ -155,7 +155,7 @@ def test_lines_without_a_terminal() -> None:
             rl(writer, NASTY)
             writer.set_status("done")
 
-    with folders.daemon_session(run):
+    with daemon.daemon_session(run):
         thread = threading.Thread(target=train)
         thread.start()
         attach.CLOSING_SECONDS, before = 0.0, attach.CLOSING_SECONDS
@@ -210,13 +210,14 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from vlmagent.cli.attach import attach
-print("state", attach(Path(sys.argv[1]), Console(stderr=True)), flush=True)
+from vlmagent.paths import Run
+print("state", attach(Run(Path(sys.argv[1])), Console(stderr=True)), flush=True)
 """
 
 
 def test_ctrl_c_detaches() -> None:
     run = folders.create_run(CONFIG)
-    with folders.daemon_session(run), writer_of(run) as writer:
+    with daemon.daemon_session(run), writer_of(run) as writer:
         sft(writer)
         writer.flush()
         watcher = subprocess.Popen(

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SMALL
+from vlmagent.config import load_config
+from vlmagent.paths import Run
 from vlmagent.runs import folders
 
 
@@ -53,13 +55,13 @@ def test_train_attached_shows_progress_and_what_next(trained):
     assert "sft" in result.stderr
     assert "update 3/3" in result.stderr
     assert f"vlmagent eval --run {run}" in result.stderr
-    assert run.parent.name == "runs"
-    assert (run.parent / "latest").resolve() == run
+    assert run.path.parent.name == "runs"
+    assert (run.path.parent / "latest").resolve() == run.path
 
 
 def test_runs_commands(trained, monkeypatch):
     run, _ = trained
-    monkeypatch.setenv("VLMAGENT_RUNS", str(run.parent))
+    monkeypatch.setenv("VLMAGENT_RUNS", str(run.path.parent))
     listed = json.loads(vlmagent("runs", "list", "--json").stdout)
     assert [(row["status"], row["env_steps"], row["task"]) for row in listed] == [("done", 96, "numberline")]
     shown = json.loads(vlmagent("runs", "show", "--json").stdout)
@@ -75,7 +77,7 @@ def test_runs_commands(trained, monkeypatch):
 
 def test_eval_json_is_the_contract(trained, monkeypatch):
     run, _ = trained
-    monkeypatch.setenv("VLMAGENT_RUNS", str(run.parent))
+    monkeypatch.setenv("VLMAGENT_RUNS", str(run.path.parent))
     result = vlmagent("eval", "numberline", "--run", str(run), "--episodes", "6", "--seed", "3", "--json")
     assert result.returncode == 0, result.stderr
     (row,) = json.loads(result.stdout)["results"]
@@ -98,7 +100,7 @@ def test_eval_json_is_the_contract(trained, monkeypatch):
 
 def test_eval_of_several_systems(trained, monkeypatch):
     run, _ = trained
-    monkeypatch.setenv("VLMAGENT_RUNS", str(run.parent))
+    monkeypatch.setenv("VLMAGENT_RUNS", str(run.path.parent))
     arguments = [
         "--checkpoint",
         "start",
@@ -188,7 +190,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, words):
 
 def test_a_missing_checkpoint_is_named(trained, monkeypatch):
     run, _ = trained
-    monkeypatch.setenv("VLMAGENT_RUNS", str(run.parent))
+    monkeypatch.setenv("VLMAGENT_RUNS", str(run.path.parent))
     result = vlmagent("eval", "--checkpoint", "step-97")
     assert result.returncode == 2
     assert "'step-96'" in result.stderr
@@ -223,7 +225,7 @@ def test_a_run_folder_takes_one_run(trained):
 
 def test_a_model_folder_takes_the_place_of_tiny(trained, tmp_path):
     run, _ = trained
-    result = vlmagent("train", "numberline", *SMALL_OPTIONS, "--model", str(run / "checkpoints" / "latest"))
+    result = vlmagent("train", "numberline", *SMALL_OPTIONS, "--model", str(run.checkpoints / "latest"))
     assert result.returncode == 0, result.stderr
 
 
@@ -239,12 +241,12 @@ def test_version_and_help():
     importlib.util.find_spec("deepspeed") is None, reason="the extra 'deepspeed' is not installed"
 )
 def test_sft_in_two_processes(tmp_path: Path):
-    run = tmp_path / "run"
+    run = Run(tmp_path / "run")
     done = vlmagent("sft", "numberline", *SMALL_OPTIONS, "--processes", "2", "--run-dir", str(run))
     assert done.returncode == 0, done.stderr
     assert load_config(run.config_file).distributed.processes == 2
-    assert sorted(file.name for file in (run / "ranks").glob("*.json")) == ["rank-0.json", "rank-1.json"]
-    assert (run / "checkpoints" / "step-0").is_dir()
+    assert sorted(file.name for file in run.ranks.glob("*.json")) == ["rank-0.json", "rank-1.json"]
+    assert (run.checkpoints / "step-0").is_dir()
 
 
 def test_gpus_that_are_not_here_can_be_planned_for_but_not_used():

@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError, UsageError, VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.runs import daemon, export, launch
 from vlmagent.runs import folders as runs_folders
 from vlmagent.runs import status as runs_status
@@ -22,12 +24,13 @@ from vlmagent.store.writer import StoreWriter
 DAEMON = """
 import sys
 from pathlib import Path
+from vlmagent.paths import Run
 from vlmagent.runs.daemon import daemon_session
 from vlmagent.errors import VlmAgentError
 from vlmagent.store.writer import StoreWriter
-run = Path(sys.argv[1])
+run = Run(Path(sys.argv[1]))
 try:
-    with daemon_session(run) as stop, StoreWriter(run / "run.db") as writer:
+    with daemon_session(run) as stop, StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", "{}", 0)
         writer.set_status("running")
         writer.flush()
@@ -71,7 +74,7 @@ def start() -> Iterator[Callable[..., int]]:
             child.wait()
 
 
-def finished(run: Run, status: str = "done") -> Path:
+def finished(run: Run, status: str = "done") -> Run:
     with StoreWriter(run.database) as writer:
         writer.start_run(run.name, "numberline", "tiny", "{}", 0)
         writer.set_status(status)  # type: ignore[arg-type]
@@ -83,7 +86,7 @@ def finished(run: Run, status: str = "done") -> Path:
 
 def test_create_and_resolve(runs: Path) -> None:
     run = runs_folders.create_run(CONFIG)
-    assert run.parent == runs.resolve()
+    assert run.path.parent == runs.resolve()
     assert run.name.endswith("-numberline")
     assert load_config(run.config_file) == CONFIG
     second = runs_folders.create_run(CONFIG)
@@ -95,7 +98,7 @@ def test_create_and_resolve(runs: Path) -> None:
 
 
 def test_many_at_once_get_folders_of_their_own() -> None:
-    made: list[Path] = []
+    made: list[Run] = []
     threads = [
         threading.Thread(target=lambda: made.append(runs_folders.create_run(CONFIG))) for _ in range(16)
     ]
@@ -115,7 +118,7 @@ def test_an_explicit_folder(tmp_path: Path) -> None:
     run = runs_folders.create_run(CONFIG, tmp_path / "deep" / "er")
     assert run.config_file.is_file()
     with pytest.raises(UsageError, match="--resume"):
-        runs_folders.create_run(CONFIG, run)
+        runs_folders.create_run(CONFIG, run.path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="not an empty folder"):
@@ -131,7 +134,7 @@ def test_latest_follows_and_survives_a_dangling_link(runs: Path) -> None:
         runs_folders.resolve_run()
     first, second = runs_folders.create_run(CONFIG), runs_folders.create_run(CONFIG)
     for run in (second, first):
-        with runs_folders.daemon_session(run):
+        with daemon.daemon_session(run):
             pass
         for name in (None, "latest", "runs/latest", str(runs / "latest")):
             assert runs_folders.resolve_run(name) == run
@@ -149,7 +152,7 @@ def test_a_suffix_and_a_changed_config() -> None:
     assert load_config(run.config_file) == changed
     with pytest.raises(UsageError, match="Unknown key"):
         launch.update_config(run, ["ppo.envsteps=30000"])
-    with runs_folders.daemon_session(run), pytest.raises(UsageError, match="already being trained"):
+    with daemon.daemon_session(run), pytest.raises(UsageError, match="already being trained"):
         launch.update_config(run, ["seed=1"])
     assert load_config(run.config_file) == changed
 
@@ -181,7 +184,7 @@ def test_the_link_is_never_missing_while_daemons_race(runs: Path) -> None:
     done.set()
     for thread in threads:
         thread.join()
-    assert seen <= set(folders)
+    assert seen <= {run.path for run in folders}
     assert not [entry for entry in runs.iterdir() if entry.name.startswith(".")]
 
 
@@ -218,7 +221,7 @@ def test_two_daemons_on_one_folder(start: Callable[..., int]) -> None:
     pid = start(run)
     with pytest.raises(UsageError, match=f"process {pid}"):
         launch.start_daemon(run)
-    with pytest.raises(UsageError, match=f"process {pid}"), runs_folders.daemon_session(run):
+    with pytest.raises(UsageError, match=f"process {pid}"), daemon.daemon_session(run):
         pass
     second = subprocess.run(
         [sys.executable, "-c", DAEMON, str(run)], capture_output=True, text=True, check=False
@@ -256,7 +259,7 @@ def test_killed_is_lost_and_can_start_again(start: Callable[..., int]) -> None:
 
 def test_a_reused_pid_is_not_the_daemon() -> None:
     run = finished(runs_folders.create_run(CONFIG), "running")
-    info = {"pid": os.getpid(), "started": time.time(), "host": runs_folders.platform.node()}
+    info = {"pid": os.getpid(), "started": time.time(), "host": platform.node()}
     run.daemon_file.write_text(json.dumps({**info, "create_time": psutil.Process().create_time()}))
     assert runs_status.is_alive(run)
     run.daemon_file.write_text(json.dumps({**info, "create_time": 1.0}))
@@ -286,7 +289,7 @@ def test_a_daemon_that_dies_at_once_is_quoted() -> None:
 
 
 def test_a_daemon_that_never_begins_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs_status, "START_SECONDS", 0.3)
+    monkeypatch.setattr(launch, "START_SECONDS", 0.3)
     run = runs_folders.create_run(CONFIG)
     with pytest.raises(RunFailedError, match="-9"):
         launch.start_daemon(run, [sys.executable, "-c", "import time; time.sleep(60)"])
@@ -295,12 +298,12 @@ def test_a_daemon_that_never_begins_is_ended(monkeypatch: pytest.MonkeyPatch) ->
 def test_signals_only_set_the_event() -> None:
     run = runs_folders.create_run(CONFIG)
     before = signal.getsignal(signal.SIGINT)
-    with runs_folders.daemon_session(run) as stop:
+    with daemon.daemon_session(run) as stop:
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
             os.kill(os.getpid(), number)
         assert stop.wait(5)
     assert signal.getsignal(signal.SIGINT) is before
-    with runs_folders.daemon_session(run):
+    with daemon.daemon_session(run):
         pass  # the lock was given back
 
 
@@ -319,11 +322,11 @@ def test_the_list_survives_anything(runs: Path) -> None:
     good = finished(runs_folders.create_run(CONFIG))
     young = runs_folders.create_run(CONFIG)
     for name, content in (("text", b"no database " * 100), ("empty", b"")):
-        folder = runs / name
-        folder.mkdir()
-        folder.database.write_bytes(content)
-    cut = runs / "cut"
-    cut.mkdir()
+        broken = Run(runs / name)
+        broken.path.mkdir()
+        broken.database.write_bytes(content)
+    cut = Run(runs / "cut")
+    cut.path.mkdir()
     cut.database.write_bytes(good.database.read_bytes()[:9000])
     (runs / "notes.txt").touch()
     (runs / "unrelated").mkdir()
@@ -354,19 +357,20 @@ def test_export_of_a_live_run(start: Callable[..., int], tmp_path: Path) -> None
     run = runs_folders.create_run(CONFIG)
     start(run)
     for number in (1, 2):
-        (run / "checkpoints" / f"step-{number}").mkdir(parents=True)
-        (run / "checkpoints" / f"step-{number}" / "model").write_text(str(number))
-    (run / "checkpoints" / "latest").symlink_to("step-2")
-    (run / "evaluations").mkdir()
-    StoreWriter(run / "evaluations" / "a.db").close()
-    out = export.export_run(run, tmp_path / "copy")
+        (run.checkpoints / f"step-{number}").mkdir(parents=True)
+        for name in ("model", "trainer.json"):
+            (run.checkpoints / f"step-{number}" / name).write_text(str(number))
+    (run.checkpoints / "latest").symlink_to("step-2")
+    run.evaluations.mkdir()
+    StoreWriter(run.evaluations / "a.db").close()
+    out = export.export_run(run, tmp_path / "copy").out
     assert (out / "checkpoints" / "latest" / "model").read_text() == "2"
     assert not (out / "checkpoints" / "step-1").exists()
-    assert load_config(out.config_file) == CONFIG
+    assert load_config(Run(out).config_file) == CONFIG
     for name in ("run.db", "evaluations/a.db"):
         with StoreReader(out / name) as reader:
             assert reader.env_steps() == 0
-    assert runs_status.run_state(out) == "lost"  # can be resumed
+    assert runs_status.run_state(Run(out)) == "lost"  # can be resumed
     with pytest.raises(UsageError, match="already exists"):
         export.export_run(run, out)
     run.database.write_bytes(b"broken" * 1000)

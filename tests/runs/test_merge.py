@@ -19,7 +19,8 @@ from vlmagent.runs.folders import create_run
 from vlmagent.runs.merge import merge_run
 from vlmagent.store.writer import add_evaluation
 from vlmagent.tasks.registry import build_task
-from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint
+from vlmagent.training.checkpoint import load_checkpoint
+from vlmagent.training.saved import find_checkpoint
 from vlmagent.training.train import train
 
 
@@ -37,7 +38,7 @@ def config_of(base: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """SFT and PPO with adapters on a tiny LLaVA-1.6, and an evaluation."""
     from tests.models import tiny_families
 
@@ -56,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "episodes": 200,
     }
     row |= {"success": 0.5, "success_ci": (0.43, 0.57), "mean_return": -0.25, "return_ci": (-0.5, 0.0)}
-    add_evaluation(folder / "run.db", {**row, "legal_rate": 1.0, "goal_rate": 0.5, "seed": 0})
+    add_evaluation(folder.database, {**row, "legal_rate": 1.0, "goal_rate": 0.5, "seed": 0})
     return folder
 
 
@@ -79,7 +80,7 @@ def test_a_plain_model_with_the_adapters_in_it(run: Run, tmp_path: Path):
     trained, _ = load_checkpoint(find_checkpoint(run))
     plain = load_policy(out)
     assert torch.allclose(logprobs(plain), logprobs(trained), atol=1e-4)
-    base = load_policy(run.parent / "base")
+    base = load_policy(run.path.parent / "base")
     assert not torch.allclose(logprobs(plain), logprobs(base), atol=1e-2)
 
 

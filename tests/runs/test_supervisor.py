@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import SMALL
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError
+from vlmagent.paths import Run
 from vlmagent.runs import folders, supervisor
 from vlmagent.runs.supervisor import supervise
 
@@ -62,7 +63,7 @@ def _three() -> dict:
     }
 
 
-def outcome(folder: Path) -> tuple[str, str]:
+def outcome(folder: Run) -> tuple[str, str]:
     connection = sqlite3.connect(folder.database)
     try:
         return connection.execute("SELECT status, error FROM run").fetchone()
@@ -72,7 +73,7 @@ def outcome(folder: Path) -> tuple[str, str]:
 
 def test_all_end_well(run):
     run()
-    logs = [(run.folder / "ranks" / f"rank-{rank}.txt").read_text() for rank in range(3)]
+    logs = [(run.folder.ranks / f"rank-{rank}.txt").read_text() for rank in range(3)]
     assert logs == [f"process {rank} of 3\n" for rank in range(3)]
     assert not run.folder.database.exists()
 
@@ -107,7 +108,7 @@ def test_the_one_that_began_it_is_named(run, script: dict, said: str):
     assert time.monotonic() - started < 60
     rank = said.split()[1]
     assert str(caught.value).startswith(said)
-    assert str(run.folder.resolve() / "ranks" / f"rank-{rank}.txt") in str(caught.value)
+    assert str(run.folder.resolve().ranks / f"rank-{rank}.txt") in str(caught.value)
     assert f"process {rank} of 3" in str(caught.value)
     status, error = outcome(run.folder)
     assert status == "failed"
@@ -118,7 +119,7 @@ def test_a_sentence_of_ours_is_not_quoted_again(run):
     """The log holds nothing else of it."""
     with pytest.raises(RunFailedError) as caught:
         run(**{"1": {"ended": "failed", "error": "process 1 of 3", "at": 1}})
-    log = run.folder.resolve() / "ranks" / "rank-1.txt"
+    log = run.folder.resolve().ranks / "rank-1.txt"
     assert str(caught.value) == f"Process 1 of 3 failed: process 1 of 3 Its log: {log}"
 
 
@@ -126,9 +127,9 @@ def test_a_stop_request_reaches_them(run):
     stop = threading.Event()
     stop.set()
     run(stop, other="wait")
-    assert (run.folder / "ranks" / "stop").exists()
+    assert (run.folder.ranks / "stop").exists()
     run()  # started again: not at once told to stop
-    assert not (run.folder / "ranks" / "stop").exists()
+    assert not (run.folder.ranks / "stop").exists()
 
 
 def test_each_gets_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch):
@@ -192,9 +193,9 @@ def test_the_launcher_gets_the_hostfile(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(supervisor, "free_port", lambda: 4242)
     hosts = tmp_path / "hosts"
     hosts.write_text("node1 slots=2\nnode2 slots=1\n")
-    assert supervisor.launcher_command(tmp_path / "run", hosts)[1:] == [
+    assert supervisor.launcher_command(Run(tmp_path / "run"), hosts)[1:] == [
         *("-m", "deepspeed.launcher.runner", "--hostfile", str(hosts)),
         *("--master_port", "4242", "--no_local_rank", "--module", "vlmagent", "_rank", str(tmp_path / "run")),
     ]
     hosts.write_text("localhost slots=3\n")
-    assert "--no_ssh_check" in supervisor.launcher_command(tmp_path / "run", hosts)
+    assert "--no_ssh_check" in supervisor.launcher_command(Run(tmp_path / "run"), hosts)

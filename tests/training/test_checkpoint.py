@@ -13,15 +13,13 @@ from vlmagent.paths import Run
 from vlmagent.training import checkpoint as module
 from vlmagent.training.checkpoint import (
     TrainerState,
-    find_checkpoint,
-    list_checkpoints,
     load_checkpoint,
     load_trainer_state,
     prune,
     save_checkpoint,
 )
 from vlmagent.training.engines.local import LocalEngine
-
+from vlmagent.training.saved import find_checkpoint, list_checkpoints
 
 
 @pytest.fixture

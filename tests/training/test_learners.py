@@ -18,8 +18,9 @@ from vlmagent.paths import Run
 from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import task_from_config
-from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint, load_network
+from vlmagent.training.checkpoint import load_checkpoint, load_network
 from vlmagent.training.learners import initial_network, learning_rates, network_name
+from vlmagent.training.saved import find_checkpoint
 from vlmagent.training.train import train
 
 CNN = {**SMALL, "agent": "cnn", "cnn": {"hidden": [16, 16], "lr": 1e-3}}

@@ -13,14 +13,17 @@ from safetensors.torch import load_file
 from tests.conftest import SMALL
 from vlmagent.config import Config
 from vlmagent.errors import RunFailedError, VlmAgentError
+from vlmagent.paths import Run
 from vlmagent.runs import folders, launch
+from vlmagent.seeding import train_episode_seed
 from vlmagent.store.reader import StoreReader
+from vlmagent.store.restore import restore_transition
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.training import checkpoint
-from vlmagent.training import trainer as training
-from vlmagent.training.checkpoint import find_checkpoint, list_checkpoints, load_checkpoint
+from vlmagent.training.checkpoint import load_checkpoint
 from vlmagent.training.metrics import rollout_metrics
 from vlmagent.training.rollout import Rollout
+from vlmagent.training.saved import find_checkpoint, list_checkpoints
 from vlmagent.training.train import train
 
 COLUMNS = (
@@ -30,7 +33,7 @@ COLUMNS = (
 )
 
 
-def new_run(tmp_path: Path, name: str, **changes) -> Path:
+def new_run(tmp_path: Path, name: str, **changes) -> Run:
     config = Config.model_validate({**SMALL, **changes})
     return folders.create_run(config, tmp_path / name)
 
@@ -61,7 +64,7 @@ def stop_after(calls: int):
 
 
 @pytest.fixture(scope="module")
-def left_alone(tmp_path_factory) -> Path:
+def left_alone(tmp_path_factory) -> Run:
     """A run that nobody interrupted."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("alone")
@@ -71,7 +74,7 @@ def left_alone(tmp_path_factory) -> Path:
         return run
 
 
-def test_every_env_step_is_one_row_with_everything(left_alone: Path):
+def test_every_env_step_is_one_row_with_everything(left_alone: Run):
     table = transitions(left_alone)
     assert len(table) == 96
     assert [row[0] for row in table] == list(range(1, 97))
@@ -110,7 +113,7 @@ def test_every_env_step_is_one_row_with_everything(left_alone: Path):
         assert name in names
 
 
-def test_with_unchanged_weights_logged_logprobs_are_recomputed(left_alone: Path):
+def test_with_unchanged_weights_logged_logprobs_are_recomputed(left_alone: Run):
     """The first update's rows came from the start checkpoint: its weights give the stored numbers to 1e-4."""
     policy, _ = load_checkpoint(find_checkpoint(left_alone, "start"))
     with StoreReader(left_alone.database) as reader:
@@ -124,14 +127,14 @@ def test_with_unchanged_weights_logged_logprobs_are_recomputed(left_alone: Path)
         assert float(scores.values[index]) == pytest.approx(row.value, abs=1e-4)
 
 
-def test_first_minibatch_ratio_is_one(left_alone: Path):
+def test_first_minibatch_ratio_is_one(left_alone: Run):
     with StoreReader(left_alone.database) as reader:
         series = reader.metric_series("ppo/first_ratio_error")
     assert len(series) == 3
     assert all(row.value < 1e-4 for row in series)
 
 
-def test_advantages_follow_the_equation(left_alone: Path):
+def test_advantages_follow_the_equation(left_alone: Run):
     """A terminated step's return is its reward; a truncated one bootstraps with its own final state."""
     for row in rows(
         left_alone, "SELECT reward, return_, terminated, truncated, bootstrap_value FROM transitions"
@@ -146,7 +149,7 @@ def test_advantages_follow_the_equation(left_alone: Path):
 
 
 @pytest.mark.parametrize("calls", [0, 4, 5, 12, 13, 19, 27])
-def test_an_interrupted_run_ends_like_one_left_alone(left_alone: Path, tmp_path: Path, calls: int):
+def test_an_interrupted_run_ends_like_one_left_alone(left_alone: Run, tmp_path: Path, calls: int):
     """Stopped before, at the edge of, and within an update; then continued in a fresh process's state."""
     run = new_run(tmp_path, "run")
     assert train(run, stop_after(calls)) == "stopped"
@@ -158,7 +161,7 @@ def test_an_interrupted_run_ends_like_one_left_alone(left_alone: Path, tmp_path:
 
 
 def test_a_killed_run_continues_from_what_it_logged(
-    left_alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    left_alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """An exception in the middle of the second update's collection stands for a kill; nothing is sampled twice."""
     run = new_run(tmp_path, "run")
@@ -198,7 +201,7 @@ def test_a_run_with_a_reference_resumes_exactly(tmp_path: Path):
     assert any(abs(difference) > 1e-3 for (difference,) in rows(alone, paid))
 
 
-def assert_same(run: Run, other: Path) -> None:
+def assert_same(run: Run, other: Run) -> None:
     assert transitions(run) == transitions(other)
     assert episodes(run) == episodes(other)
     mine, theirs = find_checkpoint(run), find_checkpoint(other)
@@ -227,7 +230,7 @@ def test_the_second_run_takes_its_start_from_the_cache(tmp_path: Path, monkeypat
         raise AssertionError("SFT ran a second time")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vlmagent.training.sft.sft.train_sft", not_again)
+        patch.setattr("vlmagent.training.sft.cache.train_sft", not_again)
         train(second, stop_after(10))
         other_seed = new_run(tmp_path, "three", seed=1)
         with pytest.raises(AssertionError, match="a second time"):
@@ -249,10 +252,10 @@ def test_sft_alone(tmp_path: Path):
     assert transitions(run) == []
 
 
-def test_checkpoints_are_pruned_but_the_start_stays(left_alone: Path):
+def test_checkpoints_are_pruned_but_the_start_stays(left_alone: Run):
     assert [folder.name for folder in list_checkpoints(left_alone)] == ["step-0", "step-64", "step-96"]
-    assert (left_alone / "checkpoints" / "latest").readlink() == Path("step-96")
-    assert not list((left_alone / "checkpoints").glob(".*"))
+    assert (left_alone.checkpoints / "latest").readlink() == Path("step-96")
+    assert not list(left_alone.checkpoints.glob(".*"))
 
 
 def test_divergence_stops_with_a_diagnosis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -312,20 +315,20 @@ def test_the_database_opens_while_training_runs(tmp_path: Path):
     assert counts[-1] > 0
 
 
-def test_replay_reports_an_environment_that_ignores_its_seed(left_alone: Path):
+def test_replay_reports_an_environment_that_ignores_its_seed(left_alone: Run):
     """Logged rewards that the environment does not repeat are told, not hidden."""
     from dataclasses import replace
 
     config = Config.model_validate(SMALL)
     with StoreReader(left_alone.database) as reader:
-        logged = [training.restore_transition(row) for row in reader.transitions_of_update(1)[:4]]
+        logged = [restore_transition(row) for row in reader.transitions_of_update(1)[:4]]
     rollout = Rollout(
         task_from_config(config),
         object(),  # type: ignore[arg-type]
         num_envs=4,
         split="train",
         seed=0,
-        episode_seeds=lambda env, count: training.train_episode_seed(0, env, count),
+        episode_seeds=lambda env, count: train_episode_seed(0, env, count),
     )
     rollout.start()
     _, differences = rollout.replay([replace(t, reward=t.reward + 1) for t in logged])
@@ -339,7 +342,7 @@ def test_rollout_metrics_without_finished_episodes():
     assert metrics["rollout/episodes"] == 0
 
 
-def test_config_of_the_run_is_complete(left_alone: Path):
+def test_config_of_the_run_is_complete(left_alone: Run):
     document = json.loads(rows(left_alone, "SELECT config_json FROM run")[0][0])
     assert Config.model_validate(document) == Config.model_validate(SMALL)
 

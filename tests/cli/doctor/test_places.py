@@ -62,7 +62,7 @@ def test_a_tilde_that_the_shell_did_not_expand(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLMAGENT_RUNS", "~/my-runs")
     (found,) = places.check_runs_folder()
-    assert (found.state, found.remedy) == (NOTE, 'export VLMAGENT_RUNS="$HOME/my-runs"')
+    assert (found.state, found.remedy) == (NOTE, 'export VLMAGENT_RUNS="$HOME"/my-runs')
 
 
 @pytest.mark.parametrize(

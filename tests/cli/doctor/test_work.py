@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import platform
 import time
-from pathlib import Path
 
 from tests.cli.doctor.made import NOTE, OK, PROBLEM, only
 from vlmagent import paths
 from vlmagent.cli.doctor import work
+from vlmagent.paths import Run
 from vlmagent.runs.daemon import DaemonInfo
 from vlmagent.store.connection import Database
 
@@ -29,9 +29,9 @@ def test_keys_are_looked_for_and_never_shown(monkeypatch):
     assert "two" not in told
 
 
-def make_run(name: str, *, gone: bool) -> Path:
-    run = paths.runs_dir() / name
-    run.mkdir(parents=True)
+def make_run(name: str, *, gone: bool) -> Run:
+    run = Run(paths.runs_dir() / name)
+    run.path.mkdir(parents=True)
     run.config_file.write_text("task: numberline\n")
     database = Database.open(run.database, "wal")
     database.start_run((name, "numberline", "tiny", "{}"), 0)
@@ -53,9 +53,9 @@ def test_runs_that_lost_their_process_or_their_database():
     assert only(found, "Runs").text.endswith("runs: 1 damaged, 1 done, 5 lost")
     lost, damaged = only(found, "Lost"), only(found, "Damaged")
     assert lost.text.endswith(" and 2 more.")
-    assert lost.remedy.startswith("vlmagent train --resume gone-")
+    assert lost.remedy.startswith(f"vlmagent train --resume {paths.runs_dir()}/gone-")
     assert damaged.text == "The database cannot be read of bad."
-    assert damaged.remedy.startswith("vlmagent runs show bad ")
+    assert damaged.remedy.startswith(f"`vlmagent runs show {bad}` ")
     assert not any(one.essential for one in found)
 
 

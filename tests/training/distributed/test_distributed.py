@@ -17,17 +17,19 @@ import torch
 from tests.conftest import SMALL
 from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError
+from vlmagent.paths import Run
 from vlmagent.runs import folders, launch
 from vlmagent.runs.supervisor import supervise
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.restore import restore_transition
 from vlmagent.tasks.registry import task_from_config
-from vlmagent.training.checkpoint import find_checkpoint, load_checkpoint
+from vlmagent.training.checkpoint import load_checkpoint
 from vlmagent.training.engines.local import LocalEngine
 from vlmagent.training.learners import make_agent, parameter_groups, ppo_config
 from vlmagent.training.metrics import merged_metrics
 from vlmagent.training.rl.buffer import Sample
 from vlmagent.training.rl.ppo import PpoUpdater
+from vlmagent.training.saved import find_checkpoint
 from vlmagent.training.sft.cache import sft_policy
 from vlmagent.training.sft.sft import SftProgress
 from vlmagent.training.train import train
@@ -96,7 +98,7 @@ def supervised(run: Run, when: Callable[[], bool], do: Callable[[threading.Event
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory) -> Path:
+def stopped(tmp_path_factory) -> Run:
     """A run of two processes that was asked to stop within its second update."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("two")
@@ -108,12 +110,12 @@ def stopped(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def copied(stopped: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(stopped, tmp_path / "copy", symlinks=True))
+def copied(stopped: Run, tmp_path: Path) -> Run:
+    return Run(shutil.copytree(stopped, tmp_path / "copy", symlinks=True))
 
 
 @needs_deepspeed
-def test_steps_of_both_are_in_one_database(stopped: Path):
+def test_steps_of_both_are_in_one_database(stopped: Run):
     assert rows(stopped, "SELECT status FROM run") == [("stopped",)]
     logged = rows(stopped, LOGGED)
     assert [row[0] for row in logged] == list(range(1, len(logged) + 1))
@@ -135,7 +137,7 @@ def test_steps_of_both_are_in_one_database(stopped: Path):
 
 
 @needs_deepspeed
-def test_both_fine_tune_as_one_would(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_both_fine_tune_as_one_would(stopped: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same weights by the same losses, and in the cache for either."""
     monkeypatch.setenv("VLMAGENT_CACHE", str(tmp_path / "other cache"))
     config = load_config(stopped.config_file)
@@ -147,13 +149,13 @@ def test_both_fine_tune_as_one_would(stopped: Path, tmp_path: Path, monkeypatch:
     logged = rows(stopped, "SELECT value FROM metrics WHERE name = 'sft/loss' ORDER BY update_index")
     assert [loss for (loss,) in logged] == pytest.approx([point.loss for point in curve], abs=1e-5)
     assert [point.samples for point in curve] == [16, 32, 48, 49]
-    monkeypatch.setenv("VLMAGENT_CACHE", str(stopped.parent / "cache"))
+    monkeypatch.setenv("VLMAGENT_CACHE", str(stopped.path.parent / "cache"))
     _, cached = sft_policy(config, task_from_config(config), curve.append)
     assert cached
 
 
 @needs_deepspeed
-def test_two_processes_equal_one_on_the_same_batch(stopped: Path):
+def test_two_processes_equal_one_on_the_same_batch(stopped: Run):
     """The first update's logged transitions, learnt from by one process, give the two processes' weights."""
     config = load_config(stopped.config_file)
     policy, _ = load_checkpoint(find_checkpoint(stopped, "start"), config.model)
@@ -187,7 +189,7 @@ def test_two_processes_equal_one_on_the_same_batch(stopped: Path):
 
 
 @needs_deepspeed
-def test_one_process_continues_what_two_began(copied: Path):
+def test_one_process_continues_what_two_began(copied: Run):
     """What was logged beyond the checkpoint is replayed, and the rest played by one process."""
     logged = rows(copied, LOGGED)
     launch.update_config(copied, ["distributed.processes=1"])
@@ -201,7 +203,7 @@ def test_one_process_continues_what_two_began(copied: Path):
 
 
 @needs_deepspeed
-def test_a_killed_process_ends_the_run(copied: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_process_ends_the_run(copied: Run, monkeypatch: pytest.MonkeyPatch):
     """Within a minute, as ``failed``, with its log named; and two processes can go on from there."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = env_steps(copied)
@@ -239,7 +241,7 @@ def assert_killing_one_ends(run: Run, when: Callable[[], bool]) -> None:
     assert time.monotonic() - died[0] < 60
     status, error = rows(run, "SELECT status, error FROM run")[0]
     assert status == "failed"
-    assert str(run / "ranks" / "rank-1.txt") in error
+    assert str(run.ranks / "rank-1.txt") in error
     assert not [p for p in psutil.Process().children() if "_rank" in p.cmdline()]
 
 

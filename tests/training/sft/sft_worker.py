@@ -64,7 +64,7 @@ class Case:
         self.config = make_config(folder, stage)
         self.task = task_from_config(self.config)
 
-    def tune(self, *, begun: Path | None = None, stop: Path | None = None) -> Tuned:
+    def tune(self, *, begun: Run | None = None, stop: Run | None = None) -> Tuned:
         """Fine-tune.
 
         Args:
@@ -95,9 +95,10 @@ class Case:
         """Straight through, where possible with too little memory; begun by one process; and continued by one."""
         with no_room_in(1 if self.stage < 2 else None):
             assert_equal(self.tune(), expected)
-        assert_equal(self.tune(begun=folder / "alone"), expected)
-        self.interrupt(folder / f"stage-{self.stage}")
-        assert_equal(alone.tune(begun=folder / f"stage-{self.stage}"), expected)
+        assert_equal(self.tune(begun=Run(folder / "alone")), expected)
+        stopped = Run(folder / f"stage-{self.stage}")
+        self.interrupt(stopped)
+        assert_equal(alone.tune(begun=stopped), expected)
         dist.barrier()
 
     def draw_differently(self) -> None:
@@ -159,7 +160,7 @@ if __name__ == "__main__":
     moved = zip(start.parameters(), reference[0].parameters(), strict=True)
     assert max(float((one - two).detach().abs().max()) for one, two in moved) > 1e-4
     if joined.rank == 0:
-        single.interrupt(place / "alone")
+        single.interrupt(Run(place / "alone"))
     dist.barrier()
     for name in sys.argv[2:]:
         Case(place, int(name), joined).check(place, single, reference)

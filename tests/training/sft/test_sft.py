@@ -14,6 +14,7 @@ from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.models.hf import build_policy
+from vlmagent.paths import Run
 from vlmagent.seeding import derive, sft_episode_seed
 from vlmagent.tasks.numberline import NumberLineTask
 from vlmagent.tasks.registry import build_task, task_from_config
@@ -345,22 +346,23 @@ def test_an_interrupted_fine_tuning_continues_exactly(small_config: Config, tmp_
     task = task_from_config(config)
     alone, _ = sft_policy(config, task, lambda _: None)
     seen: list[SftProgress] = []
+    run = Run(tmp_path)
     shutil.rmtree(paths.cache_dir())
     with pytest.raises(SftInterruptedError):
-        sft_policy(config, task, seen.append, lambda: len(seen) >= 4, tmp_path)
+        sft_policy(config, task, seen.append, lambda: len(seen) >= 4, run)
     assert [point.step for point in seen] == [1, 2, 3, 4]
-    continued, cached = sft_policy(config, task, seen.append, run=tmp_path)
+    continued, cached = sft_policy(config, task, seen.append, run=run)
     assert not cached
     assert [point.step for point in seen] == [1, 2, 3, 4, 5, 6]
     assert [point.samples for point in seen] == [16, 32, 48, 64, 80, 96]
     for one, two in zip(alone.parameters(), continued.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert not list((tmp_path / "checkpoints").glob("*"))
+    assert not list(run.checkpoints.glob("*"))
 
 
 def test_progress_is_saved_now_and_then(small_config: Config, tmp_path: Path):
     """A process that is killed loses no more than ``checkpoint_every`` steps."""
-    config = with_sft(small_config, samples=96, checkpoint_every=2)
+    config, run = with_sft(small_config, samples=96, checkpoint_every=2), Run(tmp_path)
     task = task_from_config(config)
 
     def killed(progress: SftProgress) -> None:
@@ -368,8 +370,8 @@ def test_progress_is_saved_now_and_then(small_config: Config, tmp_path: Path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sft_policy(config, task, killed, run=tmp_path)
-    found = load_sft_state(tmp_path, config.model, config.seed)
+        sft_policy(config, task, killed, run=run)
+    found = load_sft_state(run, config.model, config.seed)
     assert found is not None
     assert (found[1].stage, found[1].step, len(found[1].curve)) == (3, 4, 4)
 
