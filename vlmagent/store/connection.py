@@ -23,6 +23,8 @@ from vlmagent.types import EpisodeEnd, EpisodeStart, ImageArray, Transition
 
 HEARTBEAT_SECONDS = 2.0
 BUSY_SECONDS = 30.0
+JOURNAL_SECONDS = 2.0
+"""How long a change of the journal waits for those who have the database open."""
 BALLAST_BYTES = 256 * 1024
 KNOWN_IMAGES = 65_536
 FINISHED = ("stopped", "done", "failed")
@@ -41,11 +43,16 @@ Record = Callable[["Database"], object]
 
 
 class Database:
-    """The connection and its statements; used by one thread at a time."""
+    """The connection and its statements; used by one thread at a time.
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    Attributes:
+        journal_mode: the journal that SQLite keeps, which is not always the one asked for.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, journal_mode: str) -> None:
         self.connection = connection
         self.path = path
+        self.journal_mode = journal_mode
         self.next_beat = 0.0
         self._known: OrderedDict[str, None] = OrderedDict()
         self.run = connection.execute
@@ -63,8 +70,8 @@ class Database:
         connection: sqlite3.Connection | None = None
         try:
             connection = connect(path, "rwc")
-            connection.execute(f"PRAGMA journal_mode = {journal_mode}")
-            connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal_mode == 'wal' else 'FULL'}")
+            used = _set_journal(connection, journal_mode)
+            connection.execute(f"PRAGMA synchronous = {'NORMAL' if used == 'wal' else 'FULL'}")
             migrate(connection, path)
             _write_ballast(path)
         except BaseException as error:
@@ -73,7 +80,7 @@ class Database:
             if isinstance(error, (sqlite3.Error, OSError)):
                 raise store_error("open", path, error) from error
             raise
-        return cls(connection, path)
+        return cls(connection, path, used)
 
     def write(self, records: Sequence[Record], sync: bool) -> None:
         """All ``records`` in one transaction; with ``sync`` they are on the disk afterwards."""
@@ -249,6 +256,23 @@ def connect(path: Path, mode: str, timeout: float = BUSY_SECONDS) -> sqlite3.Con
     """A connection with explicit transactions. ``mode``: rwc creates the file, rw does not."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=timeout)
+
+
+def _set_journal(connection: sqlite3.Connection, wanted: str) -> str:
+    """Ask for a journal; returns the one that is kept.
+
+    SQLite changes it only while nobody else has the database open. A dashboard that is looking must not keep a run from
+    going on: then it stays as it is until the next start.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {int(1000 * JOURNAL_SECONDS)}")
+    try:
+        found = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchall()
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        found = connection.execute("PRAGMA journal_mode").fetchall()
+    connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
+    return str(found[0][0])
 
 
 def ballast(path: Path) -> Path:

@@ -79,6 +79,11 @@ class StoreWriter:
         with contextlib.suppress(StoreError):
             self.close()
 
+    @property
+    def journal_mode(self) -> str:
+        """The journal that SQLite keeps. Not the one asked for while others have the database open that has another."""
+        return self._database.journal_mode
+
     # -- the Sink protocol
 
     def episode_started(self, episode: EpisodeStart) -> None:

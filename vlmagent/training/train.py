@@ -57,6 +57,12 @@ def recorded(run: Run, config: Config, work: Callable[[StoreWriter], RunStatus])
         writer.set_status("running")
         for change in changes:
             writer.event("info", f"config changed at env step {at}: {change}")
+        if writer.journal_mode != config.store.journal_mode:
+            writer.event(
+                "warning",
+                f"store.journal_mode = {config.store.journal_mode} has to wait: somebody has the database open, whose "
+                f"journal is {writer.journal_mode}. It takes effect at the next start without them.",
+            )
         status = work(writer)
         writer.event("info", f"training {status}")
         writer.set_status(status)
