@@ -1,6 +1,6 @@
 """The errors people see: one sentence on what was wrong, the value, the choices, what to do.
 
-Knows nothing of where an error is shown; ``cli.py`` turns these into a line on standard error and an exit code.
+Knows nothing of where an error is shown; ``cli.main`` turns these into a line on standard error and an exit code.
 """
 
 from __future__ import annotations
@@ -43,3 +43,8 @@ def unknown_choice(what: str, value: str, choices: Iterable[str], todo: str = ""
     hint = f" Did you mean '{close}'?" if close else ""
     listed = ", ".join(known) if known else "(none)"
     return UsageError(f"Unknown {what} '{value}'.{hint} Valid choices: {listed}.{' ' + todo if todo else ''}")
+
+
+def explain(error: BaseException) -> str:
+    """A failure in one sentence: our own as they are, foreign ones with their kind."""
+    return str(error) if isinstance(error, VlmAgentError) else f"{type(error).__name__}: {error}"

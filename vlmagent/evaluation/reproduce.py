@@ -33,6 +33,7 @@ from vlmagent.evaluation.systems import temperature_of
 from vlmagent.paths import Run
 from vlmagent.runs import folders, launch, status
 from vlmagent.text import command
+from vlmagent.training.plan.hardware import usable_cores
 
 POLL_SECONDS = 0.5
 QUOTED_LINES = 5
@@ -232,7 +233,7 @@ def _run(words: Sequence[str], environment: Mapping[str, str], cancelled: thread
 
 def usable_jobs(wanted: int) -> int:
     """At most one job a core."""
-    return max(1, min(wanted, os.cpu_count() or 1))
+    return max(1, min(wanted, usable_cores()))
 
 
 def waited(seconds: float, works: Sequence[Work], jobs: int) -> float:

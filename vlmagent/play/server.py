@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vlmagent.config import Config
-from vlmagent.errors import VlmAgentError
+from vlmagent.errors import VlmAgentError, explain
 from vlmagent.paths import Run
 from vlmagent.play.messages import (
     Begin,
@@ -37,6 +37,7 @@ from vlmagent.play.messages import (
 )
 from vlmagent.tasks.parsing import with_action
 from vlmagent.tasks.registry import task_from_config
+from vlmagent.training.plan.hardware import usable_cores
 from vlmagent.types import Decision
 
 ATTEMPTS = 3
@@ -180,7 +181,7 @@ class CheckpointMind:
         from vlmagent.training.saved import find_checkpoint
 
         # one core is left to the screen, which has to answer keys meanwhile
-        torch.set_num_threads(self.config.model.threads or max(1, (os.cpu_count() or 2) - 1))
+        torch.set_num_threads(self.config.model.threads or max(1, usable_cores() - 1))
         for attempt in range(1, ATTEMPTS + 1):
             folder = find_checkpoint(self.run)
             identity = folder.name, (folder / paths.TRAINER).stat().st_mtime
@@ -237,11 +238,6 @@ def _mind(begin: Begin) -> Mind:
         return BaselineMind(begin.config, begin.baseline)
     assert begin.run is not None
     return CheckpointMind(begin.config, Run(Path(begin.run)))
-
-
-def explain(error: Exception) -> str:
-    """A failure in one sentence."""
-    return str(error) if isinstance(error, VlmAgentError) else f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

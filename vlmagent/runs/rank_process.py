@@ -30,7 +30,7 @@ from vlmagent.store.writer import StoreWriter
 from vlmagent.training.distributed.group import join, leave
 from vlmagent.training.distributed.lifeline import Lifeline
 from vlmagent.training.distributed.shared_store import SharedWriter
-from vlmagent.training.train import explain, recorded
+from vlmagent.training.train import failure_text, recorded
 from vlmagent.training.trainer import Trainer
 
 LOOK_SECONDS = 2.0
@@ -62,7 +62,7 @@ def run_rank(run: Run) -> NoReturn:
         else:
             traceback.print_exc()
         lost = not isinstance(error, VlmAgentError) and any(text in str(error) for text in LOST_PEER)
-        _record(end, "lost" if lost else "failed", explain(error))
+        _record(end, "lost" if lost else "failed", failure_text(error))
         sys.stderr.flush()
         os._exit(1)  # connections to processes that are still there must not hold this one
     _record(end, status, "")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlmagent.config import Config, load_config
-from vlmagent.errors import VlmAgentError
+from vlmagent.errors import VlmAgentError, explain
 from vlmagent.models.batching import is_out_of_memory
 from vlmagent.paths import Run
 from vlmagent.store.rows import RunStatus
@@ -33,7 +33,7 @@ def train(run: Run, should_stop: ShouldStop) -> RunStatus:
         config = load_config(run.config_file)
         return recorded(run, config, lambda writer: Trainer(run, config, writer, should_stop).run())
     except BaseException as error:
-        mark_failed(run.database, explain(error))
+        mark_failed(run.database, failure_text(error))
         raise
 
 
@@ -70,7 +70,7 @@ def recorded(run: Run, config: Config, work: Callable[[StoreWriter], RunStatus])
     return status
 
 
-def explain(error: BaseException) -> str:
+def failure_text(error: BaseException) -> str:
     """What the database says about a failure: our sentences as they are, foreign errors with their last frame."""
     if isinstance(error, VlmAgentError):
         return str(error)
@@ -81,4 +81,4 @@ def explain(error: BaseException) -> str:
         )
     frames = traceback.extract_tb(error.__traceback__)
     where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return f"{explain(error)}{where}"
