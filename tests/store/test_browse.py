@@ -11,6 +11,7 @@ import pytest
 from tests.store.records import step
 from vlmagent.store import browse
 from vlmagent.store.browse import Filter
+from vlmagent.store.queries import EPISODE_ORDERS, EpisodeOrder
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, ParsedAction
@@ -148,9 +149,9 @@ def test_a_match_deep_in_a_long_output(tmp_path: Path) -> None:
         assert [row.excerpt[start:end] for start, end in row.marks] == ["needle"]
 
 
-@pytest.mark.parametrize("order", list(browse.EPISODE_ORDERS))
+@pytest.mark.parametrize("order", list(EPISODE_ORDERS))
 @pytest.mark.parametrize("filter", FILTERS)
-def test_episode_pages(many: Path, order: browse.EpisodeOrder, filter: Filter) -> None:
+def test_episode_pages(many: Path, order: EpisodeOrder, filter: Filter) -> None:
     with StoreReader(many) as reader:
         ids: list[int] = []
         after = None
@@ -168,7 +169,7 @@ def test_episode_pages(many: Path, order: browse.EpisodeOrder, filter: Filter) -
         ]
         assert sorted(ids) == sorted(row.id for row in wanted)
         assert browse.count_episodes(reader, filter) == len(wanted)
-        column, way = browse.EPISODE_ORDERS[order]
+        column, way = EPISODE_ORDERS[order]
         keys = [(getattr(row, column), row.id) for id_ in ids for row in wanted if row.id == id_]
         assert keys == sorted(keys, reverse=way == "DESC")
 

@@ -21,12 +21,12 @@ def test_queries(filled: Path) -> None:
         assert reader.env_steps() == 6
         assert [row.id for row in reader.episodes()] == [2, 1]
         assert [row.id for row in reader.episodes(success=True)] == [1]
-        assert [row.id for row in reader.episodes(split="train", ended="terminated", descending=False)] == [
+        assert [row.id for row in reader.episodes(split="train", ended="terminated", order="oldest")] == [
             1,
             2,
         ]
         assert [row.id for row in reader.episodes(updates=(1, 5), illegal=False)] == [2]
-        assert [row.id for row in reader.episodes(order="episode_return", limit=1, offset=1)] == [2]
+        assert [row.id for row in reader.episodes(order="lowest return", limit=1, offset=1)] == [1]
         assert reader.episodes(split="eval") == []
         assert reader.recent_success() == (0.5, 2)
         assert reader.recent_success(1) == (0.0, 1)
@@ -40,7 +40,7 @@ def test_queries(filled: Path) -> None:
         assert reader.episode(99) is None
         assert reader.latest_metrics() == {}
         with pytest.raises(UsageError, match="Unknown order"):
-            reader.episodes(order="id; DROP TABLE run")
+            reader.episodes(order="id; DROP TABLE run")  # type: ignore[arg-type]
         with pytest.raises(StoreError, match="no picture"):
             reader.image("abc")
 

@@ -272,7 +272,7 @@ def finished(database: Path) -> FinishedEvaluation | None:
         row = next(iter(reader.evaluations()), None)
         if row is None:
             return None
-        played = reader.episodes(split="eval", order="id", descending=False, limit=-1)
+        played = reader.episodes(split="eval", order="oldest", limit=-1)
         broken = {t.episode_id for t in map(reader.transition, reader.failures()) if t}
     outcomes = [
         Outcome(e.seed, bool(e.success), e.episode_return or 0.0, bool(e.goal), e.length or 0)

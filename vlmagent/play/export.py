@@ -89,7 +89,7 @@ def _samples(run: Run, actor: str, successes: bool, exported: Exported) -> Itera
 def _of_session(database: Path, actor: str, successes: bool, exported: Exported) -> Iterator[SftSample]:
     with StoreReader(database) as reader:
         run = reader.run()
-        episodes = reader.episodes(split="play", success=successes or None, descending=False, limit=-1)
+        episodes = reader.episodes(split="play", success=successes or None, order="oldest", limit=-1)
         if run is None or not episodes:
             return
         task = task_from_config(validate(Config, json.loads(run.config_json)))

@@ -13,25 +13,24 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vlmagent.store.queries import episode_row, fts_query
+from vlmagent.store.queries import (
+    EPISODE,
+    EPISODE_ORDERS,
+    EpisodeOrder,
+    episode_filter,
+    episode_row,
+    fts_query,
+)
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.types import Split
 
-EpisodeOrder = Literal["newest", "oldest", "lowest return", "longest"]
 Place = tuple[float, int]
 """Where an output stands in a ranking: what it is ranked by, and its id."""
 OutputOrder = Literal["advantage", "logprob", "match"]
-EPISODE_ORDERS: dict[EpisodeOrder, tuple[str, str]] = {
-    "newest": ("id", "DESC"),
-    "oldest": ("id", "ASC"),
-    "lowest return": ("episode_return", "ASC"),
-    "longest": ("length", "DESC"),
-}
 WINDOW, LARGEST_WINDOW = 1000, 8000
 NARROW = 20_000
 EXCERPT = 400
-EPISODE = ", ".join(EpisodeRow.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,33 +115,33 @@ def episode_page(
 ) -> list[EpisodeRow]:
     """The finished episodes that follow ``after`` in this order."""
     column, way = EPISODE_ORDERS[order]
-    where, values = _episodes_where(filter)
+    where, values = _finished(filter)
     if after is not None:
         sign = "<" if way == "DESC" else ">"
         key = getattr(after, column)
         where += f" AND {column} {sign}= ? AND ({column} {sign} ? OR id {sign} ?)"
         values += [key, key, after.id]
     sql = f"SELECT {EPISODE} FROM episodes WHERE {where} ORDER BY {column} {way}, id {way} LIMIT ?"
-    return [episode_row(*row) for row in reader._query(sql, (*values, limit))]
+    return [episode_row(*row) for row in reader.query(sql, (*values, limit))]
 
 
 def episodes_since(reader: StoreReader, filter: Filter, id: int, limit: int = -1) -> list[EpisodeRow]:
     """The finished episodes with an id of at least ``id``, newest first; no limit below zero."""
-    where, values = _episodes_where(filter)
+    where, values = _finished(filter)
     sql = f"SELECT {EPISODE} FROM episodes WHERE {where} AND id >= ? ORDER BY id DESC LIMIT ?"
-    return [episode_row(*row) for row in reader._query(sql, (*values, id, limit))]
+    return [episode_row(*row) for row in reader.query(sql, (*values, id, limit))]
 
 
 def count_episodes(reader: StoreReader, filter: Filter) -> int:
     """How many finished episodes pass ``filter``."""
-    where, values = _episodes_where(filter)
-    return int(reader._query(f"SELECT count(*) FROM episodes WHERE {where}", values)[0][0])
+    where, values = _finished(filter)
+    return int(reader.query(f"SELECT count(*) FROM episodes WHERE {where}", values)[0][0])
 
 
 def update_bounds(reader: StoreReader) -> tuple[int, int] | None:
     """First and last update that has outputs; None before the first."""
     sql = "SELECT (SELECT min(update_index) FROM transitions), (SELECT max(update_index) FROM transitions)"
-    first, last = reader._query(sql)[0]
+    first, last = reader.query(sql)[0]
     return None if first is None else (int(first), int(last))
 
 
@@ -232,7 +231,7 @@ class _Ranking(abc.ABC):
             f"t.output, {self.key} FROM {self.source} CROSS JOIN episodes e ON e.id = t.episode_id "
             f"WHERE {where} ORDER BY {self.order} LIMIT ?"
         )
-        return [self._row(*row) for row in reader._query(sql, (*values, limit))]
+        return [self._row(*row) for row in reader.query(sql, (*values, limit))]
 
     def _row(self, *values: Any) -> OutputRow:
         *columns, output, key = values
@@ -253,7 +252,7 @@ class _Ranked(_Ranking):
         self.where, self.ids = f"t.{order} IS NOT NULL AND t.id BETWEEN ? AND ?", ids
         narrow, index = ids[1] - ids[0] < NARROW, f"transitions_{order}"
         known = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?"
-        self.indexed = not narrow and bool(reader._query(known, (index,)))
+        self.indexed = not narrow and bool(reader.query(known, (index,)))
         hint = f"INDEXED BY {index}" if self.indexed else "NOT INDEXED" if narrow else ""
         self.source = f"transitions t {hint}"
 
@@ -264,7 +263,7 @@ class _Ranked(_Ranking):
         sql = (
             f"SELECT {self.key}, t.id FROM {self.source} WHERE {where} ORDER BY {self.order} LIMIT 1 OFFSET ?"
         )
-        last = reader._query(sql, (*values, size - 1))
+        last = reader.query(sql, (*values, size - 1))
         return _Window(size, (last[0][0], int(last[0][1])) if last else None)
 
     def inside(self, after: Place | None, window: _Window) -> tuple[str, list[Any]]:
@@ -301,7 +300,7 @@ class _Matches(_Ranking):
             "ORDER BY rowid DESC LIMIT ?"
         )
         high = self.ids[1] if after is None else after[1] - 1
-        ids = tuple(int(row[0]) for row in reader._query(sql, (self.query, self.ids[0], high, size)))
+        ids = tuple(int(row[0]) for row in reader.query(sql, (self.query, self.ids[0], high, size)))
         return _Window(len(ids), (ids[-1], ids[-1]) if len(ids) == size else None, ids)
 
     def inside(self, after: Place | None, window: _Window) -> tuple[str, list[Any]]:
@@ -330,20 +329,10 @@ def _id_range(reader: StoreReader, updates: tuple[int, int] | None) -> tuple[int
     if updates is None:
         return 0, reader.env_steps()
     sql = "SELECT id FROM transitions WHERE update_index BETWEEN ? AND ? ORDER BY update_index {0}, id {0} LIMIT 1"
-    first, last = (reader._query(sql.format(way), updates) for way in ("ASC", "DESC"))
+    first, last = (reader.query(sql.format(way), updates) for way in ("ASC", "DESC"))
     return (int(first[0][0]), int(last[0][0])) if first and last else None
 
 
-def _episodes_where(filter: Filter) -> tuple[str, list[Any]]:
-    parts: list[str] = ["ended <> 'running'"]
-    values: list[Any] = []
-    for column, value in (("split", filter.split), ("success", filter.success)):
-        if value is not None:
-            parts.append(f"{column} = ?")
-            values.append(value)
-    if filter.illegal is not None:
-        parts.append("illegal > 0" if filter.illegal else "illegal = 0")
-    if filter.updates is not None:
-        parts.append("update_index BETWEEN ? AND ?")
-        values += filter.updates
-    return " AND ".join(parts), values
+def _finished(filter: Filter) -> tuple[str, list[Any]]:
+    """The condition that finished episodes pass, and its values."""
+    return episode_filter(filter.split, filter.success, None, filter.illegal, filter.updates, finished=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, Literal
 
 from vlmagent.store import codec
 from vlmagent.store.rows import AnswerRow, EpisodeRow, EvaluationRow, MetricRow, RunRow, TransitionRow
@@ -18,7 +18,18 @@ ANSWER = ", ".join(name for name in AnswerRow.__dataclass_fields__)
 EVALUATION = ", ".join(name for name in EvaluationRow.__dataclass_fields__ if name != "more")
 
 
-def _nan(value: float | None) -> float:
+EpisodeOrder = Literal["newest", "oldest", "lowest return", "longest"]
+EPISODE_ORDERS: dict[EpisodeOrder, tuple[str, str]] = {
+    "newest": ("id", "DESC"),
+    "oldest": ("id", "ASC"),
+    "lowest return": ("episode_return", "ASC"),
+    "longest": ("length", "DESC"),
+}
+"""By which column episodes are sorted, and which way; equals by their ids, the same way."""
+
+
+def number_or_nan(value: float | None) -> float:
+    """A number as it was before SQLite, which keeps NaN as NULL."""
     return math.nan if value is None else float(value)
 
 
@@ -26,7 +37,7 @@ def metric_row(
     id_: int, update_index: int, env_steps: int, name: str, value: float | None, at: float
 ) -> MetricRow:
     """A row of ``METRIC``. NULL, which is how SQLite keeps NaN, becomes NaN again."""
-    return MetricRow(id_, update_index, env_steps, name, _nan(value), at)
+    return MetricRow(id_, update_index, env_steps, name, number_or_nan(value), at)
 
 
 def episode_row(*values: Any) -> EpisodeRow:
@@ -42,7 +53,7 @@ def transition_row(*values: Any) -> TransitionRow:
     row = dict(zip(TransitionRow.__dataclass_fields__, values, strict=True))
     for name in ("legal_output", "terminated", "truncated"):
         row[name] = bool(row[name])
-    row["reward"] = _nan(row["reward"])
+    row["reward"] = number_or_nan(row["reward"])
     row["token_ids"] = row["token_ids"] and codec.decode_ints(row["token_ids"])
     row["token_logprobs"] = row["token_logprobs"] and codec.decode_floats(row["token_logprobs"])
     return TransitionRow(**row)
@@ -61,14 +72,22 @@ def evaluation_row(*values: Any) -> EvaluationRow:
 
 
 def episode_filter(
-    split: str | None,
-    success: bool | None,
-    ended: str | None,
-    illegal: bool | None,
-    updates: tuple[int, int] | None,
+    split: str | None = None,
+    success: bool | None = None,
+    ended: str | None = None,
+    illegal: bool | None = None,
+    updates: tuple[int, int] | None = None,
+    *,
+    finished: bool = False,
 ) -> tuple[str, list[Any]]:
-    """The WHERE clause of ``StoreReader.episodes`` and its values."""
-    parts: list[str] = []
+    """The condition that episodes pass, to stand behind WHERE, and its values.
+
+    Args:
+        illegal: whether an output named no legal action.
+        updates: first and last update, both included, in which an episode may have ended.
+        finished: leave out those that are still going on.
+    """
+    parts: list[str] = ["ended <> 'running'"] if finished else []
     values: list[Any] = []
     for column, value in (("split", split), ("success", success), ("ended", ended)):
         if value is not None:
@@ -79,7 +98,7 @@ def episode_filter(
     if updates is not None:
         parts.append("update_index BETWEEN ? AND ?")
         values += updates
-    return ("WHERE " + " AND ".join(parts) if parts else ""), values
+    return " AND ".join(parts) or "true", values
 
 
 def fts_query(text: str) -> str:

@@ -17,17 +17,19 @@ from vlmagent.store import codec
 from vlmagent.store.queries import (
     ANSWER,
     EPISODE,
+    EPISODE_ORDERS,
     EVALUATION,
     METRIC,
     RUN,
     TRANSITION,
-    _nan,
+    EpisodeOrder,
     answer_row,
     episode_filter,
     episode_row,
     evaluation_row,
     fts_query,
     metric_row,
+    number_or_nan,
     transition_row,
 )
 from vlmagent.store.rows import (
@@ -43,7 +45,6 @@ from vlmagent.store.rows import (
 from vlmagent.types import Ended, ImageArray, Split
 
 BUSY_SECONDS = 5.0
-EPISODE_ORDERS = ("id", "length", "episode_return", "seed", "update_index", "illegal")
 
 R = TypeVar("R")
 
@@ -98,7 +99,7 @@ class StoreReader:
 
     def env_steps(self) -> int:
         """Environment steps recorded so far: the number of transitions."""
-        return int(self._query("SELECT coalesce(max(id), 0) FROM transitions")[0][0])
+        return int(self.query("SELECT coalesce(max(id), 0) FROM transitions")[0][0])
 
     def metrics(self, after_id: int = 0, limit: int = -1) -> list[MetricRow]:
         """Metrics written after the row ``after_id``, oldest first: keep the last ``id`` as the cursor.
@@ -151,7 +152,7 @@ class StoreReader:
         """Why an API gave no answer, by the id of the step it was asked for."""
         if not self._has("failures"):
             return {}
-        return dict(self._query("SELECT transition_id, error FROM failures ORDER BY transition_id"))
+        return dict(self.query("SELECT transition_id, error FROM failures ORDER BY transition_id"))
 
     # -- episodes and transitions
 
@@ -163,8 +164,7 @@ class StoreReader:
         ended: Ended | None = None,
         illegal: bool | None = None,
         updates: tuple[int, int] | None = None,
-        order: str = "id",
-        descending: bool = True,
+        order: EpisodeOrder = "newest",
         limit: int = 100,
         offset: int = 0,
     ) -> list[EpisodeRow]:
@@ -178,8 +178,10 @@ class StoreReader:
         if order not in EPISODE_ORDERS:
             raise unknown_choice("order", order, EPISODE_ORDERS)
         where, values = episode_filter(split, success, ended, illegal, updates)
-        way = "DESC" if descending else "ASC"
-        sql = f"SELECT {EPISODE} FROM episodes {where} ORDER BY {order} {way}, id {way} LIMIT ? OFFSET ?"
+        column, way = EPISODE_ORDERS[order]
+        sql = (
+            f"SELECT {EPISODE} FROM episodes WHERE {where} ORDER BY {column} {way}, id {way} LIMIT ? OFFSET ?"
+        )
         return self._rows(episode_row, sql, (*values, limit, offset))
 
     def episode(self, id: int) -> EpisodeRow | None:
@@ -188,12 +190,12 @@ class StoreReader:
 
     def recent_success(self, episodes: int = 100, split: Split = "train") -> tuple[float, int]:
         """Success rate of the newest finished ``episodes`` and how many there were; (NaN, 0) without any."""
-        rate, count = self._query(
+        rate, count = self.query(
             "SELECT avg(success), count(*) FROM (SELECT success FROM episodes "
             "WHERE +split = ? AND ended NOT IN ('running', 'lost') ORDER BY id DESC LIMIT ?)",  # the +: not by index
             (split, episodes),
         )[0]
-        return _nan(rate), int(count)
+        return number_or_nan(rate), int(count)
 
     def transitions(self, episode_id: int) -> list[TransitionRow]:
         """All steps of one episode, in order."""
@@ -221,7 +223,7 @@ class StoreReader:
         Raises:
             StoreError: there is no such picture, or its data is damaged.
         """
-        found = self._query("SELECT data FROM images WHERE sha256 = ?", (sha256,))
+        found = self.query("SELECT data FROM images WHERE sha256 = ?", (sha256,))
         if not found:
             raise StoreError(f"The run database {self.path} holds no picture {sha256[:12]}….")
         try:
@@ -246,7 +248,7 @@ class StoreReader:
 
     def _transitions(self, rest: str, values: Sequence[Any] = ()) -> list[TransitionRow]:
         if not self._transition_columns:  # a database from before there was an actor has none
-            known = {row[1] for row in self._query("PRAGMA table_info(transitions)")}
+            known = {row[1] for row in self.query("PRAGMA table_info(transitions)")}
             columns = TRANSITION if "actor" in known else TRANSITION.replace("actor", "NULL")
             self._transition_columns = columns
         return self._rows(
@@ -254,16 +256,17 @@ class StoreReader:
         )
 
     def _rows(self, build: Callable[..., R], sql: str, values: Sequence[Any] = ()) -> list[R]:
-        return [build(*row) for row in self._query(sql, values)]
+        return [build(*row) for row in self.query(sql, values)]
 
-    def _query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query, for the modules of this folder: SQL stands nowhere else."""
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._error(error) from error
 
     def _has(self, table: str) -> bool:
-        return bool(self._query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)))
+        return bool(self.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)))
 
     def _open(self) -> sqlite3.Connection:
         """Open read-only; a finished database in a read-only folder is opened as immutable."""
@@ -298,7 +301,7 @@ class StoreReader:
         return "unable to open" in str(problem) or "readonly" in str(problem)
 
     def _check_schema(self) -> None:
-        version = int(self._query("PRAGMA user_version")[0][0])
+        version = int(self.query("PRAGMA user_version")[0][0])
         if codec.OLDEST_READABLE <= version <= codec.SCHEMA_VERSION:
             return
         if version > codec.SCHEMA_VERSION:

@@ -32,7 +32,7 @@ class LogprobSums:
 
 def ended_episodes(reader: StoreReader, split: Split = "train") -> list[EndedEpisode]:
     """All finished episodes in the order in which they ended."""
-    rows = reader._query(
+    rows = reader.query(
         "SELECT (SELECT max(id) FROM transitions WHERE episode_id = episodes.id) AS last, success, episode_return "
         "FROM episodes WHERE ended NOT IN ('running', 'lost') AND split = ? AND last IS NOT NULL ORDER BY last",
         (split,),
@@ -42,7 +42,7 @@ def ended_episodes(reader: StoreReader, split: Split = "train") -> list[EndedEpi
 
 def logprob_sums(reader: StoreReader, samples: int) -> LogprobSums | None:
     """Over the first ``samples`` outputs that have log-probs; None when there are none."""
-    thought, action, count = reader._query(
+    thought, action, count = reader.query(
         "SELECT avg(thought_logprob), avg(action_logprob), count(*) FROM (SELECT thought_logprob, action_logprob "
         "FROM transitions WHERE thought_logprob IS NOT NULL AND action_logprob IS NOT NULL ORDER BY id LIMIT ?)",
         (samples,),
@@ -66,10 +66,10 @@ class Durations:
 
 def durations(reader: StoreReader) -> Durations:
     """How long a run worked, pauses between its processes left out (but for one during the supervised start)."""
-    first, last, samples = reader._query(
+    first, last, samples = reader.query(
         "SELECT min(at), max(at), max(value) - min(value) FROM metrics WHERE name = 'sft/samples'"
     )[0]
-    seconds, steps = reader._query(
+    seconds, steps = reader.query(
         "SELECT sum(value), max(env_steps) FROM metrics WHERE name IN ('time/collect_seconds', 'time/update_seconds')"
     )[0]
     return Durations(

@@ -23,7 +23,7 @@ def steps(reader: StoreReader) -> int:
 
 
 def endless(reader: StoreReader) -> object:
-    return reader._query(ENDLESS)
+    return reader.query(ENDLESS)
 
 
 def put(database: Path, data: bytes) -> None:

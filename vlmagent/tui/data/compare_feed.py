@@ -88,7 +88,7 @@ def _episodes(evaluation: Evaluation) -> list[EpisodeRow]:
 
 def read_episodes(reader: StoreReader) -> list[EpisodeRow]:
     """All episodes, in the order they were begun."""
-    return reader.episodes(order="id", descending=False, limit=-1)
+    return reader.episodes(order="oldest", limit=-1)
 
 
 class Side:

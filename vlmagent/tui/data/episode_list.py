@@ -15,8 +15,6 @@ from rich.text import Text
 
 from vlmagent.errors import UsageError
 from vlmagent.store.browse import (
-    EPISODE_ORDERS,
-    EpisodeOrder,
     Filter,
     OutputOrder,
     OutputRow,
@@ -26,6 +24,7 @@ from vlmagent.store.browse import (
     output_page,
     update_bounds,
 )
+from vlmagent.store.queries import EPISODE_ORDERS, EpisodeOrder
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.tui.data.recordings import split_of
