@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
+from textual.css.query import NoMatches
 from textual.message_pump import MessagePump
 from textual.timer import Timer
 
@@ -18,7 +20,12 @@ class Delays:
     def later(self, name: str, seconds: float, action: Callable[[], object]) -> None:
         """Do ``action`` after a while, unless the same name is asked for or cancelled before."""
         self.cancel(name)
-        self._timers[name] = self._owner.set_timer(seconds, action)
+
+        def act() -> None:
+            with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
+                action()
+
+        self._timers[name] = self._owner.set_timer(seconds, act)
 
     def cancel(self, name: str) -> None:
         """Do not do it, if it still waits."""

@@ -7,7 +7,7 @@ reading functions run on the database's own thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,9 +27,10 @@ from vlmagent.store.browse import (
 from vlmagent.store.queries import EPISODE_ORDERS, EpisodeOrder
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EpisodeRow
+from vlmagent.tui.data.columns import Column, Least
 from vlmagent.tui.data.recordings import split_of
 from vlmagent.tui.data.step_text import cut_off, signed
-from vlmagent.tui.text import safe
+from vlmagent.tui.text import safe, safe_cell
 from vlmagent.types import Split
 
 PAGE = 100
@@ -162,20 +163,19 @@ def parse_updates(text: str, bounds: tuple[int, int] | None) -> tuple[int, int] 
 # Rows as cells
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: title, width in cells (0 takes what is left), and how a row fills it."""
+def columns_for(view: View, width: int, least: Least | None = None) -> list[tuple[Column, int]]:
+    """The columns that fit into ``width`` cells, with their widths.
 
-    title: str
-    width: int
-    fill: Callable[[Any, Mapping[str, str], int], Text]
-
-
-def columns_for(view: View, width: int) -> list[tuple[Column, int]]:
-    """The columns that fit into ``width`` cells with their widths."""
-    wanted = list(_OUTPUT_COLUMNS if view.lists_outputs else _EPISODE_COLUMNS)
-    for title, least in _DISPENSABLE:
-        if width - _used(wanted) < (least if any(not column.width for column in wanted) else 0):
+    Args:
+        least: cells that some of them need, by title.
+    """
+    least = least or {}
+    wanted = [
+        replace(column, width=max(column.width, least.get(column.title, 0))) if column.width else column
+        for column in (_OUTPUT_COLUMNS if view.lists_outputs else _EPISODE_COLUMNS)
+    ]
+    for title, room in _DISPENSABLE:
+        if width - _used(wanted) < (room if any(not column.width for column in wanted) else 0):
             wanted = [column for column in wanted if column.title.strip() != title]
     left = width - _used(wanted)
     return [(column, column.width or max(7, left)) for column in wanted]
@@ -184,11 +184,6 @@ def columns_for(view: View, width: int) -> list[tuple[Column, int]]:
 def _used(columns: Sequence[Column]) -> int:
     """Cells that columns take, without what an open one gets."""
     return 1 + sum(column.width + 2 for column in columns)
-
-
-def cells_of(row: Row, columns: Sequence[tuple[Column, int]], colours: Mapping[str, str]) -> list[Text]:
-    """One text per column."""
-    return [column.fill(row, colours, width) for column, width in columns]
 
 
 def _right(text: str, width: int, style: str = "") -> Text:
@@ -219,7 +214,7 @@ def _illegal(row: EpisodeRow, colours: Mapping[str, str], width: int) -> Text:
 
 def _action(row: OutputRow, colours: Mapping[str, str], width: int) -> Text:
     style = "" if row.legal_output else colours["warning"]
-    return Text(safe(row.action, width, lines=False), style=style, no_wrap=True, end="")
+    return safe_cell(row.action, width, style=style)
 
 
 def _excerpt(row: OutputRow, colours: Mapping[str, str], width: int) -> Text:
@@ -259,6 +254,7 @@ _OUTPUT_COLUMNS: tuple[Column, ...] = (
     Column("output", 0, _excerpt),
 )
 _DISPENSABLE = (
-    ("env", 0), ("seed", 0), ("action", 26), ("end", 0), ("update", 26), ("reward", 26), ("illegal", 0), ("", 12),
+    ("env", 0), ("seed", 0), ("action", 26), ("end", 0), ("update", 12), ("reward", 12), ("illegal", 0), ("", 12),
 )  # fmt: skip
-"""What is left out, in this order, while an excerpt has fewer cells than this, or the columns do not fit."""
+"""What is left out, in this order, while an excerpt has fewer cells than this, or the columns do not fit. The action
+stands in the output as well, so that it goes first; a number goes only where the excerpt would say nothing."""

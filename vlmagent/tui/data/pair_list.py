@@ -6,13 +6,13 @@ Deliberately knows no widget.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from rich.text import Text
 from textual.content import Content
 
 from vlmagent.store.rows import EpisodeRow
 from vlmagent.text import percent
+from vlmagent.tui.data.columns import Column, Least
 from vlmagent.tui.data.pairs import KINDS, Kind, Pair, Tally
 from vlmagent.tui.data.step_text import signed
 
@@ -68,45 +68,41 @@ def _bar(tally: Tally, width: int) -> list[Part]:
     return [*parts, ("━" * (width - used), "$foreground 15%")]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its title, its width in cells, and how a pair fills it."""
+def columns_for(width: int, least: Least | None = None) -> list[tuple[Column, int]]:
+    """The columns that fit into ``width`` cells, with their widths; the first three always do.
 
-    title: str
-    width: int
-    fill: Callable[[Pair, Mapping[str, str]], Text]
-
-
-def columns_for(width: int) -> list[Column]:
-    """The columns that fit into ``width`` cells; the first three always do."""
-    shown: list[Column] = []
+    Args:
+        least: cells that some of them need, by title.
+    """
+    shown: list[tuple[Column, int]] = []
     used = 1
     for column in _COLUMNS:
-        used += column.width + 2
+        cells = max(column.width, (least or {}).get(column.title, 0))
+        used += cells + 2
         if used <= width or len(shown) < 3:
-            shown.append(column)
+            shown.append((column, cells))
     return shown
 
 
-def _who(pair: Pair, colours: Mapping[str, str]) -> Text:
+def _who(pair: Pair, colours: Mapping[str, str], width: int) -> Text:
     return Text(WORDS[pair.kind], style=colours[COLOURS[pair.kind]])
 
 
-def _episode(row: EpisodeRow, colours: Mapping[str, str]) -> Text:
-    """Success, return and length."""
+def _episode(row: EpisodeRow, colours: Mapping[str, str], width: int) -> Text:
+    """Success, return and length; the length keeps a blank before it, however long both are."""
     sign, colour = ("✓", "success") if row.success else ("✗", "error")
-    value = signed(row.episode_return or 0.0)
-    return Text.assemble((sign, colours[colour]), f"{value:>6}", (f"{row.length or 0:>4}", "dim"))
+    value, length = signed(row.episode_return or 0.0), f" {row.length or 0:>3}"
+    return Text.assemble((sign, colours[colour]), value.rjust(width - 1 - len(length)), (length, "dim"))
 
 
-def _difference(pair: Pair, colours: Mapping[str, str]) -> Text:
-    return Text((signed(pair.difference) if pair.difference else "·").rjust(7))
+def _difference(pair: Pair, colours: Mapping[str, str], width: int) -> Text:
+    return Text((signed(pair.difference) if pair.difference else "·").rjust(width))
 
 
 _COLUMNS = (
     Column("who", 10, _who),
-    Column("   left  st", 11, lambda pair, colours: _episode(pair.left, colours)),
-    Column("  right  st", 11, lambda pair, colours: _episode(pair.right, colours)),
+    Column("   left  st", 11, lambda pair, colours, width: _episode(pair.left, colours, width)),
+    Column("  right  st", 11, lambda pair, colours, width: _episode(pair.right, colours, width)),
     Column("  diff.", 7, _difference),
-    Column("      seed", 10, lambda pair, colours: Text(str(pair.seed).rjust(10), style="dim")),
+    Column("      seed", 10, lambda pair, colours, width: Text(str(pair.seed).rjust(width), style="dim")),
 )

@@ -38,7 +38,8 @@ class Pictures:
         """
         found = self._kept.get(sha256)
         if found is None:
-            found = await self._source.query(lambda reader: reader.image(sha256))
+            read = await self._source.query(lambda reader: reader.image(sha256))
+            found = self._kept.get(sha256, read)  # somebody else may have asked for it at the same time
             if found.nbytes <= self._kept.maxsize:
                 self._kept[sha256] = found
         return found

@@ -6,77 +6,73 @@ Deliberately knows no widget: summaries in, texts out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from vlmagent.text import number, percent, sparkline
 from vlmagent.tui.data.catalogue import RunSummary
+from vlmagent.tui.data.columns import Column, Least
 from vlmagent.tui.data.states import state_colour, state_sign
-from vlmagent.tui.text import safe_cell
+from vlmagent.tui.text import safe_cell, told_apart
 
 PADDING, SCROLLBAR = 2, 1
 NAME_MIN, NAME_MAX = 12, 48
+"""Cells for names where there is room, however short or long they are."""
+NAME_LEAST = 4
+PERCENT, SHORTEST_CURVE = 7, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a row depends on beside its run: the time, the colours of the theme by name."""
+    """What rows depend on beside their runs: which are marked, the time, the colours of the theme by name."""
 
-    marked: bool
+    marked: Collection[str]
     now: float
     colours: Mapping[str, str]
 
 
-Fill = Callable[[RunSummary, int, Setting], Text]
+def columns_for(width: int, names: Sequence[str], least: Least | None = None) -> list[tuple[Column, int]]:
+    """The columns that fit into ``width`` cells, with their widths.
 
+    Numbers and states are always whole. The run's name comes before everything that can be left out; where not even
+    that suffices, the success curve goes (its newest value stays) and then the names are cut, in such a way that they
+    can still be told apart.
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column: its title, its width in cells, and how a run fills it."""
-
-    title: str
-    width: int
-    fill: Fill
-
-
-def columns_for(width: int, names: Sequence[str]) -> list[Column]:
-    """The columns that fit into ``width`` cells; the run's name comes first, the success curve gets the rest."""
-    longest = max((len(name) for name in names), default=NAME_MIN)
+    Args:
+        names: of all runs in the list.
+        least: cells that some columns need, by title.
+    """
+    usual = {name: max(cells, (least or {}).get(_COLUMNS[name].title, 0)) for name, cells in _WIDTHS.items()}
+    longest = max((cell_len(name) for name in names), default=NAME_MIN)
     name_width = min(NAME_MAX, max(NAME_MIN, longest))
-    widths = {
-        "mark": 1,
-        "run": name_width,
-        **{name: _WIDTHS[name] for name in ("state", "env steps", "success")},
-    }
+    widths = {"": 1, "run": name_width, **{name: usual[name] for name in ("state", "env steps", "success")}}
     for extra in _EXTRAS:
-        if _total({**widths, extra: _WIDTHS[extra]}) > width:
+        if _total({**widths, extra: usual[extra]}) > width:
             break
-        widths[extra] = _WIDTHS[extra]
+        widths[extra] = usual[extra]
     left = width - _total(widths)
     if left < 0:
-        widths["run"] = max(8, name_width + left)
+        widths["success"] = max(PERCENT, widths["success"] + left)
+        widths["run"] = max(NAME_LEAST, min(name_width, name_width + width - _total(widths)))
     elif "why" in widths:
         widths["success"] += min(12, left)
         widths["why"] += max(0, left - 12)
     else:
         widths["success"] += min(32, left)
-    order = [name for name in _FILL if name in widths]
-    return [Column(_title(name, widths[name]), widths[name], _FILL[name]) for name in order]
+    columns = {**_COLUMNS, "run": _name_column(names, widths["run"])}
+    return [(columns[name], widths[name]) for name in columns if name in widths]
 
 
 def _total(widths: Mapping[str, int]) -> int:
     return sum(width + PADDING for width in widths.values()) + SCROLLBAR
 
 
-def _title(name: str, width: int) -> str:
-    return "" if name == "mark" else name.rjust(width) if name in _RIGHT else name
-
-
-def row_of(run: RunSummary, columns: Sequence[Column], setting: Setting) -> list[Text]:
-    """One text per column."""
-    return [column.fill(run, column.width, setting) for column in columns]
+def _name_column(names: Sequence[str], width: int) -> Column:
+    shown = dict(zip(names, told_apart(names, width), strict=True))
+    return Column("run", width, lambda run, _, room: safe_cell(shown[run.name], room, style="bold"))
 
 
 def age(seconds: float) -> str:
@@ -87,45 +83,38 @@ def age(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def _mark(run: RunSummary, width: int, setting: Setting) -> Text:
-    return Text("▌" if setting.marked else " ", style=setting.colours["warning"])
+def _mark(run: RunSummary, setting: Setting, width: int) -> Text:
+    return Text("▌" if str(run.run) in setting.marked else " ", style=setting.colours["warning"])
 
 
-def _state(run: RunSummary, width: int, setting: Setting) -> Text:
+def _state(run: RunSummary, setting: Setting, width: int) -> Text:
     return Text(f"{state_sign(run.state)} {run.state}", style=setting.colours[state_colour(run.state)])
 
 
-def _name(run: RunSummary, width: int, setting: Setting) -> Text:
-    return safe_cell(run.name, width, style="bold")
+def _steps(run: RunSummary, setting: Setting, width: int) -> Text:
+    return _right("–" if run.env_steps is None else f"{run.env_steps:,}", width)
 
 
-def _steps(run: RunSummary, width: int, setting: Setting) -> Text:
-    if run.env_steps is None:
-        return _right("–", width)
-    text = f"{run.env_steps:,}"
-    return _right(text, width)
-
-
-def _success(run: RunSummary, width: int, setting: Setting) -> Text:
+def _success(run: RunSummary, setting: Setting, width: int) -> Text:
     known = [value for value in run.success if not math.isnan(value)]
     if not known:
-        return Text("–".rjust(7), style="dim")
-    return Text.assemble(
-        (percent(known[-1]).rjust(7), "bold"),
-        " ",
-        (sparkline(run.success, max(4, width - 8)), setting.colours["success"]),
-    )
+        return Text("–".rjust(PERCENT), style="dim")
+    rate = Text(percent(known[-1]).rjust(PERCENT), style="bold")
+    if width < PERCENT + 1 + SHORTEST_CURVE:
+        return rate
+    curve = sparkline(run.success, width - PERCENT - 1)
+    return Text.assemble(rate, " ", (curve, setting.colours["success"]))
 
 
-def _speed(run: RunSummary, width: int, setting: Setting) -> Text:
+def _speed(run: RunSummary, setting: Setting, width: int) -> Text:
     return _right("–" if run.speed is None else number(run.speed), width)
 
 
-def _age(run: RunSummary, width: int, setting: Setting) -> Text:
+def _age(run: RunSummary, setting: Setting, width: int) -> Text:
     return _right("–" if run.created_at is None else age(setting.now - run.created_at), width)
 
 
-def _why(run: RunSummary, width: int, setting: Setting) -> Text:
+def _why(run: RunSummary, setting: Setting, width: int) -> Text:
     return safe_cell(run.error.split("\n")[0], width, style=setting.colours["error"])
 
 
@@ -137,18 +126,28 @@ _WIDTHS = {
     "state": 10, "env steps": 9, "success": 13, "age": 7, "task": 12, "steps/s": 7, "model": 12, "seed": 5, "why": 24,
 }  # fmt: skip
 _EXTRAS = ("age", "task", "steps/s", "model", "seed", "why")
-_RIGHT = ("env steps", "age", "steps/s", "seed")
-_FILL: Mapping[str, Fill] = {
-    "mark": _mark,
-    "state": _state,
-    "run": _name,
-    "task": lambda run, width, _: safe_cell(run.task, width),
-    "model": lambda run, width, _: safe_cell(run.model.rstrip("/").rsplit("/", 1)[-1], width),
-    "seed": lambda run, width, _: _right("" if run.seed is None else str(run.seed), width),
-    "env steps": _steps,
-    "success": _success,
-    "steps/s": _speed,
-    "age": _age,
-    "why": _why,
+"""What is added while there is room, in this order."""
+
+
+def _column(title: str, fill: Callable[[RunSummary, Setting, int], Text]) -> Column:
+    """A blank before the title puts it at the right, where the numbers stand."""
+    return Column(title, _WIDTHS.get(title.strip(), 1), fill)
+
+
+_COLUMNS = {
+    column.title.strip(): column
+    for column in (
+        _column("", _mark),
+        _column("state", _state),
+        _column("run", _state),  # stands for the place only: the names decide how it is filled
+        _column("task", lambda run, _, width: safe_cell(run.task, width)),
+        _column("model", lambda run, _, width: safe_cell(run.model.rstrip("/").rsplit("/", 1)[-1], width)),
+        _column(" seed", lambda run, _, width: _right("" if run.seed is None else str(run.seed), width)),
+        _column(" env steps", _steps),
+        _column("success", _success),
+        _column(" steps/s", _speed),
+        _column(" age", _age),
+        _column("why", _why),
+    )
 }
 """Every column, in the order of the table."""

@@ -17,6 +17,7 @@ from textual.css.query import NoMatches
 from textual.widgets import DataTable, Footer, Static
 
 from vlmagent.errors import StoreError
+from vlmagent.tui.data.columns import fit, heads
 from vlmagent.tui.data.commands import how_to_evaluate
 from vlmagent.tui.data.compare_feed import CompareSide, Comparison, Side
 from vlmagent.tui.data.evaluations import Evaluation
@@ -251,9 +252,10 @@ class CompareScreen(SteppingScreen[None]):
         with contextlib.suppress(NoMatches):
             pairs = self.listed
             colours = self.app.theme_variables
-            columns = columns_for(self.query_one("#compare-list").size.width)
-            self.table.set_columns([(column.title, column.width) for column in columns])
-            rows = {key_of(pair): [column.fill(pair, colours) for column in columns] for pair in pairs}
+            width = self.query_one("#compare-list").size.width
+            columns, cells = fit(lambda least: columns_for(width, least), pairs, colours)
+            self.table.set_columns(heads(columns))
+            rows = {key_of(pair): row for pair, row in zip(pairs, cells, strict=True)}
             if restart:
                 self.table.restart(rows)
             else:

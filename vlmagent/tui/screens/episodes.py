@@ -198,11 +198,9 @@ class EpisodesScreen(PollingScreen[None]):
             self._load_more()
 
     def _poll(self) -> None:
-        if self.feed.loading:
-            return
-        if self.feed.problem:
+        if self.feed.problem and not self.feed.loading:
             self._begin()
-        else:
+        elif not self.feed.loading:
             super()._poll()
 
     @work(group="news")
@@ -251,11 +249,10 @@ class EpisodesScreen(PollingScreen[None]):
             self._look()
 
     def _show_empty(self) -> None:
-        empty = self.query_one("#episodes-empty", Static)
-        self.table.display = bool(self.feed.rows)
-        empty.display = not self.feed.rows
+        empty, rows = self.query_one("#episodes-empty", Static), bool(self.feed.rows)
+        self.table.display, empty.display = rows, not rows
         empty.update(self.feed.why_empty())
-        if self.feed.rows and self.focused is None:
+        if rows and self.focused is None:
             self.table.focus()
 
     def _show_title(self) -> None:
@@ -306,11 +303,10 @@ class EpisodesScreen(PollingScreen[None]):
             found = await self.feed.recordings()
         except StoreError:
             return  # closed meanwhile
-        databases = [one.database for one in found]
+        now = next((k for k, one in enumerate(found) if one.database == self.feed.database), 0)
         choices = [(one.name, one.facts) for one in found]
-        now = databases.index(self.feed.database) if self.feed.database in databases else 0
         chosen = await self.app.push_screen_wait(ChooseScreen("episodes of", choices, now))
-        if chosen is not None and databases[chosen] != self.feed.database:
+        if chosen is not None and found[chosen].database != self.feed.database:
             self.feed.use(found[chosen])
             self._begin()
 
@@ -352,7 +348,7 @@ class EpisodesScreen(PollingScreen[None]):
 
     def _came_back(self, place: Place | None) -> None:
         """The selection goes along to what was replayed last."""
-        row = None if place is None else find(self._trail.places, place)
+        row = find(self._trail.places, place) if place is not None else None
         if row is not None:
             self.table.move_cursor(row=row)
 
@@ -367,8 +363,10 @@ class EpisodesScreen(PollingScreen[None]):
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         if not self.entry.asks_updates:
-            text = event.value
-            self._delays.later("type", TYPING_SECONDS, lambda: self.change(replace(self.view, text=text)))
+            self._delays.later("type", TYPING_SECONDS, lambda: self._search(event.value))
+
+    def _search(self, text: str) -> None:
+        self.change(replace(self.view, text=text))
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
@@ -377,7 +375,7 @@ class EpisodesScreen(PollingScreen[None]):
                 bounds = self.feed.summary.updates if self.feed.summary else None
                 self.change(self.view.with_filter(updates=parse_updates(event.value, bounds)))
             else:
-                self.change(replace(self.view, text=event.value))
+                self._search(event.value)
         except UsageError as error:
             self.notify(str(error), severity="error", markup=False)
             return
@@ -393,7 +391,7 @@ class EpisodesScreen(PollingScreen[None]):
         if self.entry.display:
             self._close_entry()
             if not self.entry.asks_updates:
-                self.change(replace(self.view, text=""))
+                self._search("")
             return
         undone = self.feed.undone()
         if undone is not None:

@@ -22,7 +22,8 @@ from vlmagent import __version__, paths
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.tui.data.catalogue import Catalogue, RunSummary
-from vlmagent.tui.data.run_rows import Setting, columns_for, row_of
+from vlmagent.tui.data.columns import fit, heads
+from vlmagent.tui.data.run_rows import Setting, columns_for
 from vlmagent.tui.data.source import Worker
 from vlmagent.tui.data.states import state_sign
 from vlmagent.tui.keys import key
@@ -139,15 +140,13 @@ class RunsScreen(PollingScreen[None]):
         if not self._read or not width:
             return
         shown = self._ordered([run for run in self.runs.values() if self._passes(run)])
-        now, colours = time.time(), self.app.theme_variables
-        columns = columns_for(width, [run.name for run in shown])
-        self.table.set_columns([(column.title, column.width) for column in columns])
-        self.table.show(
-            {
-                key: row_of(run, columns, Setting(key in self.marked, now, colours))
-                for key, run in ((str(run.run), run) for run in shown)
-            }
+        names, setting = (
+            [run.name for run in shown],
+            Setting(self.marked, time.time(), self.app.theme_variables),
         )
+        columns, cells = fit(lambda least: columns_for(width, names, least), shown, setting)
+        self.table.set_columns(heads(columns))
+        self.table.show({str(run.run): row for run, row in zip(shown, cells, strict=True)})
         self.table.display = bool(shown)
         empty = self.query_one("#runs-empty", Static)
         empty.display = not shown

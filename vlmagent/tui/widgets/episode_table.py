@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from vlmagent.tui.data.episode_list import Column, Row, View, cells_of, columns_for, key_of
+from vlmagent.tui.data.columns import Fitted, cells_of, fit, heads, needed
+from vlmagent.tui.data.episode_list import Row, View, columns_for, key_of
 from vlmagent.tui.keys import key
 from vlmagent.tui.widgets.growing_table import GrowingTable
 
@@ -22,7 +23,8 @@ class EpisodesTable(GrowingTable):
 
     def __init__(self, *, id: str | None = None, **more: Any) -> None:
         super().__init__(id=id, **more)
-        self._fitting: list[tuple[Column, int]] = []
+        self._fitting: Fitted = ()
+        self._shows: tuple[dict[str, Row], View, int] = ({}, View(), 0)
 
     def show_rows(self, rows: Mapping[str, Row], view: View, width: int, *, restart: bool) -> None:
         """Show these rows and no others.
@@ -31,16 +33,23 @@ class EpisodesTable(GrowingTable):
             width: cells there are.
             restart: they have little to do with those shown before.
         """
-        self._fitting = columns_for(view, width)
-        self.set_columns([(column.title, cells) for column, cells in self._fitting])
+        self._shows = dict(rows), view, width
         colours = self.app.theme_variables
-        cells = {name: cells_of(row, self._fitting, colours) for name, row in rows.items()}
+        self._fitting, cells = fit(lambda least: columns_for(view, width, least), rows.values(), colours)
+        self.set_columns(heads(self._fitting))
+        by_key = dict(zip(rows, cells, strict=True))
         if restart:
-            self.restart(cells)
+            self.restart(by_key)
         else:
-            self.show(cells)
+            self.show(by_key)
 
     def append_rows(self, rows: Iterable[Row]) -> None:
-        """Show more rows beneath."""
-        colours = self.app.theme_variables
-        self.append({key_of(row): cells_of(row, self._fitting, colours) for row in rows})
+        """Show more rows beneath; all are shown anew where a longer number than before is among them."""
+        known, view, width = self._shows
+        new = {key_of(row): row for row in rows}
+        known.update(new)
+        cells = {key: cells_of(row, self._fitting, self.app.theme_variables) for key, row in new.items()}
+        if needed(self._fitting, cells.values()):
+            self.show_rows(known, view, width, restart=False)
+        else:
+            self.append(cells)
