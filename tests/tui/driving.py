@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from textual.message import Message
 from textual.pilot import Pilot
 from textual.widget import Widget
+
+from vlmagent.tui import app as app_module
+from vlmagent.tui.app import VlmAgentApp
+from vlmagent.tui.messages import Open
+
+
+class Noting(VlmAgentApp):
+    """The dashboard, but what its screens ask for is noted and not opened."""
+
+    CSS_PATH = Path(app_module.__file__).with_name("app.tcss")
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.asked: list[Open] = []
+
+    def check_message_enabled(self, message: Message) -> bool:
+        if isinstance(message, Open):
+            self.asked.append(message)
+            return False
+        return super().check_message_enabled(message)
 
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object], seconds: float = 20.0) -> None:

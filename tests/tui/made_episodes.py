@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from textual.app import App
 from textual.screen import Screen
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -20,6 +19,7 @@ from vlmagent import paths
 from vlmagent.config import dump_config
 from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter
+from vlmagent.tui.navigate import OpeningApp
 from vlmagent.tui.themes import DEFAULT, THEMES
 from vlmagent.types import Decision, EpisodeEnd, EpisodeStart, Generation, ParsedAction, Transition
 
@@ -36,8 +36,8 @@ LEFT = [True, False, False, True, False]
 RIGHT = [True, True, False, False, True]
 
 
-class Host(App[None]):
-    """An application around one screen."""
+class Host(OpeningApp):
+    """An application around one screen, which may ask for others."""
 
     images = "half"
 

@@ -8,7 +8,8 @@ import pytest
 from tests.tui.made_episodes import LEFT, RIGHT, make_episodes, make_evaluation, make_two_evaluations
 from vlmagent.paths import Run
 from vlmagent.store.rows import EpisodeRow
-from vlmagent.tui.data.compare_feed import choose_sides, comparable_with, how_to_evaluate
+from vlmagent.tui.data.commands import how_to_evaluate
+from vlmagent.tui.data.compare_feed import choose_sides, comparable_with
 from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluation, read_evaluations
 from vlmagent.tui.data.pair_list import columns_for, tally_content
 from vlmagent.tui.data.pairs import count, mcnemar, pair_up
@@ -162,4 +163,4 @@ def test_the_command_that_makes_them(run: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_columns_fit(width: int) -> None:
     columns = columns_for(width)
     assert len(columns) >= 3
-    assert sum(column.width + 2 for column in columns) + 1 <= max(width, 42)
+    assert sum(cells + 2 for _, cells in columns) + 1 <= max(width, 42)

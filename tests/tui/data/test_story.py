@@ -130,13 +130,13 @@ def test_gif_of_nasty_text_and_no_picture(run: Run, tmp_path: Path, monkeypatch:
 
 def test_captions(run: Run) -> None:
     told = story(run)
-    lines = [text for text, _, _ in data_story._captions(told, 0)]
+    lines = [text for text, _, _ in data_story.captions(told, 0)]
     assert "my-run · episode 5" in lines
     assert "step 1 of 3 · update 1" in lines
     assert "drawn at random: the output named no legal action" in lines
     assert "reward -0.50   return so far -0.50" in lines
     assert "success, return 1.00" not in lines
-    assert "success, return 1.00" in [text for text, _, _ in data_story._captions(told, 2)]
+    assert "success, return 1.00" in [text for text, _, _ in data_story.captions(told, 2)]
     failed = told.episode.__class__(
         *[getattr(story(run, 3).episode, name) for name in told.episode.__slots__]
     )

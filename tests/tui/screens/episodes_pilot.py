@@ -43,7 +43,7 @@ async def begin(pilot: Pilot[Any], rows: int = 1) -> EpisodesScreen:
 
 async def settled(pilot: Pilot[Any]) -> None:
     """Wait until nothing is being read."""
-    await until(pilot, lambda: not screen(pilot)._loading)
+    await until(pilot, lambda: not screen(pilot).feed.loading)
     await pilot.pause()
 
 

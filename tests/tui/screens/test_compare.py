@@ -51,7 +51,7 @@ async def begin(pilot: Pilot[Any], rows: int = 5) -> CompareScreen:
     await until(
         pilot, lambda: isinstance(pilot.app.screen, CompareScreen) and screen(pilot).table.row_count == rows
     )
-    await until(pilot, lambda: screen(pilot)._loaded is not None)
+    await until(pilot, lambda: screen(pilot).comparison.pair is not None)
     await pilot.pause()
     return screen(pilot)
 
@@ -113,7 +113,7 @@ async def test_other_pairs(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         await pilot.press("down", "down", "down")
-        await until(pilot, lambda: compare._loaded and compare._loaded.kind == "left")
+        await until(pilot, lambda: compare.comparison.pair and compare.comparison.pair.kind == "left")
         assert "✓ success" in pane(pilot, "left")
         assert "✗ failure" in pane(pilot, "right")
         assert compare.playback.at == 0
@@ -126,7 +126,7 @@ async def test_filters_and_orders(run: Run) -> None:
         for _ in SHOWN:
             await pilot.press("f")
             await pilot.pause()
-            seen[SHOWN[compare.shown][0]] = who(pilot) if compare.pairs else []
+            seen[SHOWN[compare.shown][0]] = who(pilot) if compare.comparison.pairs else []
         assert seen["different"] == ["only right", "only left", "only right"]
         assert {name: len(rows) for name, rows in seen.items()} == {
             "all": 5, "different": 3, "both": 1, "only left": 1, "only right": 2, "neither": 1,
@@ -150,13 +150,13 @@ async def test_no_pair_of_a_kind(tmp_path: Path) -> None:
         compare = await begin(pilot, 2)
         await pilot.press("f")
         await until(pilot, lambda: "No pair is like this" in shown(compare.query_one("#compare-empty")))
-        await until(pilot, lambda: compare._loaded is None)
+        await until(pilot, lambda: compare.comparison.pair is None)
         await pilot.press("space", "right", "left_square_bracket", "enter", "5", "plus")
         await pilot.press("f")
         await until(pilot, lambda: compare.table.row_count == 2)
-        await until(pilot, lambda: compare._loaded is not None)
+        await until(pilot, lambda: compare.comparison.pair is not None)
         await pilot.press("down")
-        await until(pilot, lambda: compare._loaded and compare._loaded.left.id == 2)
+        await until(pilot, lambda: compare.comparison.pair and compare.comparison.pair.left.id == 2)
 
 
 async def test_choosing_and_swapping(run: Run) -> None:
@@ -198,7 +198,7 @@ async def test_replaying_one_side(run: Run) -> None:
             await until(pilot, lambda: isinstance(pilot.app.screen, ReplayScreen) and pilot.app.screen.row)
             replay = pilot.app.screen
             assert isinstance(replay, ReplayScreen)
-            assert replay.database == compare.sides[side].evaluation.database
+            assert replay.feed.database == compare.sides[side].evaluation.database
             assert (replay.episode_id, replay.playback.at) == (1, 1)
             await pilot.press("n")
             await until(pilot, lambda replay=replay: replay.episode_id == 2)  # type: ignore[misc]
@@ -212,11 +212,11 @@ async def test_a_narrow_terminal_shows_one_after_the_other(run: Run) -> None:
         await pilot.press("down", "enter")
         await until(pilot, lambda: compare.query_one("#compare-panes").display)
         assert not compare.query_one("#compare-list").display
-        await until(pilot, lambda: compare._loaded and compare._loaded.kind == "right")
+        await until(pilot, lambda: compare.comparison.pair and compare.comparison.pair.kind == "right")
         await pilot.press("down")
-        await until(pilot, lambda: compare._loaded and compare._loaded.kind == "neither")
+        await until(pilot, lambda: compare.comparison.pair and compare.comparison.pair.kind == "neither")
         await pilot.press("up")
-        await until(pilot, lambda: compare._loaded and compare._loaded.kind == "right")
+        await until(pilot, lambda: compare.comparison.pair and compare.comparison.pair.kind == "right")
         await pilot.press("right")
         assert compare.playback.at == 1
         await pilot.press("left")
@@ -235,7 +235,7 @@ async def test_the_mouse(run: Run) -> None:
     async with host(run).run_test(size=SIZE) as pilot:
         compare = await begin(pilot)
         await pilot.click("#compare-table", offset=(4, 3))
-        await until(pilot, lambda: compare._loaded and compare._loaded.kind == "neither")
+        await until(pilot, lambda: compare.comparison.pair and compare.comparison.pair.kind == "neither")
         line = shown(compare.query_one(Timeline))
         await pilot.click(Timeline, offset=(line.index(" 1/3") - 1, 0))
         await until(pilot, lambda: compare.playback.at == 2)
@@ -249,7 +249,7 @@ async def test_two_runs(run: Run, tmp_path: Path) -> None:
         assert "a-run rl step-500   ↔   b-run rl step-70" in shown(screen(pilot).query_one("#compare-title"))
         await pilot.press("l")
         await until(pilot, lambda: isinstance(pilot.app.screen, ChooseScreen))
-        assert len(pilot.app.screen._choices) == 3  # type: ignore[attr-defined]
+        assert len(pilot.app.screen.choices) == 3  # type: ignore[attr-defined]
         await pilot.press("escape")
         await pilot.pause()
         await pilot.press("escape")
@@ -287,7 +287,7 @@ async def test_evaluations_that_are_missing(tmp_path: Path, checkpoints: Sequenc
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
         if checkpoints:  # the same one on both sides
-            await until(pilot, lambda: screen(pilot).tally and screen(pilot).tally.total == 1)  # type: ignore[union-attr]
+            await until(pilot, lambda: screen(pilot).comparison.tally and screen(pilot).comparison.tally.total == 1)  # type: ignore[union-attr]
         await pilot.press("escape")
         await pilot.pause()
 
@@ -350,7 +350,7 @@ def test_snapshot(tmp_path: Path, snap_compare: Any, size: tuple[int, int]) -> N
     async def settle(pilot: Pilot[Any]) -> None:
         compare = await begin(pilot)
         await pilot.press("down")
-        await until(pilot, lambda: compare._loaded and compare._loaded.kind == "right")
+        await until(pilot, lambda: compare.comparison.pair and compare.comparison.pair.kind == "right")
         await pilot.press("right")
         await until(
             pilot, lambda: all(p.query_one(Picture).image is not None for p in compare.query(SidePane))

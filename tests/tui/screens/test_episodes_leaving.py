@@ -260,7 +260,7 @@ async def test_the_games_that_were_played(run: Run) -> None:
         await begin(pilot)
         await pilot.press("d")
         await until(pilot, lambda: isinstance(pilot.app.screen, ChooseScreen))
-        choices = pilot.app.screen._choices  # type: ignore[attr-defined]
+        choices = pilot.app.screen.choices  # type: ignore[attr-defined]
         assert [name.split()[0] for name, _ in choices] == ["training", "rl", "play", "play", "play"]
         assert [facts for _, facts in choices[3:]] == [
             "step-500 · 3 episodes · success 66.7 %",
@@ -282,4 +282,4 @@ async def test_a_run_of_games_only(tmp_path: Path) -> None:
         await until(pilot, lambda: bar(pilot).startswith("data play |"))
         await pilot.press("d")
         await until(pilot, lambda: isinstance(pilot.app.screen, ChooseScreen))
-        assert pilot.app.screen._choices == [("play", "the games that were played")]  # type: ignore[attr-defined]
+        assert pilot.app.screen.choices == [("play", "the games that were played")]  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.data.playback import SPEEDS
 from vlmagent.tui.data.trail import FixedTrail
 from vlmagent.tui.screens import replay as module
-from vlmagent.tui.screens.replay import Images, ReplayScreen
+from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.timeline import Timeline
 from vlmagent.tui.widgets.tokens import Tokens, TokenText
@@ -89,7 +89,9 @@ async def test_the_picture_follows(run: Run) -> None:
         for step in range(3):
             assert replay.story is not None
             key = replay.story.steps[step].image_sha256
-            await until(pilot, lambda key=key: replay.query_one(Picture).image is replay._images.get(key))  # type: ignore[misc]
+            await until(
+                pilot, lambda key=key: replay.query_one(Picture).image is replay.feed.known_image(key)
+            )  # type: ignore[misc]
             image = replay.query_one(Picture).image
             assert image is not None
             seen.append(image.tobytes())
@@ -392,17 +394,6 @@ async def test_pictures_off(run: Run) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: screen(pilot).row)
         assert not screen(pilot).query_one(Picture).display
-
-
-def test_kept_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.tui.made_episodes import picture
-
-    monkeypatch.setattr(module, "KEPT_IMAGE_BYTES", 3 * picture(0).nbytes)
-    images = Images()
-    for number in range(5):
-        images.add(str(number), picture(number))
-        images.add(str(number), picture(number))
-    assert [images.get(str(number)) is not None for number in range(5)] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])

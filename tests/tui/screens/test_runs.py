@@ -1,7 +1,6 @@
 import math
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tests.tui.driving import shown, until
+from tests.tui.driving import Noting, shown, until
 from tests.tui.made_runs import change, freeze, make_run
 from vlmagent import paths
 from vlmagent.paths import Run
@@ -19,6 +18,7 @@ from vlmagent.runs.daemon import daemon_session
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.data.catalogue import RunSummary
 from vlmagent.tui.data.run_rows import age, columns_for
+from vlmagent.tui.messages import OpenCompare, OpenEpisodes
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.runs import RunsScreen
 from vlmagent.tui.screens.train import TrainScreen
@@ -153,23 +153,14 @@ async def test_mark_open_and_overlay(three: Path) -> None:
         assert [live.run.name for live in opened.lives] == ["b-run", "c-run"]
 
 
-async def test_compare_and_episodes(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
-
-    def note(kind: str) -> Callable[..., None]:
-        return lambda app, *runs: asked.append((kind, *(run.name for run in runs)))
-
-    monkeypatch.setattr("vlmagent.tui.screens.runs.open_compare", note("compare"))
-    monkeypatch.setattr("vlmagent.tui.screens.runs.open_episodes", note("episodes"))
-    async with VlmAgentApp().run_test() as pilot:
+async def test_compare_and_episodes(three: Path) -> None:
+    b, c = Run(three / "b-run"), Run(three / "c-run")
+    app = Noting()
+    async with app.run_test() as pilot:
         await begin(pilot)
         await pilot.press("c", "e", "space", "c", "space", "c", "space", "c")
-        assert asked == [
-            ("compare", "c-run", "c-run"),
-            ("episodes", "c-run"),
-            ("compare", "c-run", "b-run"),
-            ("compare", "c-run", "b-run"),
-        ]
+        await until(pilot, lambda: len(app.asked) == 4)
+        assert app.asked == [OpenCompare(c, c), OpenEpisodes(c), OpenCompare(c, b), OpenCompare(c, b)]
         await until(
             pilot, lambda: any("Mark two runs" in toast.message for toast in pilot.app._notifications)
         )
@@ -261,8 +252,8 @@ async def test_a_damaged_run_leaves_the_others(three: Path) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 140, 250])
 def test_columns_fit(width: int) -> None:
     columns = columns_for(width, ["20260101-120000-numberline"])
-    assert sum(column.width + 2 for column in columns) <= width
-    titles = [column.title.strip() for column in columns]
+    assert sum(cells + 2 for _, cells in columns) <= width
+    titles = [column.title.strip() for column, _ in columns]
     assert titles[:2] == ["", "state"]
     assert {"run", "env steps", "success"} <= set(titles)
     assert ("age" in titles) == (width >= 80)

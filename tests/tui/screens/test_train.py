@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.tui.driving import said, seen, shown, until
+from tests.tui.driving import Noting, said, seen, shown, until
 from tests.tui.made_runs import NASTY, STEPS, change, freeze, make_run, write_update
 from vlmagent import paths
 from vlmagent.paths import Run
@@ -16,6 +17,7 @@ from vlmagent.runs.daemon import daemon_session
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.data.metrics import RL_KEYS, SFT_KEYS
+from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenReplay
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.runs import RunsScreen
@@ -94,15 +96,14 @@ async def test_newer_rows_come_by_themselves(run: Run) -> None:
         assert "16/512" in shown(screen(pilot).query_one(Progress))
 
 
-async def test_crosshair(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(
-        "vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates)
-    )
-    async with VlmAgentApp(run).run_test(size=BIG) as pilot:
+async def test_crosshair(run: Run) -> None:
+    app = Noting(run)
+    async with app.run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.press("e", "enter")
-        assert asked == [None, (3, 3)]  # without a crosshair: all; the newest
+        await until(pilot, lambda: len(app.asked) == 2)
+        # without a crosshair: all; the newest
+        assert app.asked == [OpenEpisodes(run), OpenEpisodes(run, (3, 3))]
         await pilot.press("left")
         assert screen(pilot).update_index == 3
         await pilot.press("left")
@@ -112,7 +113,8 @@ async def test_crosshair(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "0.0200" in str(chart(pilot, "kl").border_title)
         assert "│" in shown(chart(pilot, "kl"))[20:]
         await pilot.press("e", "enter")
-        assert asked[2:] == [(2, 2), (2, 2)]
+        await until(pilot, lambda: len(app.asked) == 4)
+        assert app.asked[2:] == [OpenEpisodes(run, (2, 2))] * 2
         for key, update in (
             ("right", 3),
             ("right", 3),
@@ -130,12 +132,9 @@ async def test_crosshair(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert screen(pilot).update_index == 3
 
 
-async def test_mouse(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(
-        "vlmagent.tui.screens.train.open_episodes", lambda app, run, updates=None: asked.append(updates)
-    )
-    async with VlmAgentApp(run).run_test(size=BIG) as pilot:
+async def test_mouse(run: Run) -> None:
+    app = Noting(run)
+    async with app.run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.hover("#chart-return", offset=(34, 4))
         assert screen(pilot).update_index == 3
@@ -145,7 +144,7 @@ async def test_mouse(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert screen(pilot).update_index == 2
         assert pilot.app.focused is chart(pilot, "return")
         await pilot.click("#chart-return", offset=(34, 4), times=2)
-        assert asked == [(3, 3)]
+        await until(pilot, lambda: app.asked == [OpenEpisodes(run, (3, 3))])
 
 
 async def test_pages_zoom_and_neighbours(run: Run) -> None:
@@ -200,7 +199,7 @@ async def test_zoom_follows_the_crosshair(run: Run) -> None:
         await pilot.press("home", "plus", "plus", "right")
         await pilot.pause()
         assert "25 %" in bar(pilot)
-        assert chart(pilot, "kl")._x.low < 8 < chart(pilot, "kl")._x.high
+        assert chart(pilot, "kl").span.low < 8 < chart(pilot, "kl").span.high
 
 
 async def test_supervised_phase(run: Run) -> None:
@@ -312,8 +311,8 @@ async def test_overlay(run: Run) -> None:
         await until(pilot, lambda: isinstance(pilot.app.screen, PickRunsScreen))
         await pilot.press("space", "enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, TrainScreen))
-        await until(pilot, lambda: len(chart(pilot, "kl")._lines) == 2)
-        assert [line.x[-1] for line in chart(pilot, "kl")._lines] == [12, 20]
+        await until(pilot, lambda: len(chart(pilot, "kl").lines) == 2)
+        assert [line.x[-1] for line in chart(pilot, "kl").lines] == [12, 20]
         assert "━ first  ━ second" in bar(pilot)
         assert "0.0300" in str(chart(pilot, "kl").border_title)
         assert "0.0500" in str(chart(pilot, "kl").border_title)
@@ -324,36 +323,33 @@ async def test_overlay(run: Run) -> None:
         await until(pilot, lambda: not screen(pilot).overlays)
 
 
-async def test_compare_and_replay(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(
-        "vlmagent.tui.screens.train.open_compare", lambda app, *runs: asked.append([r.name for r in runs])
-    )
-    monkeypatch.setattr(
-        "vlmagent.tui.screens.train.open_replay", lambda app, run, episode: asked.append(episode)
-    )
+async def test_compare_and_replay(run: Run) -> None:
     second = make_run(paths.runs_dir() / "second")
-    async with VlmAgentApp(run).run_test(size=BIG) as pilot:
+    app = Noting(run)
+    async with app.run_test(size=BIG) as pilot:
         await begin(pilot)
         await pilot.press("c", "r")
         screen(pilot).overlay([second])
         screen(pilot).query_one(Words).focus()
         await pilot.press("c", "enter")
-        assert asked == [["first", "first"], 3, ["first", "second"], 3]
+        await until(pilot, lambda: len(app.asked) == 4)
+        replay = OpenReplay(run, 3)
+        assert app.asked == [OpenCompare(run, run), replay, OpenCompare(run, second), replay]
 
 
 async def test_stop_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(paths.runs_dir() / "first", status="running")
     stopped: list[str] = []
     monkeypatch.setattr(launch, "stop_run", lambda run, timeout: stopped.append(run.name) or "stopped")
-    with daemon_session(run):
+    with contextlib.ExitStack() as held:
+        held.enter_context(daemon_session(run))
         async with VlmAgentApp(run).run_test(size=BIG) as pilot:
             await begin(pilot)
             await pilot.press("S")
             await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
             await pilot.press("y")
             await until(pilot, lambda: stopped == ["first"])
-            run.daemon_file.unlink()
+            held.close()  # its process ended without a word
             await until(pilot, lambda: "◌ lost" in shown(screen(pilot).query_one(RunTitle)))
             await until(pilot, lambda: "--resume first" in shown(screen(pilot).query_one(Progress)))
             await pilot.press("S")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tests.models.made_tokenizers import KINDS
 from tests.store.records import step
 from tests.tui.driving import shown, until
 from tests.tui.made_episodes import END, tokenizer, transition
@@ -35,27 +35,8 @@ TEXTS = (
 # Cutting outputs
 
 
-def sentencepiece() -> Tokenizer:
-    """Spaces as ▁, the first one dropped when decoding: as Llama's tokenizers do."""
-    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first")
-    made.decoder = decoders.Sequence(
-        [
-            decoders.ByteFallback(),
-            decoders.Metaspace(replacement="▁", prepend_scheme="first"),
-            decoders.Fuse(),
-        ]
-    )
-    bytes_ = [f"<0x{value:02X}>" for value in range(256)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=["<unk>", "</s>", *bytes_], show_progress=False
-    )
-    made.train_from_iterator(["the quick brown fox jumps", "a lazy dog sleeps"] * 5, trainer)
-    return made
-
-
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("make", [tokenizer, sentencepiece])
+@pytest.mark.parametrize("make", [tokenizer, *KINDS])
 def test_pieces_are_the_output(text: str, make: Any) -> None:
     made = make()
     ids = made.encode(text).ids
@@ -250,8 +231,8 @@ async def test_colours_action_and_cursor(tmp_path: Path) -> None:
         count = len(pieces_of(row).texts)
         assert str(widget.border_title) == f"output · {count} tokens, {count - row.action_start} action"
         styles = {}
-        for line in range(len(text._layout.lines)):
-            for span, segment in zip(text._layout.lines[line], text.render_line(line), strict=False):
+        for line in range(len(text.laid_out.lines)):
+            for span, segment in zip(text.laid_out.lines[line], text.render_line(line), strict=False):
                 styles[span.token] = segment.style
         assert not styles[0].underline
         assert styles[row.action_start].underline
@@ -259,7 +240,7 @@ async def test_colours_action_and_cursor(tmp_path: Path) -> None:
         widget.move(1)
         assert widget.cursor == 0
         await pilot.pause()
-        assert text.render_line(0)._segments[0].style.bgcolor != styles[0].bgcolor
+        assert next(iter(text.render_line(0))).style.bgcolor != styles[0].bgcolor
         assert "1/" in shown(widget.query_one("#token-facts"))
         widget.move(-1)
         assert widget.cursor == 0
@@ -299,7 +280,7 @@ async def test_the_mouse_tells_and_chooses(tmp_path: Path) -> None:
         await pilot.click(TokenText, offset=(55, 12))
         await pilot.pause()
         assert widget.cursor == 0
-        assert text._token_at(-1, -1) in (-1, 0)
+        assert text.token_at(-1, -1) in (-1, 0)
         assert [message.token for message in heard if isinstance(message, Tokens.Highlighted)] == [0]
 
 
@@ -314,7 +295,7 @@ async def test_without_the_tokenizer_there_are_bars(tmp_path: Path) -> None:
         assert lines[0].startswith("a plain output")
         assert "150 tokens, no tokenizer" in shown(text)
         assert sum(character in token_layout.BARS for character in shown(text)) == 150
-        assert text.render_line(0)._segments[0].style.bgcolor == text.rich_style.bgcolor
+        assert next(iter(text.render_line(0))).style.bgcolor == text.rich_style.bgcolor
         widget.move_to(149)
         await pilot.pause()
         assert "text unknown" in shown(widget.query_one("#token-facts"))
@@ -365,9 +346,9 @@ async def test_the_text_is_wrapped_anew_when_the_size_changes(tmp_path: Path) ->
     async with app.run_test(size=(60, 16)) as pilot:
         app.query_one(Tokens).show(row, pieces_of(row))
         await pilot.pause()
-        before = len(app.query_one(TokenText)._layout.lines)
+        before = len(app.query_one(TokenText).laid_out.lines)
         await pilot.resize_terminal(24, 16)
-        await until(pilot, lambda: len(app.query_one(TokenText)._layout.lines) > before)
+        await until(pilot, lambda: len(app.query_one(TokenText).laid_out.lines) > before)
         app.theme = "textual-light"
         await pilot.pause()
         shown(app.query_one(TokenText))
