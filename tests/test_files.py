@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.killing import killed_before
+from vlmagent import files
 from vlmagent.files import point_link, recover, remove_folder, tidy, whole_file, whole_folder, write_text
 
 
@@ -128,3 +131,23 @@ def test_recover_leaves_alone_what_nobody_was_replacing(tmp_path: Path):
     recover(tmp_path / "never")
     assert content(tmp_path / "sft") == {"whole"}
     assert [entry.name for entry in tmp_path.iterdir()] == ["sft"]
+
+
+@pytest.mark.parametrize("kind", [files.BEGUN, files.GONE])
+def test_only_what_was_abandoned_goes_where_others_write(tmp_path: Path, kind: str) -> None:
+    old, young, growing = (tmp_path / f"{kind}{name}" for name in ("old", "young", "growing"))
+    day_ago = time.time() - files.ABANDONED_SECONDS - 60
+    for folder in (old, young, growing):
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("half")
+    for path in (old / "model.safetensors", old, growing):
+        os.utime(path, (day_ago, day_ago))
+    (tmp_path / "whole").mkdir()
+    os.utime(tmp_path / "whole", (day_ago, day_ago))
+    files.remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{kind}growing",
+        f"{kind}young",
+        "whole",
+    ]
+    files.remove_abandoned(tmp_path / "nowhere")

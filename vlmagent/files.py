@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import BinaryIO
 
 BEGUN, READY, OLD, GONE = ".tmp-", ".new-", ".old-", ".gone-"
 """Beginnings of temporary names: being written; whole, but not yet in its place; being replaced; being removed."""
+ABANDONED_SECONDS = 86_400.0
+"""After so long without a write nobody is writing any more, whatever became of the clock in between."""
 MOST_OF_A_NAME = 10_000
 """How many files of one name are numbered before something must be wrong."""
 
@@ -120,10 +123,23 @@ def tidy(parent: Path) -> None:
         for place in parent.glob(f"{state}*"):
             recover(parent / place.name.removeprefix(state))
     for place in (*parent.glob(f"{BEGUN}*"), *parent.glob(f"{GONE}*")):
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place, ignore_errors=True)
-        else:
-            place.unlink(missing_ok=True)
+        _remove(place)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """``tidy`` where several processes write: only what was begun long ago goes; the rest may be being written."""
+    for place in (*parent.glob(f"{BEGUN}*"), *parent.glob(f"{GONE}*")):
+        with contextlib.suppress(OSError):  # another process may be removing it, too
+            newest = max(path.stat().st_mtime for path in (place, *place.rglob("*")))
+            if time.time() - newest > ABANDONED_SECONDS:
+                _remove(place)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def point_link(link: Path, target: str) -> None:

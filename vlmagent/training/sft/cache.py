@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vlmagent import paths
 from vlmagent.config import Config
-from vlmagent.files import whole_folder
+from vlmagent.files import remove_abandoned, whole_folder
 from vlmagent.models.device import choose_device
 from vlmagent.models.hf import build_policy, load_policy, save_policy
 from vlmagent.models.locate import locate
@@ -109,6 +109,7 @@ def _store_in_cache(policy: Policy, curve: list[SftProgress], folder: Path) -> N
 
     A cache that cannot be written costs the next run its time, never this one its result.
     """
+    remove_abandoned(folder.parent)  # gigabytes each, of processes that were killed here
     try:
         with whole_folder(folder) as temporary:
             save_policy(policy, temporary, value_head=False)
