@@ -25,7 +25,8 @@ def end_tokens(processor: Any, generation_config: Any) -> list[int]:
     tokenizer = processor.tokenizer
     ends = [*_after_answer(processor), int(tokenizer.eos_token_id)]
     more = getattr(generation_config, "eos_token_id", None)
-    ends += more if isinstance(more, list) else [] if more is None else [more]
+    if more is not None:
+        ends += more if isinstance(more, list) else [more]
     return list(dict.fromkeys(int(token) for token in ends))
 
 

@@ -22,10 +22,11 @@ from vlmagent.types import EnvAction, ImageArray, Observation
 from vlmagent_envs.alfworld.available import missing_packages
 from vlmagent_envs.alfworld.household import HOLDS, TASK_TYPES
 from vlmagent_envs.alfworld.info import AlfworldInfo
+from vlmagent_envs.alfworld.problems import Split
 
-Split = Literal["train", "valid_seen", "valid_unseen"]
 TaskType = Literal["pick", "look", "clean", "heat", "cool", "pick2"]
 _PLACES = tuple(place.lower() for place in HOLDS)
+# the paper's words to the letter, "Your are" and all
 _PROMPT = (
     "Your are an expert in the ALFRED Embodied Environment. You are also given the following text description of the "
     "current scene: ['{description}']. Your task is to {goal}. Your admissible actions of the current situation are: "

@@ -59,7 +59,7 @@ class GameTask(Generic[Info]):
         vlmagent_envs.register_envs()
         # an environment with a single set of rules has no argument for it
         rules: dict[str, Any] = {"rules": self.rule_set} if len(self.rule_sets) > 1 else {}
-        # Gymnasium's checker would run at each episode what the tests of the environments run once
+        # Gymnasium's checker would look at the first steps of each; the environments' own tests do so once for all
         return gym.make(self.env_id, disable_env_checker=True, **rules, **options)
 
     def observe(self, image: ImageArray, state: Info) -> Observation:
