@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.play.plan import SessionPlan
+from vlmagent.text import command
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.play.game import Game
 from vlmagent.tui.play.screen import PlayScreen
@@ -82,7 +83,7 @@ async def _photograph(plan: SessionPlan) -> str:
             await pilot.pause(_LOOK_SECONDS)
         app.clear_notifications()
         await pilot.pause(_LOOK_SECONDS)
-        return app.export_screenshot(title=f"vlmagent play {plan.config.task}")
+        return app.export_screenshot(title=command("vlmagent", "play", plan.config.task))
 
 
 def _complete(game: Game) -> bool:
