@@ -71,8 +71,9 @@ class BlackjackEnv(PictureEnv):
     ## Arguments
     `natural` (1.0; the option of the paper is 1.5): the reward of a natural win. `rules`: "paper", or
     "released" as in the paper's released code: cards worth ten are never printed as 10, a natural never pays
-    more, and the dealer's second card stays face down. `holdout` (0): share of the starting states (the dealer's open card
-    and the player's two, by their values) in which only episodes of evaluation begin (seeds from 2**31 on). `render_mode`: None or "rgb_array".
+    more, and the dealer's second card stays face down. `holdout` (0): share of the starting states (the
+    dealer's open card and the player's two, by their values) in which only episodes of evaluation begin (seeds
+    from 2**31 on). `render_mode`: None or "rgb_array".
 
     ## Version history
     v0: the rules of the paper, B.1.4.

@@ -28,17 +28,27 @@ class Holdout:
         share: of the starting states, from 0 (none) to ``LARGEST_SHARE``; of a list, at least one is held out and at
             least one is left.
         states: lists all of them, as texts; asked only where a share is held out. None: there are too many.
+        apart: further states, of which the same share is held out whatever is in the first list: an environment that
+            deals only the first ones holds out the same of them.
 
     Raises:
         ValueError: ``share`` is no such number, or there are fewer than two states.
     """
 
-    def __init__(self, share: float, states: Callable[[], Iterable[str] | None]) -> None:
+    def __init__(
+        self,
+        share: float,
+        states: Callable[[], Iterable[str] | None],
+        apart: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= LARGEST_SHARE:
             raise ValueError(f"holdout must be a number from 0 to {LARGEST_SHARE}, but received {share!r}.")
         self.share = float(share)
         listed = states() if share else ()
-        self._held = None if listed is None else self._chosen(sorted(set(listed)))
+        self._held: frozenset[str] | None = None
+        if listed is not None:
+            others = sorted(set(apart())) if share else []
+            self._held = self._chosen(sorted(set(listed))) | (self._chosen(others) if others else frozenset())
 
     def _chosen(self, states: Sequence[str]) -> frozenset[str]:
         if not self.share:

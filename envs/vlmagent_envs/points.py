@@ -91,7 +91,9 @@ class PointsEnv(PictureEnv):
         self._operators = operators_of(operators)
         self.target = check_integer("target", target, 1, 10_000)
         self.solvable_only, self.rules = solvable_only, rules
-        self.holdout = Holdout(holdout, self.starts)
+        self.holdout = Holdout(
+            holdout, lambda: self._deals(solvable=True), lambda: self._deals(solvable=False)
+        )
         self._begin([Card(1, "S")] * numbers)
 
     def reset(
@@ -141,8 +143,13 @@ class PointsEnv(PictureEnv):
 
     def starts(self) -> Iterator[str]:
         """All deals, as ``holdout`` names them: by their values, since their order and suits change no solution."""
+        yield from self._deals(solvable=True)
+        if not self.solvable_only:
+            yield from self._deals(solvable=False)
+
+    def _deals(self, *, solvable: bool) -> Iterator[str]:
         for values in combinations_with_replacement(range(1, self.largest + 1), self.count):
-            if not self.solvable_only or solve(list(values), self.target, self._search):
+            if bool(solve(list(values), self.target, self._operators)) is solvable:
                 yield _named(values)
 
     def _start(self, cards: list[Card]) -> str:

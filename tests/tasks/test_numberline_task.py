@@ -120,4 +120,4 @@ def test_success_is_a_positive_return_whatever_the_goal():
 def test_class_attributes():
     assert (NumberLineTask.name, NumberLineTask.env_id) == ("numberline", "vlmagent/NumberLine-v0")
     assert NumberLineTask.rule_sets == ("paper",)
-    assert set(NumberLineTask.options.model_fields) == {"n_max"}
+    assert set(NumberLineTask.options.model_fields) == {"n_max", "holdout"}
