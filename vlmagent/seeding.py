@@ -1,7 +1,8 @@
 """Seeds by counting: every random choice has a seed that is a pure function of the run's seed and a counter.
 
 Nothing has to be saved to resume exactly, and two processes cannot drift apart. Training and evaluation episodes
-live in disjoint halves of the 32-bit seeds, so that no evaluation episode was ever trained on.
+live in disjoint halves of the 32-bit seeds. (Where a game has few starting states, other seeds may well deal the same:
+see ``vlmagent_envs.holdout``.)
 """
 
 from __future__ import annotations

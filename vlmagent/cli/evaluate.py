@@ -87,7 +87,7 @@ def eval_(
     as_csv: CsvOption = False,
     as_markdown: MarkdownOption = False,
 ) -> None:
-    """Evaluate checkpoints and baselines on the same episodes, which no training run ever uses."""
+    """Evaluate checkpoints and baselines on the same episodes, whose seeds no training run ever uses."""
     from vlmagent.evaluation.jobs import EvalRequest
 
     chosen = [

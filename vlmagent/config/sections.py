@@ -191,7 +191,7 @@ class EvalConfig(Section):
     temperature: float | None = Field(None, ge=0, le=10)
     """Sampling temperature; null takes ``rollout.temperature``, 0 takes the likeliest token."""
     seed: int = Field(0, ge=0, lt=2**20)
-    """Chooses the evaluation episodes, which no training run ever uses."""
+    """Chooses the evaluation episodes, whose seeds no training run ever uses."""
 
 
 class Config(Section):
