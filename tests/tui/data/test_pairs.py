@@ -12,7 +12,7 @@ from vlmagent.tui.data.commands import how_to_evaluate
 from vlmagent.tui.data.compare_feed import choose_sides, comparable_with
 from vlmagent.tui.data.evaluations import Evaluation, pick, read_evaluation, read_evaluations
 from vlmagent.tui.data.pair_list import columns_for, tally_content
-from vlmagent.tui.data.pairs import count, mcnemar, pair_up
+from vlmagent.tui.data.pairs import count, pair_up
 from vlmagent.tui.screens.compare import CompareSide
 
 
@@ -64,27 +64,6 @@ def test_counts() -> None:
     assert math.isnan(nothing.success("left"))
     assert nothing.p == 1
     assert len(tally_content(nothing, 40).plain.split("\n")[1]) == 40
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "p"),
-    [
-        (0, 0, 1.0),
-        (1, 0, 1.0),
-        (5, 5, 1.0),
-        (0, 5, 0.0625),
-        (1, 7, 0.0703125),
-        (7, 1, 0.0703125),
-        (10, 0, 2 / 1024),
-    ],
-)
-def test_mcnemar(left: int, right: int, p: float) -> None:
-    assert mcnemar(left, right) == pytest.approx(p)
-
-
-def test_mcnemar_of_many() -> None:
-    assert 0 < mcnemar(400, 600) < 1e-9
-    assert mcnemar(100_0, 100_0) == 1.0
 
 
 # Which evaluations

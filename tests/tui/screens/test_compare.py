@@ -287,7 +287,9 @@ async def test_evaluations_that_are_missing(tmp_path: Path, checkpoints: Sequenc
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen))
         if checkpoints:  # the same one on both sides
-            await until(pilot, lambda: screen(pilot).comparison.tally and screen(pilot).comparison.tally.total == 1)  # type: ignore[union-attr]
+            await until(
+                pilot, lambda: screen(pilot).comparison.tally and screen(pilot).comparison.tally.total == 1
+            )  # type: ignore[union-attr]
         await pilot.press("escape")
         await pilot.pause()
 

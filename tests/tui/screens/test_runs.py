@@ -261,7 +261,7 @@ def test_columns_fit(width: int) -> None:
 
 def test_summaries_and_ages() -> None:
     run = RunSummary(Run(Path("/x/r")), "running", "Task", "Model")
-    assert run.words == "r task model running"
+    assert run.searchable == "r task model running"
     assert [age(seconds) for seconds in (3, 130, 7300, 200_000)] == ["3 s", "2 min", "2 h", "2 d"]
     assert math.isnan(float("nan"))
 

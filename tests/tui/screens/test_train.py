@@ -25,7 +25,7 @@ from vlmagent.tui.screens.train import TrainScreen
 from vlmagent.tui.widgets.chart import Chart
 from vlmagent.tui.widgets.chart_grid import Grid, best_grid
 from vlmagent.tui.widgets.event_log import EventLog
-from vlmagent.tui.widgets.newest import NewestStep, Words
+from vlmagent.tui.widgets.newest import NewestStep, StepText
 from vlmagent.tui.widgets.run_panels import Progress, RunTitle
 
 BIG = (120, 40)
@@ -236,7 +236,7 @@ async def test_follow_mode_of_the_newest_step() -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)
         newest = screen(pilot).query_one(NewestStep)
-        screen(pilot).query_one(Words).focus()
+        screen(pilot).query_one(StepText).focus()
         await pilot.press("down", "down")
         await until(pilot, lambda: not newest.following)
         with StoreWriter(run.database) as writer:
@@ -330,7 +330,7 @@ async def test_compare_and_replay(run: Run) -> None:
         await begin(pilot)
         await pilot.press("c", "r")
         screen(pilot).overlay([second])
-        screen(pilot).query_one(Words).focus()
+        screen(pilot).query_one(StepText).focus()
         await pilot.press("c", "enter")
         await until(pilot, lambda: len(app.asked) == 4)
         replay = OpenReplay(run, 3)

@@ -58,7 +58,7 @@ class RunSummary:
         return self.state == "damaged" and "locked" in self.error
 
     @property
-    def words(self) -> str:
+    def searchable(self) -> str:
         """What a filter looks through."""
         return f"{self.name} {self.task} {self.model} {self.state}".lower()
 

@@ -1,11 +1,6 @@
 """Two evaluations on the same seeds, episode by episode: who succeeded where.
 
-The test is McNemar's, exact: under equal chances the pairs in which only one side succeeded fall to either
-side like a fair coin,
-
-    p = min(1, 2 * sum_{k <= min(b, c)} C(b + c, k) / 2^(b + c)),
-
-with b and c the counts of the two kinds (McNemar 1947; two-sided binomial). Deliberately knows no widget.
+Deliberately knows no widget.
 """
 
 from __future__ import annotations
@@ -16,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from vlmagent.evaluation.mcnemar import mcnemar
 from vlmagent.store.rows import EpisodeRow
 
 Kind = Literal["both", "left", "right", "neither"]
@@ -104,10 +100,3 @@ def count(pairs: Sequence[Pair], alone: int = 0) -> Tally:
     left = sum(pair.left.episode_return or 0.0 for pair in pairs) / size if size else math.nan
     right = sum(pair.right.episode_return or 0.0 for pair in pairs) / size if size else math.nan
     return Tally(counts, left, right, mcnemar(counts["left"], counts["right"]), alone)
-
-
-def mcnemar(left_only: int, right_only: int) -> float:
-    """Two-sided exact p-value; 1 when the sides never differ."""
-    trials, fewer = left_only + right_only, min(left_only, right_only)
-    tail = sum(math.comb(trials, k) for k in range(fewer + 1))
-    return min(1.0, float(2 * tail / 2**trials))

@@ -206,12 +206,13 @@ class ReplayScreen(SteppingScreen[Place]):
             update = f" · update {episode.update_index}" if episode.update_index is not None else ""
             parts.append((f"  {episode.split} · seed {episode.seed}{update}", "$foreground-muted"))
         facts, room = Content.assemble(*parts), self.size.width - 2
-        names = [fitted(feed.run.name, room - facts.cell_length, most=40, style="bold")]
-        if not feed.is_runs_own:
-            stem = feed.database.stem
-            left = room - facts.cell_length - 2
-            names = [fitted(feed.run.name, left // 2, most=40, style="bold"), Content("  ")]
-            names.append(fitted(stem, left - names[0].cell_length, most=50, style="$primary"))
+        left = room - facts.cell_length
+        if feed.is_runs_own:
+            names = [fitted(feed.run.name, left, most=40, style="bold")]
+        else:  # two names share what is left
+            names = [fitted(feed.run.name, left // 2 - 2, least=6, most=40, style="bold"), Content("  ")]
+            rest = left - names[0].cell_length - 2
+            names.append(fitted(feed.database.stem, rest, least=6, most=50, style="$primary"))
         self.query_one("#replay-title", Static).update(Content.assemble(*names, facts))
 
     def on_resize(self) -> None:

@@ -155,7 +155,7 @@ class RunsScreen(PollingScreen[None]):
         self.query_one(RunPreview).show(self.current)
 
     def _passes(self, run: RunSummary) -> bool:
-        return all(word in run.words for word in self.query_one(Input).value.lower().split())
+        return all(word in run.searchable for word in self.query_one(Input).value.lower().split())
 
     def _ordered(self, runs: list[RunSummary]) -> list[RunSummary]:
         if self.order == "success":

@@ -19,6 +19,8 @@ from vlmagent.store.rows import EventRow
 from vlmagent.tui.text import safe_line
 
 KEPT = 500
+CLOCK, LEAST_TEXT = 11, 40
+"""Cells of clock and sign, and characters of its text that an event gets however small the pane is."""
 _LEVELS = {"error": "bold $error", "warning": "$warning", "phase": "$primary", "info": ""}
 _SIGNS = {"error": "✗", "warning": "!", "phase": "▸", "info": "·"}
 
@@ -63,11 +65,21 @@ class EventLog(VerticalScroll):
         if not new:
             return
         self._events.extend(new)
-        self._text.update(Content("\n").join([_line(event) for event in self._events]))
+        self._show()
         if self.following:
             self.call_after_refresh(self.scroll_end, animate=False)
         if not old and (not self.following or not self.display):
             self._count(self.unread + len(new))
+
+    def on_resize(self) -> None:
+        """How much of a long event is shown depends on the size."""
+        self._show()
+
+    def _show(self) -> None:
+        """All events; none is longer than half the pane, so that it does not hide what came before it."""
+        width, height = self.scrollable_content_region.size
+        room = max(LEAST_TEXT, width * (height // 2) - CLOCK)
+        self._text.update(Content("\n").join([_line(event, room) for event in self._events]))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -104,12 +116,12 @@ class EventLog(VerticalScroll):
             self.post_message(self.UnreadChanged())
 
 
-def _line(event: EventRow) -> Content:
+def _line(event: EventRow, room: int) -> Content:
     clock = time.strftime("%H:%M:%S", time.localtime(event.at))
     style = _LEVELS.get(event.level, "")
     sign = _SIGNS.get(event.level, "·")
     return Content.assemble(
         (f"{clock} ", "$foreground-muted"),
         (f"{sign} ", style or "$foreground-muted"),
-        safe_line(event.text, 2000, style=style),
+        safe_line(event.text, room, style=style),
     )

@@ -20,7 +20,7 @@ from vlmagent.tui.widgets.steady import Steady
 from vlmagent.types import ImageArray
 
 
-class Words(VerticalScroll):
+class StepText(VerticalScroll):
     """The text part, which scrolls."""
 
     BINDINGS: ClassVar = [
@@ -41,7 +41,7 @@ class NewestStep(Container):
     NewestStep:focus-within { border: round $primary; border-title-color: $foreground; }
     NewestStep { border-subtitle-color: $warning; }
     NewestStep > Picture { height: 1fr; }
-    NewestStep > Words { height: 1fr; padding: 0 1; }
+    NewestStep > StepText { height: 1fr; padding: 0 1; }
     NewestStep Static { width: 1fr; height: auto; }
     """
 
@@ -53,16 +53,16 @@ class NewestStep(Container):
         self.step: TransitionRow | None = None
         self.picture = Picture(None, mode=images, empty="")
         self.picture.display = images != "off"
-        self._words = Words()
+        self._pane = StepText()
         self._text = Steady("no step yet")
 
     def compose(self) -> ComposeResult:
         yield self.picture
-        with self._words:
+        with self._pane:
             yield self._text
 
     def on_mount(self) -> None:
-        self.watch(self._words, "scroll_y", self._scrolled, init=False)
+        self.watch(self._pane, "scroll_y", self._scrolled, init=False)
 
     def show(self, step: TransitionRow, image: ImageArray | None) -> None:
         """Show a newer step, unless the reader is still at another one: then only count."""
@@ -86,12 +86,12 @@ class NewestStep(Container):
         """Show newer steps again."""
         self.following = True
         self.waiting = 0
-        self._words.scroll_home(animate=False)
+        self._pane.scroll_home(animate=False)
         self._subtitle()
 
     def focus_text(self) -> None:
         """Give the scrolling text the focus."""
-        self._words.focus()
+        self._pane.focus()
 
     def _scrolled(self, scroll_y: float) -> None:
         self.following = scroll_y < 0.5

@@ -15,38 +15,42 @@ from vlmagent.text import duration, number, percent
 from vlmagent.tui.data.commands import how_to_resume
 from vlmagent.tui.data.live import LiveRun
 from vlmagent.tui.data.states import LIVE, state_colour, state_content
-from vlmagent.tui.text import safe, safe_line
+from vlmagent.tui.text import fitted, safe, safe_line
 from vlmagent.tui.widgets.steady import Steady
 
 _ORDER = (("loading", "load"), ("sft", "SFT"), ("rl", "RL"))
 
 
 class RunTitle(Steady):
-    """One line: name, state, task, model, age; the colours of overlaid runs."""
+    """One line: name, state, task, model, seed. Where it is narrow, the name is cut and the state stays."""
 
     DEFAULT_CSS = """
     RunTitle { height: 1; padding: 0 1; background: $panel; text-wrap: nowrap; text-overflow: ellipsis; }
     """
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__("", id=id)
+        self._shown: tuple[LiveRun, str] | None = None
+
+    def on_resize(self) -> None:
+        """How much of the name fits depends on the width."""
+        if self._shown is not None:
+            self.show(*self._shown)
+
     def show(self, live: LiveRun, note: str = "") -> None:
         """Draw the run; ``note`` stands at the end."""
+        self._shown = (live, note)
         row = live.view.row
-        parts: list[Content | tuple[str, str]] = [
-            (safe(live.run.name, 60, lines=False), "bold"),
-            Content("  "),
-        ]
-        parts.append(state_content(live.view.state))
+        parts: list[Content | tuple[str, str]] = [Content("  "), state_content(live.view.state)]
         if row is not None:
-            parts.append(
-                (
-                    f"  {safe(row.task, 30, lines=False)} · {safe(_model(row.model), 30, lines=False)}",
-                    "$foreground-muted",
-                )
-            )
+            task, model = safe(row.task, 30, lines=False), safe(_model(row.model), 30, lines=False)
+            parts.append((f"  {task} · {model}", "$foreground-muted"))
             parts.append((f" · seed {row.seed}", "$foreground-muted"))
         if note:
             parts.append((f"   {note}", "$warning"))
-        self.say(Content.assemble(*parts))
+        facts = Content.assemble(*parts)
+        name = fitted(live.run.name, self.content_size.width - facts.cell_length, most=60, style="bold")
+        self.say(name + facts)
 
 
 class Progress(Steady):
