@@ -110,11 +110,11 @@ async def watch(run: Run | None, screen: str, begun: Callable[[], object]) -> di
 def application(run: Run, screen: str) -> Any:
     """The dashboard as the command makes it, with ``screen`` on top."""
     from vlmagent.tui.app import VlmAgentApp
-    from vlmagent.tui.navigate import open_episodes
+    from vlmagent.tui.messages import OpenEpisodes
 
     app = VlmAgentApp(None if screen == "runs" else run, "half")
     if screen == "episodes":
-        app.call_later(open_episodes, app, run)
+        app.call_later(lambda: app.open_episodes(OpenEpisodes(run)))
     return app
 
 
