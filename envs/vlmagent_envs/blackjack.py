@@ -1,6 +1,6 @@
 """Blackjack by the rules of the paper's released code, with its cards on the table (paper, appendix B.1.4).
 
-The paper says "as Gymnasium's Blackjack-v1". That id counts a natural (an ace and a card worth ten) of the player above a
+The paper says "as Gymnasium's Blackjack-v1". That id counts a player's natural (an ace and a card worth ten) above a
 dealer's 21 of three cards or more (its ``sab=True``); in the released code, and here, that is a draw.
 """
 
