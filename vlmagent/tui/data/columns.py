@@ -44,7 +44,8 @@ def fit(
         choose: the columns that fit when they have at least these widths.
         context: handed to each ``fill``.
     """
-    rows, least = list(rows), dict[str, int]()
+    rows = list(rows)
+    least: dict[str, int] = {}
     while True:
         columns = choose(least)
         cells = [cells_of(row, columns, context) for row in rows]
@@ -55,7 +56,7 @@ def fit(
 
 
 def cells_of(row: Any, columns: Fitted, context: Any) -> list[Text]:
-    """One text per column."""
+    """The cells of one row, in the order of the columns."""
     return [column.fill(row, context, width) for column, width in columns]
 
 

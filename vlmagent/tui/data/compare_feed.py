@@ -107,7 +107,7 @@ class Side:
         return await self._source.query(read_episodes)
 
     async def load(self, episode: int) -> None:
-        """Take up another episode."""
+        """Read an episode of this side; its pictures come with ``image``."""
 
         def read(reader: StoreReader) -> tuple[Story, float | None]:
             name = self.evaluation.run.name
@@ -174,7 +174,7 @@ class Comparison:
         return choose_sides(*self.wanted, self.known)
 
     async def use(self, left: Evaluation, right: Evaluation) -> None:
-        """Compare these two."""
+        """Pair the episodes of two evaluations and count them; the databases used before are let go."""
         for side in self.sides:
             side.close()
         self.sides = [Side(left), Side(right)]

@@ -200,7 +200,8 @@ class EpisodeFeed:
     async def has_news(self) -> bool:
         """Whether the database has grown since the last look."""
         steps = await self._source.query(lambda reader: reader.env_steps())
-        grown, self._seen = steps != self._seen, steps
+        grown = steps != self._seen
+        self._seen = steps
         return grown
 
     async def read_news(self, shows: Callable[[], bool]) -> bool:
@@ -275,7 +276,7 @@ class RowsTrail:
 
     @property
     def places(self) -> list[Place]:
-        """One a row."""
+        """The episode of each row, at the row's own step where it is an output."""
         found = (episode_of(row) for row in self._feed.rows.values())
         return [(episode, step or 0) for episode, step in found]
 

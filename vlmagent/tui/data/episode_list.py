@@ -154,7 +154,12 @@ def parse_updates(text: str, bounds: tuple[int, int] | None) -> tuple[int, int] 
     if match is None or not (match[1] or match[3]):
         raise UsageError(f"'{text}' is no range of updates. Write 12, 5-20, 5- or -20.")
     low = int(match[1]) if match[1] else first
-    high = int(match[3]) if match[3] else (low if match[2] is None else max(last, low))
+    if match[3]:
+        high = int(match[3])
+    elif match[2] is None:  # one number alone
+        high = low
+    else:
+        high = max(last, low)
     if low > high:
         raise UsageError(f"The range of updates {low}-{high} is empty: the first comes after the last.")
     return low, high
@@ -193,8 +198,9 @@ def _right(text: str, width: int, style: str = "") -> Text:
 def _number(value: float | None, colours: Mapping[str, str], width: int) -> Text:
     if value is None:
         return _right("–", width, "dim")
-    style = colours["success"] if value > 0 else colours["error"] if value < 0 else ""
-    return _right(signed(value), width, style)
+    if value == 0:
+        return _right(signed(value), width)
+    return _right(signed(value), width, colours["success" if value > 0 else "error"])
 
 
 def _plain(value: float | None, width: int) -> Text:

@@ -49,7 +49,7 @@ class Evaluation:
 
     @property
     def facts(self) -> str:
-        """The rest, for lists."""
+        """What lists say beside the name: episodes, success, seed, time; or why it cannot be read."""
         if self.problem:
             return self.problem
         parts = [counted(self.episodes, "episode")]

@@ -92,7 +92,7 @@ def pair_up(left: Iterable[EpisodeRow], right: Iterable[EpisodeRow]) -> tuple[li
 
 
 def count(pairs: Sequence[Pair], alone: int = 0) -> Tally:
-    """Count the pairs."""
+    """Pairs of each kind, mean returns, and McNemar's test of the difference."""
     counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
     for pair in pairs:
         counts[pair.kind] += 1

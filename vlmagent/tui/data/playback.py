@@ -32,7 +32,8 @@ class Playback:
 
     def seek(self, step: int) -> bool:
         """Go to a step, the first or last one if it lies outside."""
-        before, self.at = self.at, min(max(0, step), max(0, self.count - 1))
+        before = self.at
+        self.at = min(max(0, step), max(0, self.count - 1))
         return self.at != before
 
     def move(self, steps: int) -> bool:

@@ -34,11 +34,17 @@ class Span:
 def span_of(values: Floats, low: float | None = None, high: float | None = None, pad: float = 0.05) -> Span:
     """A span that holds all finite ``values`` with some air, and ends at ``low`` and ``high`` where given."""
     known = values[np.isfinite(values)]
-    bottom = low if low is not None else (float(known.min()) if known.size else 0.0)
-    top = high if high is not None else (float(known.max()) if known.size else bottom + 1.0)
+    bottom = float(known.min()) if known.size else 0.0
+    if low is not None:
+        bottom = low
+    top = float(known.max()) if known.size else bottom + 1.0
+    if high is not None:
+        top = high
     if not top > bottom:
         half = abs(bottom) * 0.1 or 0.5
-        bottom, top = (bottom if low is not None else bottom - half), bottom + half
+        top = bottom + half
+        if low is None:
+            bottom -= half
     air = pad * (top - bottom)
     return Span(bottom - (0.0 if low is not None else air), top + (0.0 if high is not None else air))
 
@@ -98,7 +104,8 @@ def smooth(y: Floats, weight: float) -> Floats:
     total, mass = 0.0, 0.0
     for index, value in enumerate(y.tolist()):
         if math.isfinite(value):
-            total, mass = weight * total + (1 - weight) * value, weight * mass + (1 - weight)
+            total = weight * total + (1 - weight) * value
+            mass = weight * mass + (1 - weight)
             out[index] = total / mass
     return out
 

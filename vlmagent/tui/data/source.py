@@ -177,7 +177,8 @@ class Source:
         return self._reader
 
     def _let_go(self) -> None:
-        reader, self._reader = self._reader, None
+        reader = self._reader
+        self._reader = None
         if reader is not None:
             reader.close()
 

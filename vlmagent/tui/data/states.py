@@ -20,7 +20,7 @@ _LOOKS = {
 
 
 def state_sign(state: str) -> str:
-    """One character."""
+    """The one character that stands for a state; a question mark for one that is not known."""
     return _LOOKS.get(state, ("?", ""))[0]
 
 

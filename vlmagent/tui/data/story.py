@@ -255,7 +255,7 @@ def write_html(story: Story, path: Path) -> Path:
 
 
 def page(story: Story) -> str:
-    """The HTML of ``write_html``."""
+    """One HTML document that loads nothing, runs no script but its own, and holds all pictures as data."""
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -263,7 +263,7 @@ def page(story: Story) -> str:
     title = f"{story.title} · episode {story.episode.id}"
     sections = "\n".join(_section(story, index) for index in range(len(story.steps)))
     ticks = "".join(_tick(row, k) for k, row in enumerate(story.steps))
-    outcome = "good" if story.episode.success else "bad" if story.episode.success is False else ""
+    outcome = {True: "good", False: "bad", None: ""}[story.episode.success]
     facts = {
         **story.about,
         "split": story.episode.split,
@@ -346,7 +346,11 @@ def _tokens(row: TransitionRow, pieces: Pieces | None) -> str:
 
 
 def _tick(row: TransitionRow, index: int) -> str:
-    kind = "good" if row.reward > 0 else "bad" if row.reward < 0 else ""
+    kind = ""
+    if row.reward > 0:
+        kind = "good"
+    elif row.reward < 0:
+        kind = "bad"
     return f'<button type="button" class="{kind}" title="step {index + 1}, reward {number(row.reward)}"></button>'
 
 

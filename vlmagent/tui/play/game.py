@@ -109,12 +109,12 @@ class Game:
 
     @property
     def you(self) -> Moment | None:
-        """The first table."""
+        """Where the first table stands, at which a person sits or looks on; None before the session is open."""
         return self.moments[YOU] if self.moments else None
 
     @property
     def them(self) -> Moment | None:
-        """The opponent's own table."""
+        """Where the opponent's own table stands; None unless both play."""
         return self.moments[THEM] if len(self.moments) > THEM else None
 
     @property
@@ -286,7 +286,8 @@ class Game:
         return self.session.moments
 
     def _finish(self) -> None:
-        session, self.session = self.session, None
+        session = self.session
+        self.session = None
         if session is not None:
             session.close()
 

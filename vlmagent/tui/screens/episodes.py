@@ -6,7 +6,6 @@ Deliberately knows no SQL: ``EpisodeFeed`` keeps the rows, ``episode_list`` make
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
@@ -76,7 +75,6 @@ class EpisodesScreen(PollingScreen[None]):
         self.feed = EpisodeFeed(run, View().with_filter(updates=updates))
         self._trail = RowsTrail(self.feed, self._show_all)
         self._delays = Delays(self)
-        self._last_look = 0.0
 
     def compose(self) -> ComposeResult:
         yield Static("", id="episodes-title", markup=False)
@@ -107,7 +105,7 @@ class EpisodesScreen(PollingScreen[None]):
 
     @property
     def view(self) -> View:
-        """Filters, order, search."""
+        """What is listed: filters, order, search."""
         return self.feed.view
 
     @property
@@ -133,7 +131,7 @@ class EpisodesScreen(PollingScreen[None]):
     # -- reading
 
     def change(self, view: View) -> None:
-        """Show something else."""
+        """Show this view, read from its beginning."""
         if view != self.view:
             self.feed.view = view
             self._begin()
@@ -278,10 +276,7 @@ class EpisodesScreen(PollingScreen[None]):
     @work(group="look", exclusive=True)
     async def _read_step(self, row: Row) -> None:
         with contextlib.suppress(StoreError, NoMatches):  # the poll says what is wrong
-            look = await self.feed.look(row)
-            now = time.monotonic()
-            moving, self._last_look = now - self._last_look < 0.5, now
-            self.query_one(StepPreview).show(look.story, look.step, look.weight, look.image, moving)
+            self.query_one(StepPreview).show(await self.feed.look(row))
 
     # -- actions
 

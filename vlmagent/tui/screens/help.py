@@ -46,9 +46,9 @@ def keys_of(screen: Screen[object]) -> list[KeyHelp]:
 
 
 def _place(node: object, screen: Screen[object]) -> str:
-    return (
-        "everywhere" if node is screen.app else "on this screen" if node is screen else "in the focused pane"
-    )
+    if node is screen.app:
+        return "everywhere"
+    return "on this screen" if node is screen else "in the focused pane"
 
 
 class HelpScreen(ModalScreen[None]):

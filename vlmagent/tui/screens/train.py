@@ -335,7 +335,8 @@ class TrainScreen(PollingScreen[None]):
         self._draw()
 
     def action_phase(self) -> None:
-        self.sft, self._chosen_phase = not self.sft, True
+        self.sft = not self.sft
+        self._chosen_phase = True
         self._apply_phase()
 
     def action_alone(self) -> None:

@@ -148,7 +148,7 @@ class Chart(Widget, can_focus=True):
     # -- drawing
 
     def notify_style_update(self) -> None:
-        """Colours changed."""
+        """Colours are part of what was drawn: draw again in those of the new theme."""
         super().notify_style_update()
         self._strips = self._rich_styles = None
         if self.is_mounted:

@@ -115,7 +115,8 @@ class ChartGrid(Container):
 
     def toggle_alone(self) -> None:
         """Show the present chart alone, or all of them again."""
-        before, self.alone = self.alone, None if self.alone else self.current
+        before = self.alone
+        self.alone = None if before else self.current
         if before in self._keys:
             self.page = self._keys.index(before) // (self._grid.columns * self._grid.rows)
         self.divide(refocus=True, focus=before)

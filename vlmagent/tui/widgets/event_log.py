@@ -82,7 +82,7 @@ class EventLog(VerticalScroll):
         self._text.update(Content("\n").join([_line(event, room) for event in self._events]))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all events, because another run took the place of the one they are of."""
         self._events.clear()
         self._text.update("")
         self._count(0)
@@ -107,7 +107,8 @@ class EventLog(VerticalScroll):
             self._count(0 if at_end else self.unread)
 
     def _count(self, unread: int) -> None:
-        changed, self.unread = unread != self.unread, unread
+        changed = unread != self.unread
+        self.unread = unread
         if self.following:
             self.border_subtitle = ""
         else:

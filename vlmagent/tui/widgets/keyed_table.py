@@ -43,7 +43,8 @@ class KeyedTable(DataTable[Text]):
 
     def show(self, rows: Mapping[str, Cells]) -> None:
         """Show these rows in this order; changes only what is different from before."""
-        kept, self._kept = self.current or self._kept, None
+        kept = self.current or self._kept
+        self._kept = None
         place = self.cursor_row
         for key in [key for key in self._shown if key not in rows]:
             self.remove_row(key)

@@ -153,13 +153,11 @@ def _phases(live: LiveRun) -> Content:
         if name == "sft" and not view.goal.sft_samples:
             continue
         text = f"{word} {_updates(live)}" if name == "rl" else word
-        style = (
-            "$success"
-            if index < present
-            else "bold $primary"
-            if index == present and not over
-            else "$foreground-muted"
-        )
+        style = "$foreground-muted"
+        if index < present:
+            style = "$success"
+        elif index == present and not over:
+            style = "bold $primary"
         parts += [(" › " if parts else "", "$foreground-muted"), (text, style)]
     return Content.assemble(*parts)
 
@@ -169,12 +167,16 @@ def _updates(live: LiveRun) -> str:
         (series.updates[-1] for name, series in live.series.items() if name.startswith("ppo/")), default=0
     )
     total = live.view.goal.updates
-    return f"update {done}/{total}" if total else f"update {done}" if done else ""
+    if total:
+        return f"update {done}/{total}"
+    return f"update {done}" if done else ""
 
 
 def _counts(live: LiveRun, short: bool = False) -> str:
     done, total = live.view.counts
-    unit = "samples" if live.view.phase == "sft" else "steps" if short else "env steps"
+    unit = "steps" if short else "env steps"
+    if live.view.phase == "sft":
+        unit = "samples"
     return f"{done:,}/{total:,} {unit}" if total else f"{done:,} {unit}"
 
 

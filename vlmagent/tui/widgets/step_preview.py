@@ -1,20 +1,23 @@
 """A look at one step beside a list: picture, numbers, output.
 
-Deliberately reads nothing: it is handed a story and a picture.
+Deliberately reads nothing: it is handed a look at a step.
 """
 
 from __future__ import annotations
+
+import time
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
 from vlmagent.store.rows import TransitionRow
-from vlmagent.tui.data.story import Story
+from vlmagent.tui.data.episode_feed import Look
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.step_facts import StepFacts
 from vlmagent.tui.widgets.tokens import Tokens
-from vlmagent.types import ImageArray
+
+MOVING_SECONDS = 0.5
 
 
 class StepPreview(Vertical):
@@ -31,6 +34,7 @@ class StepPreview(Vertical):
         super().__init__(id=id)
         self._images = images
         self.row: TransitionRow | None = None
+        self._shown_at = 0.0
 
     def compose(self) -> ComposeResult:
         yield Static("", id="preview-title", markup=False)
@@ -40,19 +44,17 @@ class StepPreview(Vertical):
         yield StepFacts()
         yield Tokens()
 
-    def show(
-        self, story: Story, step: int, weight: float | None, image: ImageArray | None, moving: bool
-    ) -> None:
-        """Show a step.
-
-        Args:
-            moving: others will follow soon.
-        """
+    def show(self, look: Look) -> None:
+        """Show a step; while one follows the other, pictures are drawn the fast way."""
+        now = time.monotonic()
+        moving = now - self._shown_at < MOVING_SECONDS
+        self._shown_at = now
+        story, step = look.story, look.step
         self.row = story.steps[step]
         title = f"episode {story.episode.id:,} · step {step + 1} of {len(story.steps)}"
         self.query_one("#preview-title", Static).update(title)
-        self.query_one(Picture).show(image, moving=moving)
-        self.query_one(StepFacts).show(story.steps, step, weight)
+        self.query_one(Picture).show(look.image, moving=moving)
+        self.query_one(StepFacts).show(story.steps, step, look.weight)
         self.query_one(Tokens).show(self.row, story.pieces.get(self.row.id))
 
     def clear(self) -> None:

@@ -22,7 +22,9 @@ WIDEST_STEP = 8
 
 def mark_of(reward: float | None) -> str:
     """``good``, ``bad`` or ``plain`` for a step's reward; None for a step that is not there."""
-    return "plain" if not reward else "good" if reward > 0 else "bad"
+    if not reward:
+        return "plain"
+    return "good" if reward > 0 else "bad"
 
 
 class Timeline(Widget):
@@ -83,7 +85,8 @@ class Timeline(Widget):
             edge = cell + 1 < cells and _steps_of(cell + 1, cells, count)[0] != first and count < cells
             here = cell == knob or (count > cells and first <= at < last)
             style = self.get_component_rich_style("timeline--here" if here else f"timeline--{kind}")
-            segments.append(Segment("●" if here else "╸" if edge else "━", style))
+            character = "╸" if edge else "━"
+            segments.append(Segment("●" if here else character, style))
         segments.append(Segment(right, words))
         return Strip(segments).adjust_cell_length(width, self.rich_style)
 

@@ -90,7 +90,7 @@ class TokenText(ScrollView, can_focus=False):
         self._arrange()
 
     def notify_style_update(self) -> None:
-        """The theme changed."""
+        """Styles are kept by colour level: make them anew for the new theme."""
         super().notify_style_update()
         self._styles.clear()
 
@@ -229,7 +229,9 @@ class Tokens(Vertical):
     def move(self, by: int) -> None:
         """Move the cursor by some tokens; from nowhere to the first or the last."""
         count = len(self.output.ids)
-        start = self.cursor if self.cursor >= 0 else (-1 if by > 0 else count)
+        start = self.cursor
+        if start < 0:
+            start = -1 if by > 0 else count
         self.move_to(min(max(start + by, 0), count - 1))
 
     def move_to(self, token: int) -> None:
