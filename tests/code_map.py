@@ -176,7 +176,8 @@ def report(code: CodeMap) -> str:
         name for name, file in code.files.items() if file.parent == code.root / PACKAGE and name != PACKAGE
     ]
     circles, lengths, functions = code.circles(), code.lengths(), code.functions()
-    floors = "not counted while there are circles" if circles else str(1 + max(code.floors.values()))
+    chain = "not counted while there are circles" if circles else f"{1 + max(code.floors.values())} modules"
+    rooms = {file.parent for file in code.files.values() if file.parent != code.root / PACKAGE}
     longest_files = sorted(lengths, key=lengths.__getitem__, reverse=True)[:5]
     longest_functions = sorted(functions, key=functions.__getitem__, reverse=True)[:5]
     lines = [
@@ -187,7 +188,8 @@ def report(code: CodeMap) -> str:
         f"imports upward         {len(code.upward())}",
         *(f"    {problem}" for problem in code.upward()),
         f"private names imported {len(code.private_imports())}",
-        f"floors                 {floors}",
+        f"rooms                  {len(rooms)} folders on {len(ROWS)} floors",
+        f"longest way down       {chain}",
         f"files over 400 lines   {sum(count > 400 for count in lengths.values())}",
         "longest files          " + ", ".join(f"{name} {lengths[name]}" for name in longest_files),
         f"functions              {len(functions)}, median {statistics.median(functions.values()):g} lines",
