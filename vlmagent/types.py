@@ -62,7 +62,8 @@ class ParsedAction:
     Attributes:
         action: a legal action's name; drawn uniformly when the output named none.
         legal_output: False when the action was drawn.
-        action_text: the value of the last ``"action"`` key as the output wrote it, without quotes; "" without a key.
+        action_text: the value of the output's ``"action"`` key (``tasks.parsing`` says which of several counts) as it
+            was written, without quotes; "" without a key.
         span: character range of that key and its value in the output, or None; nothing outside it was read.
     """
 

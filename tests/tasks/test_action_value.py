@@ -112,6 +112,15 @@ class NoDraw:
         ('{"result": {"action": "hit"}, "thoughts": "stand"}', CARDS, "hit"),
         ('{"action": {"action": "hit"}, "thoughts": "stand"}', CARDS, "hit"),
         ('[{"action": "stand"}, {"action": "hit"}]', CARDS, "hit"),
+        # several keys: the last, but for those that lie deeper in the same object
+        ('{"action": "hit", "alternatives": [{"action": "stand", "p": 0.2}]}', CARDS, "hit"),
+        ('{"action": "hit", "rejected": {"action": "stand"}, "thoughts": "if I stand"}', CARDS, "hit"),
+        ('{"action": "hit", "tree": {"action": "stand", "then": {"action": "stand"}}}', CARDS, "hit"),
+        ('{"history": [{"action": "stand"}, {"action": "stand"}], "action": "hit"}', CARDS, "hit"),
+        ('{"plan": {"action": "hit", "else": {"action": "stand"}}}', CARDS, "hit"),
+        ('{"action": "stand", "draft": {"action": "stand"}, "action": "hit"}', CARDS, "hit"),
+        ('{"step 1": {"action": "stand"}, "step 2": {"action": "hit"}}', CARDS, "hit"),
+        ('{"action": "stand"}\nNo: {"action": "hit"}', CARDS, "hit"),
         ('{"action": "stand", "thoughts": "no", "action": "hit"}', CARDS, "hit"),
     ],
 )
@@ -148,6 +157,7 @@ def test_legal(output, legal, action):
         ("{\"action\": '-' or '+'}", SIGNS),
         ('{"action": ["stand", "hit"]}', CARDS),
         ('{"action": {"hit": 0.7, "stand": 0.3}}', CARDS),
+        ('{"action": "double", "rejected": {"action": "hit"}}', CARDS),
         ('{"action": hit, stand}', CARDS),
         ('{"action": hit and stand}', CARDS),
     ],
@@ -172,6 +182,7 @@ def test_not_legal(output, legal):
         ('{"action": , "x": 1}', "", '"action":'),
         ('{"action": "\\u002b"}', "\\u002b", '"action": "\\u002b"'),
         ('<think>"action": "stand"</think>{"action": "hit"}', "hit", '"action": "hit"'),
+        ('{"action": "hit", "rejected": {"action": "stand"}}', "hit", '"action": "hit"'),
     ],
 )
 def test_action_text_and_span(output, text, covered):
@@ -241,6 +252,11 @@ VALUES = st.one_of(
     st.dictionaries(TEXTS, TEXTS, max_size=2),
 )
 KEYS = TEXTS.filter(lambda key: key != "action")
+OTHERS = st.one_of(
+    VALUES,
+    st.fixed_dictionaries({"action": TEXTS}),
+    st.lists(st.fixed_dictionaries({"action": TEXTS}), max_size=3),
+)
 TAILS = st.lists(WORDS, max_size=6).map(" ".join).filter(lambda text: '"action"' not in text)
 
 
@@ -253,14 +269,15 @@ def result(output, legal):
 @given(
     st.sampled_from(TASKS),
     VALUES,
-    st.dictionaries(KEYS, VALUES, max_size=3),
-    st.dictionaries(KEYS, VALUES, max_size=3),
+    st.dictionaries(KEYS, OTHERS, max_size=3),
+    st.dictionaries(KEYS, OTHERS, max_size=3),
     st.booleans(),
     st.sampled_from([None, 2]),
     TAILS,
 )
 @example(CARDS, "double down", {}, {"thoughts": "I should not stand with 11"}, True, None, "")
 @example(CARDS, "hit", {}, {"thoughts": "If I stand I lose"}, True, None, "")
+@example(CARDS, "hit", {"before": {"action": "stand"}}, {"instead of": {"action": "stand"}}, True, None, "")
 def test_in_json_nothing_but_the_value_counts(legal, value, before, after, ascii_, indent, tail):
     """The answer to any JSON object is the answer to one that has nothing but the action."""
     written = json.dumps({**before, "action": value, **after}, ensure_ascii=ascii_, indent=indent)

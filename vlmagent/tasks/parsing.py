@@ -1,7 +1,8 @@
 """f(v_out): from a model's text to a legal action (paper, equation 4.1).
 
 What is read is the value of the last ``"action"`` key behind the model's thinking, and nothing around that value: the
-reasons that a model gives for its choice name other actions as a matter of course. Where the value ends:
+reasons that a model gives for its choice name other actions as a matter of course. Of keys in one JSON object the
+outermost counts: those of alternatives or of a history lie deeper. Where the value ends:
 
 - a string at its closing quote, a list or an object at its closing bracket, a number before its comma or bracket;
 - what has no such end (a bare word, a quote that is never closed, alternatives such as ``"-" or "+"``) at the next key,
@@ -45,6 +46,8 @@ _NEXT_LINE = re.compile(rf"\n(?:{_NEXT}|\s{{0,40}}+}})")
 """A line that goes on with the object. JSON has no line feed inside a string: the one before was never closed."""
 _AROUND = ", \t\r\n"
 """What may stand between a value that has no end of its own and whatever ends it."""
+_PAIRS = json.JSONDecoder(object_pairs_hook=list, strict=False)
+_MOST_KEYS = 20  # each is tried with all that follows it: no more of them, so that no text takes long
 _MASK = "\0"
 
 
@@ -83,7 +86,7 @@ def find_action_key(output: str) -> int | None:
 
 
 def parse_action(output: str, legal_actions: Sequence[str], rng: np.random.Generator) -> ParsedAction:
-    """The one legal action that the value of the last ``"action"`` key names; otherwise one drawn uniformly.
+    """The one legal action that the value of the ``"action"`` key names; otherwise one drawn uniformly.
 
     Actions are matched whole and longest first (``10`` is never read as ``1``), words regardless of case. A value that
     names two different actions is not legal, nor is anything in an output whose thinking was never closed.
@@ -125,7 +128,7 @@ def extract_thoughts(output: str) -> str:
 
 
 def with_action(output: str, action: str) -> str:
-    """``output`` with ``action`` as the value of its last ``"action"`` key; a key is added where there is none.
+    """``output`` with ``action`` as the value of its ``"action"`` key; a key is added where there is none.
 
     All else stays as it was written, so that outputs for different actions differ in the action alone.
     """
@@ -142,13 +145,27 @@ def with_action(output: str, action: str) -> str:
 
 
 def _last_key(output: str) -> re.Match[str] | None:
-    """The match of the answer's last ``"action":``, from its opening quote to the colon."""
-    begin, position = answer_start(output), len(output)
-    while begin is not None and (position := output.rfind('"action"', begin, position)) >= 0:
-        key = _KEY.match(output, position)
-        if key is not None:
+    """The match of the answer's ``"action":``, from its opening quote to the colon: the last, or one that holds it."""
+    begin = answer_start(output)
+    keys = [] if begin is None else list(_KEY.finditer(output, begin))
+    for key in keys[:-1][:_MOST_KEYS]:
+        if _holds(output, key, keys[-1]):
             return key
-    return None
+    return keys[-1] if keys else None
+
+
+def _holds(output: str, key: re.Match[str], later: re.Match[str]) -> bool:
+    """Whether a later key lies deeper in a key's object, which is valid JSON from the key on and has no other such key.
+
+    A later key inside the value itself is the answer all the same: ``{"action": {"action": "hit"}}``.
+    """
+    try:
+        # objects become lists of pairs, so that keys that occur twice are still there
+        pairs, size = _PAIRS.raw_decode("{" + output[key.start() :])
+    except (ValueError, RecursionError):
+        return False
+    inside = _value(output, key.end()).end <= later.start() < key.start() + size
+    return inside and [name for name, _ in pairs].count("action") == 1
 
 
 def _value(output: str, colon: int) -> _Value:
