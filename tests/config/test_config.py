@@ -5,7 +5,7 @@ import yaml
 
 from tests.conftest import SMALL
 from vlmagent import paths
-from vlmagent.cli.recipe import build_config
+from vlmagent.cli.recipe import TrainRequest, build_config
 from vlmagent.config import (
     Config,
     ModelConfig,
@@ -157,5 +157,5 @@ class TestPrecision:
             "model.lora.enabled=false",
         ]  # recipes for pretrained models have adapters
         with pytest.raises(UsageError, match="most weights would never move"):
-            build_config("numberline", None, half, "owner/model", fetch=False)
-        build_config("numberline", None, half, "owner/model", fetch=False, trains=False)
+            build_config(TrainRequest("numberline", None, half, "owner/model"), fetch=False)
+        build_config(TrainRequest("numberline", None, half, "owner/model"), fetch=False, trains=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,14 +16,10 @@ from vlmagent.cli.options import (
     TaskArgument,
     stderr_console,
 )
-from vlmagent.cli.recipe import build_config
+from vlmagent.cli.recipe import TrainRequest, build_config
 from vlmagent.errors import UsageError
 from vlmagent.paths import Run
 from vlmagent.text import command
-
-if TYPE_CHECKING:
-    from vlmagent.config import Config
-
 
 ConfigOption = Annotated[
     str | None,
@@ -44,52 +40,44 @@ DetachOption = Annotated[
     bool, typer.Option("--detach", help="Return at once; the run goes on in the background.")
 ]
 
+TrainedTaskArgument = Annotated[str | None, typer.Argument(help="The task to train on.", metavar="[TASK]")]
+AgentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--agent", help="vlm writes thoughts and actions; cnn is the paper's baseline without language."
+    ),
+]
+ResumeOption = Annotated[str | None, typer.Option("--resume", help="Continue this run.", metavar="RUN")]
+PlanOption = Annotated[
+    bool,
+    typer.Option("--plan", help="Only say what it would train and take: no weights, no network, no run."),
+]
+
 
 def train(
-    task: Annotated[str | None, typer.Argument(help="The task to train on.", metavar="[TASK]")] = None,
+    task: TrainedTaskArgument = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     model: ModelOption = None,
-    agent: Annotated[
-        str | None,
-        typer.Option(
-            "--agent", help="vlm writes thoughts and actions; cnn is the paper's baseline without language."
-        ),
-    ] = None,
+    agent: AgentOption = None,
     run_dir: RunDirOption = None,
-    resume: Annotated[str | None, typer.Option("--resume", help="Continue this run.", metavar="RUN")] = None,
+    resume: ResumeOption = None,
     detach: DetachOption = False,
     gpus: GpusOption = None,
     processes: ProcessesOption = None,
     hostfile: HostfileOption = None,
     deepspeed: DeepspeedOption = None,
-    plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Only say what it would train and take: no weights, no network, no run."),
-    ] = False,
+    plan: PlanOption = False,
 ) -> None:
     """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
-    from vlmagent.runs import folders, launch
-    from vlmagent.training.distributed.hosts import check_distributed, distributed_overrides
+    from vlmagent.training.distributed.hosts import distributed_overrides
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed, must_exist=not plan)
-    overrides = [*(set_ or []), *where]
+    request = TrainRequest(task, config, (*(set_ or ()), *where), model, agent, run_dir, resume)
     if plan:
-        _print_plan(build_config(task, config, overrides, model, fetch=False))
-        return
-    if resume is not None:
-        if task or config or model or agent or run_dir:
-            raise UsageError(
-                "--resume continues a run with its own config: beside it go --set, --detach and where to run it."
-            )
-        run = folders.resolve_run(resume)
-        launch.update_config(run, overrides)
+        _print_plan(request)
     else:
-        overrides += [f"agent={agent}"] if agent else []
-        resolved = build_config(task, config, overrides, model)
-        check_distributed(resolved)
-        run = folders.create_run(resolved, run_dir, suffix="-cnn" if resolved.agent == "cnn" else "")
-    _start(run, detach)
+        _start(_run_of(request), detach)
 
 
 def sft(
@@ -105,13 +93,30 @@ def sft(
     deepspeed: DeepspeedOption = None,
 ) -> None:
     """Only the supervised start: fine-tune on solver samples. The result is cached; `train` takes it from there."""
-    from vlmagent.runs import folders
-    from vlmagent.training.distributed.hosts import check_distributed, distributed_overrides
+    from vlmagent.training.distributed.hosts import distributed_overrides
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed)
-    resolved = build_config(task, config, [*(set_ or []), *where, "ppo.env_steps=0"], model)
-    check_distributed(resolved)
-    _start(folders.create_run(resolved, run_dir, suffix="-sft"), detach)
+    overrides = (*(set_ or ()), *where, "ppo.env_steps=0")
+    _start(_run_of(TrainRequest(task, config, overrides, model, run_dir=run_dir, suffix="-sft")), detach)
+
+
+def _run_of(request: TrainRequest) -> Run:
+    """The run that is asked for, new or to be continued, with everything decided and written: it only has to start."""
+    from vlmagent.runs import folders, launch
+    from vlmagent.training.distributed.hosts import check_distributed
+
+    if request.resume is not None:
+        if request.task or request.config or request.model or request.agent or request.run_dir:
+            raise UsageError(
+                "--resume continues a run with its own config: beside it go --set, --detach and where to run it."
+            )
+        run = folders.resolve_run(request.resume)
+        launch.update_config(run, request.overrides)
+        return run
+    config = build_config(request)
+    check_distributed(config)
+    suffix = "-cnn" if config.agent == "cnn" and not request.suffix else request.suffix
+    return folders.create_run(config, request.run_dir, suffix=suffix)
 
 
 def data(
@@ -128,8 +133,8 @@ def data(
     from vlmagent.tasks.registry import task_from_config
     from vlmagent.training.sft.dataset import write_dataset
 
-    overrides = [*(set_ or []), *([] if cot else ["cot=false"])]
-    resolved = build_config(task, config, overrides, None, trains=False)
+    overrides = (*(set_ or ()), *(() if cot else ("cot=false",)))
+    resolved = build_config(TrainRequest(task, config, overrides), trains=False)
     with Progress(console=stderr_console(), transient=True) as progress:
         bar = progress.add_task("Writing samples", total=samples)
         path = write_dataset(
@@ -142,13 +147,13 @@ def data(
     typer.echo(f"{samples} samples written: {path}")
 
 
-def _print_plan(config: Config) -> None:
+def _print_plan(request: TrainRequest) -> None:
     from rich.console import Console
 
     from vlmagent.cli.plan_view import plan_view
     from vlmagent.training.plan.plan import make_plan
 
-    Console().print(plan_view(make_plan(config)))
+    Console().print(plan_view(make_plan(build_config(request, fetch=False), request.run_dir)))
 
 
 def _start(run: Run, detach: bool) -> None:
