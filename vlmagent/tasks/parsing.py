@@ -81,7 +81,7 @@ def answer_start(output: str) -> int | None:
 
 def find_action_key(output: str) -> int | None:
     """Offset of the opening quote of the ``"action"`` key that ``parse_action`` reads; None if there is none."""
-    key = _last_key(output)
+    key = _action_key(output)
     return None if key is None else key.start()
 
 
@@ -96,7 +96,7 @@ def parse_action(output: str, legal_actions: Sequence[str], rng: np.random.Gener
         legal_actions: at least one name; the order fixes the draw.
         rng: used only when nothing legal was named.
     """
-    key = _last_key(output)
+    key = _action_key(output)
     if key is None:
         return ParsedAction(_draw(legal_actions, rng), False, "", None)
     value = _value(output, key.end())
@@ -112,7 +112,7 @@ def extract_thoughts(output: str) -> str:
 
     "" when there is none. Without an action key the whole output counts as thought. Encodable as UTF-8.
     """
-    begin, key = answer_start(output), _last_key(output)
+    begin, key = answer_start(output), _action_key(output)
     if begin is None:
         return _tidy(_THINKING.sub(" ", output))
     stop = len(output) if key is None else key.start()
@@ -132,7 +132,7 @@ def with_action(output: str, action: str) -> str:
 
     All else stays as it was written, so that outputs for different actions differ in the action alone.
     """
-    key = _last_key(output)
+    key = _action_key(output)
     if key is not None:
         end = _value(output, key.end()).end
         written = output[key.end() : end]
@@ -144,7 +144,7 @@ def with_action(output: str, action: str) -> str:
     return f'{begun},\n"action": "{action}"\n}}' if begun.strip("{ \n") else f'{{\n"action": "{action}"\n}}'
 
 
-def _last_key(output: str) -> re.Match[str] | None:
+def _action_key(output: str) -> re.Match[str] | None:
     """The match of the answer's ``"action":``, from its opening quote to the colon: the last, or one that holds it."""
     begin = answer_start(output)
     keys = [] if begin is None else list(_KEY.finditer(output, begin))
