@@ -47,6 +47,17 @@ def test_no_heavy_imports(run: Run) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_screens_are_imported_when_they_are_opened() -> None:
+    code = (
+        "import sys, vlmagent.tui.app, vlmagent.tui.screens.runs\n"
+        "names = [name for name in sys.modules if name.startswith(('vlmagent.tui.screens.', 'vlmagent.tui.play.'))]\n"
+        "print(*sorted(names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    opened = {name.rsplit(".", 1)[1] for name in done.stdout.split()}
+    assert opened == {"runs", "polling", "confirm"}
+
+
 def test_the_command_line_does_not_import_textual() -> None:
     heavy = ("textual", "torch", "sqlite_utils")
     code = f"import sys; import vlmagent.cli.main; print([name for name in {heavy} if name in sys.modules])"

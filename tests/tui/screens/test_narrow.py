@@ -11,6 +11,7 @@ from tests.tui.made_episodes import Host, make_episodes, make_evaluation
 from tests.tui.made_runs import make_run
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.app import VlmAgentApp
+from vlmagent.tui.screens.compare import CompareScreen, CompareSide
 from vlmagent.tui.screens.episodes import EpisodesScreen
 from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.screens.runs import RunsScreen
@@ -91,3 +92,19 @@ async def test_the_title_of_the_episodes(size: tuple[int, int], tmp_path: Path) 
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: "3 finished" in shown(app.screen.query_one("#episodes-title")))
         assert "a-run-with" in shown(app.screen.query_one("#episodes-title"))
+
+
+@NARROW
+async def test_the_title_of_a_comparison(size: tuple[int, int], tmp_path: Path) -> None:
+    one, two = make_episodes(tmp_path / LONG, 1), make_episodes(tmp_path / f"{LONG}-2", 1)
+    for run in (one, two):
+        make_evaluation(run, "step-0", [True, False], system="sft")
+        make_evaluation(run, "step-500", [True, True])
+    for other, wanted in ((one, ["sft step-0", "rl step-500"]), (two, ["rl step-500", "rl step-500"])):
+        app = Host(CompareScreen(CompareSide(one), CompareSide(other)))
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda app=app: "step-500" in shown(app.screen.query_one("#compare-title")))  # type: ignore[misc]
+            left, _, right = shown(app.screen.query_one("#compare-title")).partition("↔")
+            assert wanted[0] in left
+            assert wanted[1] in right
+            assert "a-run" in left

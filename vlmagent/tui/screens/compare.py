@@ -30,7 +30,7 @@ from vlmagent.tui.messages import OpenReplay
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.stepping import SteppingScreen, seek_bindings, speed_bindings
 from vlmagent.tui.settings import images_of
-from vlmagent.tui.text import safe_line
+from vlmagent.tui.text import fitted, safe_line
 from vlmagent.tui.widgets.growing_table import GrowingTable
 from vlmagent.tui.widgets.side_pane import SidePane
 from vlmagent.tui.widgets.timeline import Timeline
@@ -42,6 +42,7 @@ LOOK_SECONDS = 0.05
 FETCHED_AHEAD = 100
 """Steps whose pictures are decoded before they are asked for."""
 SIDES = ("left", "right")
+ARROW = "   ↔   "
 
 
 class PairsTable(GrowingTable):
@@ -117,6 +118,7 @@ class CompareScreen(SteppingScreen[None]):
         self.comparison.close()
 
     def on_resize(self) -> None:
+        self._show_title()
         self.call_after_refresh(self._show_pairs)
 
     @property
@@ -221,22 +223,23 @@ class CompareScreen(SteppingScreen[None]):
     # -- showing
 
     def _show_title(self) -> None:
-        """Both sides on one line, the run once where it is the same."""
+        """Both sides on one line, a common run once; names of runs are cut before those of evaluations."""
+        runs = [side.evaluation.run for side in self.sides] or [side.run for side in self.comparison.wanted]
         names = [side.evaluation.name for side in self.sides]
         names = names or [side.checkpoint or "?" for side in self.comparison.wanted]
-        runs = [side.evaluation.run for side in self.sides] or [side.run for side in self.comparison.wanted]
-        parts: list[Content | str | tuple[str, str]] = []
+        shown = [safe_line(name, 50) for name in names]
+        room = self.size.width - 2 - len(ARROW) - sum(name.cell_length for name in shown)
+        common = Content()
         if runs[0] == runs[1]:
-            parts += [safe_line(runs[0].name, 40, style="bold"), "   "]
+            common = fitted(runs[0].name, room - 3, most=40, style="bold") + Content("   ")
         else:
-            names = [f"{run.name} {name}" for run, name in zip(runs, names, strict=True)]
-        left, right = (safe_line(name, 50) for name in names)
-        parts += [
-            left.stylize(f"bold ${COLOURS['left']}"),
-            "   ↔   ",
-            right.stylize(f"bold ${COLOURS['right']}"),
-        ]
-        self.query_one("#compare-title", Static).update(Content.assemble(*parts))
+            shown = [
+                fitted(run.name, room // 2 - 1, least=6, most=40) + Content(" ") + name
+                for run, name in zip(runs, shown, strict=True)
+            ]
+        left = shown[0].stylize(f"bold ${COLOURS['left']}")
+        right = shown[1].stylize(f"bold ${COLOURS['right']}")
+        self.query_one("#compare-title", Static).update(common + left + Content(ARROW) + right)
 
     def _show_tally(self) -> None:
         tally = self.comparison.tally
