@@ -13,33 +13,41 @@ import typer
 from vlmagent.cli.options import SetOption, TaskArgument
 
 
+HumanOption = Annotated[bool, typer.Option("--human", help="You play; the opponent gives hints.")]
+VersusOption = Annotated[bool, typer.Option("--versus", help="You and the opponent play the same deals.")]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", help="Whose newest checkpoint plays. Default: the task's newest run."),
+]
+OpponentOption = Annotated[
+    str | None, typer.Option("--opponent", help="run, expert, random or another baseline. Default: run.")
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Chooses the deals. Default: new ones.")
+]
+HintsOption = Annotated[
+    str, typer.Option("--hints", help="What the opponent would do: off, ask (with x) or on.")
+]
+ImagesOption = Annotated[
+    str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
+]
+ScreenshotOption = Annotated[
+    Path | None,
+    typer.Option("--screenshot", help="Write an SVG picture of the table here and end.", metavar="DIR"),
+]
+
+
 def play(
     task: TaskArgument,
-    human: Annotated[bool, typer.Option("--human", help="You play; the opponent gives hints.")] = False,
-    versus: Annotated[
-        bool, typer.Option("--versus", help="You and the opponent play the same deals.")
-    ] = False,
-    run: Annotated[
-        str | None,
-        typer.Option("--run", help="Whose newest checkpoint plays. Default: the task's newest run."),
-    ] = None,
-    opponent: Annotated[
-        str | None, typer.Option("--opponent", help="run, expert, random or another baseline. Default: run.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="Chooses the deals. Default: new ones.")
-    ] = None,
+    human: HumanOption = False,
+    versus: VersusOption = False,
+    run: RunOption = None,
+    opponent: OpponentOption = None,
+    seed: SeedOption = None,
     set_: SetOption = None,
-    hints: Annotated[
-        str, typer.Option("--hints", help="What the opponent would do: off, ask (with x) or on.")
-    ] = "ask",
-    images: Annotated[
-        str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
-    ] = "auto",
-    screenshot: Annotated[
-        Path | None,
-        typer.Option("--screenshot", help="Write an SVG picture of the table here and end.", metavar="DIR"),
-    ] = None,
+    hints: HintsOption = "ask",
+    images: ImagesOption = "auto",
+    screenshot: ScreenshotOption = None,
 ) -> None:
     """Play a task, or watch a checkpoint play and take over. Every step is kept and can be replayed."""
     from vlmagent.play.plan import PlayRequest, plan_session

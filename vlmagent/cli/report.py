@@ -6,14 +6,11 @@ Heavy imports stand inside the functions: ``--help`` must not wait for them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vlmagent.cli.options import SetOption, stderr_console
-
-if TYPE_CHECKING:
-    from vlmagent.evaluation.report.collect import Options
 
 ItemArgument = Annotated[
     str,
@@ -61,10 +58,13 @@ def report(
     records: RecordsOption = None,
 ) -> None:
     """Build a table or figure of the paper from finished runs: Markdown on standard output, files in a folder."""
+    from vlmagent.config import parse_overrides
     from vlmagent.evaluation.report.build import build, command_for
     from vlmagent.evaluation.report.catalogue import find_item
+    from vlmagent.evaluation.report.collect import Options
 
-    item, options = find_item(name), _report_options(seeds, task, episodes, eval_seed, set_, records)
+    over = parse_overrides(set_ or ())
+    item, options = find_item(name), Options(seeds, tuple(task or ()), episodes, eval_seed, over, records)
     built = build(item, options, _report_folder(out))
     typer.echo(built.markdown)
     for file in built.files:
@@ -93,10 +93,14 @@ def reproduce(
     ] = False,
 ) -> None:
     """Train and evaluate what a table or figure of the paper lacks, then build it. Resumable; ctrl-c stops it."""
-    from vlmagent.cli.reproduce import reproduce_command
+    from vlmagent.cli.reproduce import ReproduceRequest, reproduce_command
+    from vlmagent.config import parse_overrides
+    from vlmagent.evaluation.report.collect import Options
 
-    options = _report_options(seeds, task, episodes, eval_seed, set_, records)
-    done = reproduce_command(name, options, jobs, _report_folder(out), dry_run, stderr_console())
+    over = parse_overrides(set_ or ())
+    options = Options(seeds, tuple(task or ()), episodes, eval_seed, over, records)
+    request = ReproduceRequest(name, options, jobs, _report_folder(out), dry_run)
+    done = reproduce_command(request, stderr_console())
     if done.markdown:
         typer.echo(done.markdown)
     if done.interrupted:
@@ -104,20 +108,6 @@ def reproduce(
         raise typer.Exit(130)
     if done.problems:
         raise typer.Exit(1)
-
-
-def _report_options(
-    seeds: int,
-    tasks: list[str] | None,
-    episodes: int | None,
-    eval_seed: int,
-    overrides: list[str] | None,
-    records: Path | None,
-) -> Options:
-    from vlmagent.config import parse_overrides
-    from vlmagent.evaluation.report.collect import Options
-
-    return Options(seeds, tuple(tasks or ()), episodes, eval_seed, parse_overrides(overrides or []), records)
 
 
 def _report_folder(out: Path | None) -> Path:

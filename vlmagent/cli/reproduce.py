@@ -18,13 +18,26 @@ if TYPE_CHECKING:
     from vlmagent.evaluation.reproduce import Work
 
 
-def reproduce_command(
-    name: str, options: Options, jobs: int, out: Path, dry_run: bool, console: Console
-) -> ReproduceResult:
-    """Train and evaluate what a table or figure lacks, then build it.
+@dataclass(frozen=True, slots=True)
+class ReproduceRequest:
+    """What somebody wants reproduced.
 
-    Args:
+    Attributes:
+        name: of a table or figure.
+        jobs: how many runs at the same time.
+        out: folder for text and pictures.
         dry_run: only say what would be done and how long it would take.
+    """
+
+    name: str
+    options: Options
+    jobs: int
+    out: Path
+    dry_run: bool = False
+
+
+def reproduce_command(request: ReproduceRequest, console: Console) -> ReproduceResult:
+    """Train and evaluate what a table or figure lacks, then build it.
 
     Raises:
         UsageError: an unknown name or task, or a folder that holds something else.
@@ -37,13 +50,15 @@ def reproduce_command(
     from vlmagent.evaluation.report.collect import collect
     from vlmagent.evaluation.report.runs import Library
 
-    item, library = find_item(name), Library(options.records)
-    works, jobs = reproduce.plan(item, options, library), reproduce.usable_jobs(jobs)
+    item, options = find_item(request.name), request.options
+    library = Library(options.records)
+    works = reproduce.plan(item, options, library)
+    jobs = reproduce.usable_jobs(request.jobs)
     console.print(_workload(works, jobs), highlight=False)
     if works:
         seconds = reproduce.waited(seconds_needed(works, library), works, jobs)
         console.print(f"Time needed: about {duration(seconds)}.", highlight=False)
-    if dry_run:
+    if request.dry_run:
         for work in works:
             console.print(f"  {work.title}", highlight=False, markup=False)
         return ReproduceResult("", (), False)
@@ -55,8 +70,10 @@ def reproduce_command(
     library = Library(options.records)
     if options.records:
         kept = write_records(collect(item, options, library), options.records)
-        console.print(f"Records of {len(kept)} runs and evaluations: {options.records}", highlight=False)
-    report = build(item, options, out, library)
+        console.print(
+            f"Records of {len(kept)} runs and evaluations: {options.records}", highlight=False, markup=False
+        )
+    report = build(item, options, request.out, library)
     for problem in problems:
         console.print(f"Error: {problem}", style="red", highlight=False, markup=False)
     for file in report.files:

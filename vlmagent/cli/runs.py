@@ -8,11 +8,29 @@ from typing import Annotated
 import typer
 
 from vlmagent.cli.options import JsonOption, print_out
+from vlmagent.paths import Run
 from vlmagent.text import command
 
 runs_app = typer.Typer(help="List, show, stop, follow and export runs.", no_args_is_help=True)
 RunArgument = Annotated[
     str | None, typer.Argument(help="A run's name or path. Default: runs/latest.", metavar="[RUN]")
+]
+
+OutOption = Annotated[Path, typer.Option("--out", help="A new folder.")]
+KindOption = Annotated[
+    str, typer.Option("--as", help="run: a copy. sft: the steps played beside it, as training data.")
+]
+ActorOption = Annotated[
+    str, typer.Option("--actor", help="Whose steps: human, model, expert, another baseline, or all.")
+]
+SuccessesOption = Annotated[bool, typer.Option("--successes", help="Only episodes that succeeded.")]
+MergeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--merge",
+        help="Write the newest checkpoint here as a plain Hugging Face model, adapters merged, with a card.",
+        metavar="DIR",
+    ),
 ]
 
 
@@ -69,22 +87,11 @@ def runs_logs(
 @runs_app.command("export")
 def runs_export(
     run: RunArgument = None,
-    out: Annotated[Path, typer.Option("--out", help="A new folder.")] = Path("export"),
-    kind: Annotated[
-        str, typer.Option("--as", help="run: a copy. sft: the steps played beside it, as training data.")
-    ] = "run",
-    actor: Annotated[
-        str, typer.Option("--actor", help="Whose steps: human, model, expert, another baseline, or all.")
-    ] = "human",
-    successes: Annotated[bool, typer.Option("--successes", help="Only episodes that succeeded.")] = False,
-    merge: Annotated[
-        Path | None,
-        typer.Option(
-            "--merge",
-            help="Write the newest checkpoint here as a plain Hugging Face model, adapters merged, with a card.",
-            metavar="DIR",
-        ),
-    ] = None,
+    out: OutOption = Path("export"),
+    kind: KindOption = "run",
+    actor: ActorOption = "human",
+    successes: SuccessesOption = False,
+    merge: MergeOption = None,
 ) -> None:
     """Copy a run, also a live one: databases, config, newest checkpoint. Or write what was played as SFT data."""
     from vlmagent.errors import unknown_choice
@@ -97,13 +104,16 @@ def runs_export(
         from vlmagent.runs.merge import merge_run
 
         typer.echo(f"A plain model was written to {merge_run(path, merge)}")
-        return
-    if kind == "run":
+    elif kind == "run":
         typer.echo(f"{path} exported to {export.export_run(path, out).describe()}")
-        return
+    else:
+        _export_sft(path, out, actor, successes)
+
+
+def _export_sft(run: Run, out: Path, actor: str, successes: bool) -> None:
     from vlmagent.play.export import export_sft
 
-    exported = export_sft(path, out, actor=actor, successes=successes)
+    exported = export_sft(run, out, actor=actor, successes=successes)
     for reason in exported.left_out:
         typer.echo(f"Left out: {reason}", err=True)
     typer.echo(f"{exported.samples} samples written: {exported.data}")
