@@ -38,7 +38,8 @@ from vlmagent.tasks.base import Task
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.training.engines.local import LocalEngine
 from vlmagent.training.plan.hardware import find_hardware
-from vlmagent.training.plan.plan import Flops, Sizes, Tokens
+from vlmagent.training.plan.sizes import Sizes, Tokens
+from vlmagent.training.plan.speed import Flops
 from vlmagent.training.rl.buffer import RolloutBuffer, Sample
 from vlmagent.training.rl.ppo import PpoUpdater
 from vlmagent.training.rollout import Rollout, observation_of
@@ -213,7 +214,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     picture = int((state.input_ids == policy.model.config.image_token_id).sum())
     tokens = Tokens(picture, len(state.input_ids) - picture, round(sum(outputs) / count), picture)
     head = sum(parameter.numel() for parameter in policy.value_head.parameters())
-    flops = Flops.of(config, Sizes.of(policy.model, config.model, head), tokens)
+    flops = Flops.of(config, Sizes.of(policy.model, head), tokens)
     done = config.ppo.epochs * count * flops.training
     iteration = found["generate"].seconds + found["update"].seconds
     hours = ENV_STEPS / count * iteration / 3600

@@ -112,6 +112,14 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "vlmagent"
 
 
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there: what a disk's room and its permissions are asked of."""
+    path = folder.absolute()
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    return path.resolve() if path.exists() else path
+
+
 def rank_log(rank: int) -> str:
     """Where one of several processes writes, under ``RANKS``."""
     return f"rank-{rank}.txt"

@@ -49,7 +49,7 @@ def check_database() -> Iterator[Finding]:
         yield _found("SQLite", State.PROBLEM, text, todo, essential=True)
         return
     text = f"{features.version} with full-text search"
-    where = existing(paths.runs_dir())
+    where = paths.existing(paths.runs_dir())
     try:
         with tempfile.TemporaryDirectory(prefix=".vlmagent-doctor-", dir=where) as folder:
             try_database(Path(folder))
@@ -68,7 +68,7 @@ def _folder(name: str, folder: Path, variable: str, holds_databases: bool) -> It
         text = f"{folder.absolute()} cannot be written: {problem}."
         yield _found(name, State.PROBLEM, text, _choose(variable), essential=True)
         return
-    where = existing(folder)
+    where = paths.existing(folder)
     free, kind = shutil.disk_usage(where).free, file_system(where)
     text = f"{folder.absolute()}{'' if folder.is_dir() else ' (made when needed)'}, {_size(free)} free"
     if free < TOO_LITTLE:
@@ -101,7 +101,7 @@ def _choose(variable: str) -> str:
 def _not_writable(folder: Path) -> str | None:
     """Why nothing can be written to a folder, or to the one that it would be made in; None when it can."""
     try:
-        where = existing(folder)
+        where = paths.existing(folder)
         if not where.is_dir():
             return f"{where} is {'a link to nothing' if where.is_symlink() else 'a file'}"
         with contextlib.suppress(FileNotFoundError):
@@ -113,14 +113,6 @@ def _not_writable(folder: Path) -> str | None:
     except OSError as error:
         return error.strerror or str(error)
     return None
-
-
-def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    path = folder.absolute()
-    while not os.path.lexists(path) and path != path.parent:
-        path = path.parent
-    return path.resolve() if path.exists() else path
 
 
 def file_system(folder: Path) -> str:

@@ -83,16 +83,15 @@ class Share:
         """One process's share of ``total`` samples or environments, at least one."""
         return max(1, total // self.processes)
 
-    def memory(self, weights: float, trained: int, *, half: bool) -> Memory:
+    def memory(self, weights: float, trained: int) -> Memory:
         """What one process holds.
 
         Args:
             weights: bytes of all weights.
-            trained: parameters that learn.
-            half: whether they are less precise than float32, in which they are stepped.
+            trained: parameters that learn, in float32.
         """
         count, stage = self.processes, self.stage
-        copied = stage in (1, 2) or (stage == 3 and half)
+        copied = stage in (1, 2)  # stage 3 steps its parts of the float32 weights themselves
         held = weights / count if stage == 3 else weights
         return Memory(
             weights=held,
