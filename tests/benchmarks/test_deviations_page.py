@@ -5,7 +5,8 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "deviations_page.py"
 spec = importlib.util.spec_from_file_location("deviations_page", SCRIPT)
-assert spec and spec.loader
+assert spec is not None
+assert spec.loader is not None
 page = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(page)
 

@@ -162,9 +162,8 @@ def unquoted(source: str) -> list[str]:
                 continue
             assert isinstance(part, ast.FormattedValue)
             fixed = isinstance(part.value, ast.Name) and part.value.id.isupper()
-            called = (
-                fixed
-                or isinstance(part.value, ast.Call)
+            called = fixed or (
+                isinstance(part.value, ast.Call)
                 and ast.unparse(part.value.func)
                 in (
                     "command",

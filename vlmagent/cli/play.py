@@ -12,7 +12,6 @@ import typer
 
 from vlmagent.cli.options import SetOption, TaskArgument
 
-
 HumanOption = Annotated[bool, typer.Option("--human", help="You play; the opponent gives hints.")]
 VersusOption = Annotated[bool, typer.Option("--versus", help="You and the opponent play the same deals.")]
 RunOption = Annotated[
