@@ -22,7 +22,7 @@ from vlmagent.evaluation.report.catalogue import find_item
 from vlmagent.evaluation.report.collect import Options
 from vlmagent.evaluation.reproduce import plan as plan_works
 from vlmagent.paths import Run, runs_dir
-from vlmagent.play.export import export_sft
+from vlmagent.play.samples import export_sft
 from vlmagent.play.plan import PlayRequest, plan_session
 from vlmagent.runs import folders, launch
 from vlmagent.runs.daemon import already_running

@@ -13,7 +13,7 @@ from vlmagent import paths
 from vlmagent.cli.main import app
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.evaluation.forecast import known_speed, seconds_needed, sft_samples
+from vlmagent.evaluation.runtime import known_speed, seconds_needed, sft_samples
 from vlmagent.evaluation.report.build import build
 from vlmagent.evaluation.report.catalogue import CNN, NO_COT, RL, expected_config, find_item
 from vlmagent.evaluation.report.collect import Options

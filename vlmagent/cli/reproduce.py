@@ -43,12 +43,12 @@ def reproduce_command(request: ReproduceRequest, console: Console) -> ReproduceR
         UsageError: an unknown name or task, or a folder that holds something else.
     """
     from vlmagent.evaluation import reproduce
-    from vlmagent.evaluation.forecast import seconds_needed
     from vlmagent.evaluation.report.archive import write_records
     from vlmagent.evaluation.report.build import build
     from vlmagent.evaluation.report.catalogue import find_item
     from vlmagent.evaluation.report.collect import collect
     from vlmagent.evaluation.report.runs import Library
+    from vlmagent.evaluation.runtime import seconds_needed
 
     item, options = find_item(request.name), request.options
     library = Library(options.records)

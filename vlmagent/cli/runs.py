@@ -111,7 +111,7 @@ def runs_export(
 
 
 def _export_sft(run: Run, out: Path, actor: str, successes: bool) -> None:
-    from vlmagent.play.export import export_sft
+    from vlmagent.play.samples import export_sft
 
     exported = export_sft(run, out, actor=actor, successes=successes)
     for reason in exported.left_out:
