@@ -49,10 +49,13 @@ def fit(
     while True:
         columns = choose(least)
         cells = [cells_of(row, columns, context) for row in rows]
-        wider = needed(columns, cells)
+        # where there is no room at all a column keeps less than it was asked to: asking for the same again is no help
+        wider = {
+            title: width for title, width in needed(columns, cells).items() if width > least.get(title, 0)
+        }
         if not wider:
             return columns, cells
-        least |= wider  # widths only grow, and a column that is left out does not come back: this ends
+        least |= wider
 
 
 def cells_of(row: Any, columns: Fitted, context: Any) -> list[Text]:
