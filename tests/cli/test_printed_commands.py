@@ -22,8 +22,8 @@ from vlmagent.evaluation.report.catalogue import find_item
 from vlmagent.evaluation.report.collect import Options
 from vlmagent.evaluation.reproduce import plan as plan_works
 from vlmagent.paths import Run, runs_dir
-from vlmagent.play.samples import export_sft
 from vlmagent.play.plan import PlayRequest, plan_session
+from vlmagent.play.samples import export_sft
 from vlmagent.runs import folders, launch
 from vlmagent.runs.daemon import already_running
 from vlmagent.store.writer import StoreWriter

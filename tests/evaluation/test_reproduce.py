@@ -13,12 +13,12 @@ from vlmagent import paths
 from vlmagent.cli.main import app
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
-from vlmagent.evaluation.runtime import known_speed, seconds_needed, sft_samples
 from vlmagent.evaluation.report.build import build
 from vlmagent.evaluation.report.catalogue import CNN, NO_COT, RL, expected_config, find_item
 from vlmagent.evaluation.report.collect import Options
 from vlmagent.evaluation.report.runs import Library
 from vlmagent.evaluation.reproduce import plan, run_all, usable_jobs, waited
+from vlmagent.evaluation.runtime import known_speed, seconds_needed, sft_samples
 from vlmagent.paths import Run
 from vlmagent.runs import folders, launch
 

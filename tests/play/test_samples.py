@@ -12,8 +12,8 @@ from tests.play.test_session import play_to_the_end, right
 from vlmagent.cli.main import app as command
 from vlmagent.errors import UsageError
 from vlmagent.paths import Run
-from vlmagent.play.samples import export_sft
 from vlmagent.play.plan import plan_run
+from vlmagent.play.samples import export_sft
 from vlmagent.play.session import YOU, PlaySession
 from vlmagent.runs import folders
 from vlmagent.tasks.registry import build_task
