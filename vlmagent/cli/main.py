@@ -6,6 +6,7 @@ Heavy imports stand inside the functions: ``--help`` must not wait for torch.
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Annotated
 
 import typer
@@ -39,6 +40,9 @@ for part in (train, evaluate, runs, dashboard, play, processes, report, command)
 
 def main() -> None:
     """Entry point: our errors become one message and an exit code; a reader who has gone is no error of ours."""
+    # before anything loads torch: threads that wait must not spin, or an evaluation beside a training run takes the
+    # cores that both of them need
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_output()
     try:
         _run()
