@@ -29,8 +29,8 @@ from vlmagent.training.checkpoint import load_sft_state
 from vlmagent.training.distributed.group import join
 from vlmagent.training.distributed.ranks import ALONE, Ranks
 from vlmagent.training.distributed.zero_config import read_zero_config
-from vlmagent.training.sft import loss
 from vlmagent.training.sft import samples as sft_samples
+from vlmagent.training.sft import sft
 from vlmagent.training.sft.loss import response_scores
 from vlmagent.training.sft.samples import corpus, thinned_samples
 from vlmagent.training.sft.sft import SftInterruptedError, SftProgress, train_sft
@@ -132,7 +132,7 @@ def no_room_in(rank: int | None) -> Iterator[None]:
         return scores
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss, "response_scores", score)
+        patch.setattr(sft, "response_scores", score)
         yield
 
 

@@ -82,7 +82,7 @@ def test_the_language_stage_sees_no_picture(small_config: Config, monkeypatch: p
         batches.append(batch)
         return response_scores(policy, batch)
 
-    monkeypatch.setattr("vlmagent.training.sft.loss.response_scores", spy)
+    monkeypatch.setattr("vlmagent.training.sft.sft.response_scores", spy)
     train_sft(build_policy(config.model, corpus(task), 0), config, task, lambda _: None)
     language, real = batches
     assert all(sample.image is None for sample in language)
@@ -140,7 +140,7 @@ def test_a_primer_comes_first_and_its_texts_differ(small_config: Config, monkeyp
         met.extend(sample.prompt for sample in batch)
         return response_scores(policy, batch)
 
-    monkeypatch.setattr("vlmagent.training.sft.loss.response_scores", spy)
+    monkeypatch.setattr("vlmagent.training.sft.sft.response_scores", spy)
     policy = build_policy(config.model, corpus(Drilled()), 0)
     curve = train_sft(policy, config, Drilled(), lambda _: None)
     assert curve[-1].samples == config.sft.all_samples == 32
@@ -233,7 +233,7 @@ def test_stages_come_in_order_and_captions_are_mixed_in(
         prompts.extend(sample.prompt == CAPTION_PROMPT for sample in batch)
         return response_scores(policy, batch)
 
-    monkeypatch.setattr("vlmagent.training.sft.loss.response_scores", spy)
+    monkeypatch.setattr("vlmagent.training.sft.sft.response_scores", spy)
     policy = build_policy(config.model, corpus(task, with_captions=True), 0)
     curve = train_sft(policy, config, task, lambda _: None)
     assert [any(prompts[:8]), all(prompts[8:24])] == [False, True]
@@ -332,7 +332,7 @@ def test_running_out_of_memory_makes_micro_batches_smaller(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return response_scores(policy, batch)
 
-    monkeypatch.setattr("vlmagent.training.sft.loss.response_scores", small)
+    monkeypatch.setattr("vlmagent.training.sft.sft.response_scores", small)
     task = task_from_config(small_config)
     config = with_sft(small_config, samples=32)
     train_sft(build_policy(config.model, corpus(task), 0), config, task, lambda _: None)
