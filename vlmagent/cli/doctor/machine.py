@@ -34,7 +34,8 @@ def check_processor() -> Iterator[Finding]:
 
     from vlmagent.training.plan.hardware import usable_cores
 
-    cores, quota = usable_cores(), _cpu_quota()
+    cores = usable_cores()
+    quota = _cpu_quota()  # the kernel shows a container all cores and lets it use a part of their time
     text = f"{cores} core{'s' * (cores != 1)}"
     if quota is not None and quota < cores:
         todo = f"Give runs as many threads: --set model.threads={max(1, int(quota))}"
@@ -43,6 +44,7 @@ def check_processor() -> Iterator[Finding]:
         yield _found("Processor", State.OK, text)
     memory = psutil.virtual_memory()
     limit = _cgroup("memory.max")
+    # without a limit the file says "max", and psutil always tells of the whole machine
     total = min(memory.total, int(limit[0])) if limit and limit[0].isdigit() else memory.total
     free = min(memory.available, total)
     text = f"{total / GIB:.1f} GiB, {free / GIB:.1f} free"
@@ -91,21 +93,32 @@ class TorchError(RuntimeError):
     """Torch could not be loaded; the message says why."""
 
 
-def ask_torch() -> TorchView:
-    """Load torch in a process of its own, which may die or hang without harm, and let it look.
+def ask(module: str) -> dict[str, Any]:
+    """What a module prints as one line of JSON that loads torch in a process of its own, which may die or hang.
 
     Raises:
-        TorchError: it cannot be loaded.
+        TorchError: the process failed.
         TimeoutExpired: it took too long.
     """
-    command = [sys.executable, "-m", "vlmagent.cli.doctor.probe"]
     done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=TORCH_SECONDS, stdin=subprocess.DEVNULL
+        [sys.executable, "-m", module], capture_output=True, text=True, errors="replace", timeout=TORCH_SECONDS,
+        stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}"]
         raise TorchError(lines[-1])
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def ask_torch() -> TorchView:
+    """Let torch look at this machine, elsewhere (see ``ask``).
+
+    Raises:
+        TorchError: it cannot be loaded.
+        TimeoutExpired: it took too long.
+    """
+    told = ask("vlmagent.cli.doctor.probe")
     gpus = tuple(Gpu(**gpu) for gpu in told.pop("gpus"))
     return TorchView(gpus=gpus, **told)
 
@@ -174,7 +187,11 @@ def _unhide() -> str:
 
 def _unusable(torch: TorchView, driver: list[str] | str | None) -> Iterator[Finding]:
     """Why the processor is all there is."""
-    build = f"CUDA {torch.cuda}" if torch.cuda else f"ROCm {torch.hip}" if torch.hip else ""
+    build = ""
+    if torch.cuda:
+        build = f"CUDA {torch.cuda}"
+    elif torch.hip:
+        build = f"ROCm {torch.hip}"
     if isinstance(driver, str):
         todo = "Repair NVIDIA's driver (after an update of it: restart the machine)."
         yield _found("GPU", State.PROBLEM, f"nvidia-smi fails, so runs use the processor: {driver}", todo)
