@@ -216,11 +216,15 @@ def test_host_memory_and_disk_at_7b(tmp_path: Path):
     assert host.training == 1.5 * GIB + 2 * GIB + 3_188_736_008
     several = paper(distributed={"processes": 8})
     assert host_memory(several, sizes, Share.of(several), found).loading == 8 * host.loading
-    run, cache = rooms(config, sizes, True, tmp_path / "not" / "yet")
+    run, cache = rooms(config, sizes, tmp_path / "not" / "yet")
     # of 29 updates six checkpoints are there at once: adapters, value head and two moments of each
     assert run.needed == 6 * 3 * 1_594_368_004 + 15_000 * 12_288
     assert run.folder == tmp_path / "not" / "yet"
     assert run.free > 0
     assert cache.needed == 1_575_485_440
-    (only,) = rooms(paper(sft={"samples": 0}), sizes, True, None)
+    (only,) = rooms(paper(sft={"samples": 0}), sizes, None)
     assert only.what == "the run"
+    whole, _ = rooms(
+        paper(model={"lora": {"enabled": False}}), at_7b(model={"lora": {"enabled": False}})[1], None
+    )
+    assert whole.needed == 6 * 3 * 4 * (7_566_743_552 + 4_720_641) + 15_000 * 12_288

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from vlmagent.config import Config, ModelConfig, find_config, load_config
 from vlmagent.errors import UsageError
 from vlmagent.models.architectures import find_architecture, shipped
 from vlmagent.models.lora import count_parts
+from vlmagent.training.plan import places
 from vlmagent.training.plan.hardware import REFERENCES, Hardware, peak
 from vlmagent.training.plan.memory import rows_per_micro_batch
 from vlmagent.training.plan.plan import Cost, TrainingPlan, estimate, make_plan
@@ -227,6 +229,35 @@ def test_a_plan_of_gpus_that_are_not_here(
         "exchange of gradients",
     ):
         assert words in text
+
+
+def test_a_disk_without_room_is_a_warning_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from rich.console import Console
+
+    monkeypatch.setattr("vlmagent.training.plan.plan.find_hardware", lambda: CPU)
+    monkeypatch.setattr(places.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 10**9))
+    found = make_plan(paper(), tmp_path / "run")
+    assert [room.enough for room in found.rooms] == [False, True]
+    (warning,) = found.warnings
+    assert warning.startswith(
+        f"Not enough room for the run: about 28.9 GB would be written to {tmp_path}/run, "
+    )
+    assert "5.0 GB are free" in warning
+    Console(width=400).print(plan_view(found))
+    assert f"Warning: {warning}" in capsys.readouterr().out
+
+
+def test_host_memory_that_every_process_needs_at_once_is_a_warning(monkeypatch: pytest.MonkeyPatch):
+    """Eight processes open 16.7 GB each, on a machine of 64 GB."""
+    gpu = Hardware("H200", "cuda", 8, 141 * 10**9, 989e12, 4.8e12, here=True)
+    monkeypatch.setattr("vlmagent.training.plan.plan.find_hardware", lambda: gpu)
+    monkeypatch.setattr(places.psutil, "virtual_memory", lambda: SimpleNamespace(total=64 * 10**9))
+    (warning,) = make_plan(paper(distributed={"processes": 8})).warnings
+    assert "about 146.7 GB are needed" in warning
+    assert "there are 64.0 GB" in warning
+    assert not make_plan(paper()).warnings
 
 
 def test_sizes_from_a_models_folder(tmp_path: Path):

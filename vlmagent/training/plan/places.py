@@ -67,14 +67,13 @@ class Room:
         return self.needed <= self.free
 
 
-def rooms(config: Config, sizes: Sizes, half: bool, run: Path | None) -> list[Room]:
+def rooms(config: Config, sizes: Sizes, run: Path | None) -> list[Room]:
     """The run itself, and the supervised start that is kept for later runs.
 
     Args:
-        half: whether frozen weights are bfloat16.
         run: where the run is to lie; None for the usual place.
     """
-    saved = FLOAT * sizes.adapters if sizes.adapters else sizes.held * (2 if half else FLOAT)
+    saved = FLOAT * (sizes.adapters or sizes.held)  # whole weights learn in float32, and are saved so
     head = FLOAT * sizes.value_head
     needed = needed_bytes(config, saved + head, FLOAT * sizes.trained)
     wanted = [("the run", run or paths.runs_dir(), needed)]

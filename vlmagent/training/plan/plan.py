@@ -112,7 +112,7 @@ def make_plan(config: Config, run_dir: Path | None = None) -> TrainingPlan:
     share = Share.of(config)
     found = find_hardware()
     costs = [estimate(config, sizes, tokens, hardware) for hardware in _devices(config, found)]
-    places = rooms(config, sizes, costs[0].held.half, run_dir)
+    places = rooms(config, sizes, run_dir)
     per_update = -(-config.ppo.steps_per_update // config.ppo.minibatch_size) * config.ppo.epochs
     return TrainingPlan(
         config=config,
