@@ -42,6 +42,7 @@ def attach(run: Run, console: Console) -> str:
         ``detached``, or how the run ended: ``done``, ``stopped``, ``failed``, ``lost`` or ``damaged``.
     """
     view = RunView(run)
+    # a log file must not fill with pictures that are redrawn
     lines = not console.is_terminal or console.is_dumb_terminal
     try:
         state = _print_lines(view, console) if lines else _redraw(view, console)
@@ -60,6 +61,7 @@ def attach(run: Run, console: Console) -> str:
 
 
 def _redraw(view: RunView, console: Console) -> str:
+    # no thread of its own that redraws: each picture costs the processor that trains
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             view.refresh()

@@ -121,14 +121,14 @@ def eval_command(request: EvalRequest, console: Console) -> Evaluations:
     from vlmagent.evaluation.jobs import resolve_jobs
 
     jobs = resolve_jobs(request)
-    for job in jobs:
+    for job in jobs:  # all prices before the first request: one may still stop here
         if job.cost:
             console.print(job.cost, highlight=False, markup=False, soft_wrap=True)
     found = Evaluations()
     with interruptible(console) as asked, progress_bars(console) as bars:
         bar = bars.add_task("loading", total=None)
         for progress in evaluate_jobs(jobs, found, asked.is_set):
-            if progress.total is None:
+            if progress.total is None:  # another system is being loaded; a bar cannot take back its total
                 bars.remove_task(bar)
                 bar = bars.add_task(progress.title, total=None)
             bars.update(bar, description=progress.title, total=progress.total, completed=progress.done)

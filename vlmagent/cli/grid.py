@@ -97,6 +97,7 @@ class Grid:
         return max(values, self.columns[index].width) if values or index == 0 else 0
 
     def _table(self, shown: Sequence[int], widths: Sequence[int]) -> Table:
+        # one blank and one divider of the box between two columns: GAP; no edges, they would cost two cells
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for index in shown:
             column = self.columns[index]
@@ -162,6 +163,7 @@ def _lines(pairs: Iterable[tuple[str, Text]], width: int, *, indent: int = 0) ->
             yield line.append_text(value)
             continue
         yield Text(" " * indent + name, style="dim", overflow="fold")
+        # a name that fits into a line of its own is not broken: people copy it
         room = indent + 2 + cell_len(value.plain) <= width
         yield Padding(
             Text(value.plain, style=value.style, overflow="fold"), (0, 0, 0, indent + 2 if room else 0)

@@ -67,7 +67,7 @@ def build_config(request: TrainRequest, *, fetch: bool = True, trains: bool = Tr
 
 
 def _overrides(request: TrainRequest) -> dict[str, Any]:
-    """What goes over the recipe. --set has the last word on the task, the options of their own on the rest."""
+    """What goes over the recipe: --set, and over that --agent and --model."""
     from vlmagent.config import merge, parse_overrides
 
     over: dict[str, Any] = parse_overrides([*request.overrides])
@@ -75,7 +75,10 @@ def _overrides(request: TrainRequest) -> dict[str, Any]:
         over = merge(over, {"agent": request.agent})
     if request.model is not None:
         over = merge(over, {"model": {"name": request.model}})
-    return over if request.task is None else merge({"task": request.task}, over)
+    if request.task is None:
+        return over
+    # below --set, which may name the task in full where the argument names it in short
+    return merge({"task": request.task}, over)
 
 
 def _check_same_task(config: str, task: str) -> None:
@@ -96,7 +99,9 @@ def _default_recipe(task: str, model: str | None, agent: str | None) -> str | No
     from vlmagent.models.locate import is_pretrained
     from vlmagent.tasks.recipes import recipe_name, task_name
 
-    own, paper = recipe_name(task, agent), f"paper/{task_name(task)}"
+    own = recipe_name(task, agent)
+    paper = f"paper/{task_name(task)}"
+    # the task's own recipe is made for the built-in model: its learning rates would ruin a pretrained one
     if agent != "cnn" and model is not None and is_pretrained(model) and paper in available_configs():
         typer.echo(
             f"Recipe: {paper}, since --model names a pretrained model. --config takes another.", err=True

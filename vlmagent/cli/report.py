@@ -64,7 +64,8 @@ def report(
     from vlmagent.evaluation.report.collect import Options
 
     over = parse_overrides(set_ or ())
-    item, options = find_item(name), Options(seeds, tuple(task or ()), episodes, eval_seed, over, records)
+    item = find_item(name)
+    options = Options(seeds, tuple(task or ()), episodes, eval_seed, over, records)
     built = build(item, options, _report_folder(out))
     typer.echo(built.markdown)
     for file in built.files:

@@ -50,7 +50,8 @@ def reproduce_command(request: ReproduceRequest, console: Console) -> ReproduceR
     from vlmagent.evaluation.report.runs import Library
     from vlmagent.evaluation.runtime import seconds_needed
 
-    item, options = find_item(request.name), request.options
+    item = find_item(request.name)
+    options = request.options
     library = Library(options.records)
     works = reproduce.plan(item, options, library)
     jobs = reproduce.usable_jobs(request.jobs)
@@ -67,7 +68,7 @@ def reproduce_command(request: ReproduceRequest, console: Console) -> ReproduceR
         if works:
             problems = _show_works(works, jobs, console, cancelled)
         interrupted = cancelled.is_set()
-    library = Library(options.records)
+    library = Library(options.records)  # looked up anew: what was missing before is there now
     if options.records:
         kept = write_records(collect(item, options, library), options.records)
         console.print(

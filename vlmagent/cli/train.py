@@ -160,7 +160,7 @@ def _start(run: Run, detach: bool) -> None:
     """Start the daemon and stay with it, unless told to detach."""
     from vlmagent.runs import launch
 
-    pid = launch.start_daemon(run)
+    pid = launch.start_daemon(run)  # a process of its own: closing this terminal does not end the training
     typer.echo(f"Run {run} started (pid {pid}). Log: {run.log}", err=True)
     if detach:
         typer.echo(str(run))
@@ -175,7 +175,7 @@ def _start(run: Run, detach: bool) -> None:
             f"Stop it:   {command('vlmagent', 'runs', 'stop', run)}",
             err=True,
         )
-    elif state != "done":
+    elif state != "done":  # stopped on purpose is no failure
         raise typer.Exit(1 if state in ("failed", "lost") else 0)
     else:
         typer.echo(

@@ -55,12 +55,12 @@ def interruptible(console: Console) -> Iterator[threading.Event]:
     asked = threading.Event()
 
     def interrupt(*_: object) -> None:
-        if asked.is_set():
+        if asked.is_set():  # the step under way may wait for an API, and the reader no longer wants to
             raise KeyboardInterrupt
         asked.set()
         console.print("Stopping after this step; ctrl-c again stops at once.", highlight=False)
 
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield asked
         return
     before = signal.signal(signal.SIGINT, interrupt)

@@ -78,6 +78,7 @@ class EvaluationPlan:
         parts = [config.task, config.rule_set, config.cot, config.env, config.rollout.max_new_tokens]
         parts += [system.name, system.checkpoint, system.env_steps, system.model, system.identity]
         parts += [self.episodes, self.seed, system.temperature, self.num_envs]
+        # str for what JSON does not know: two values that print alike are alike
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
@@ -154,7 +155,8 @@ def _evaluate_into(
     if plan.system.use_journal:
         with StoreReader(writer.path) as reader:
             plan.system.use_journal(reader.answers(), writer.answer)
-    started, tally = time.monotonic(), Tally()
+    started = time.monotonic()
+    tally = Tally()
     try:
         yield from _play(plan, tally, writer, logged, should_stop)
         evaluation = _finish(plan, tally, writer.path, seconds + time.monotonic() - started)
@@ -165,7 +167,7 @@ def _evaluate_into(
     writer.evaluation(evaluation_row(evaluation.result))
     writer.set_status("done")
     writer.flush()
-    if plan.run:
+    if plan.run:  # its own process may be writing there: a row in one transaction is all that others may add
         add_evaluation(plan.run.database, evaluation_row(evaluation.result))
     return evaluation
 
@@ -199,7 +201,7 @@ def _play(
                 raise InterruptedEvaluationError(writer.path if writer else None, tally.done)
             rollout.step()
             if writer:
-                writer.commit()
+                writer.commit()  # after each step: a killed evaluation loses at most one, and resumes at its start
             if tally.done > shown:
                 shown = tally.done
                 yield shown
@@ -219,6 +221,7 @@ def _logged(database: Path) -> tuple[list[Transition], float]:
 
 def _steps(logged: Sequence[Transition]) -> list[list[Transition]]:
     """Transitions by the step they were made in: within one, ``env_index`` grows."""
+    # all active environments step together, in order: an index that does not grow begins the next step
     steps: list[list[Transition]] = []
     for transition in logged:
         if not steps or transition.env_index <= steps[-1][-1].env_index:
@@ -284,12 +287,13 @@ def finished(database: Path) -> FinishedEvaluation | None:
 
 def _finish(plan: EvaluationPlan, tally: Tally, database: Path | None, seconds: float) -> FinishedEvaluation:
     """The result of a complete tally."""
+    # episodes end in another order with another number of environments; their seeds do not change
     outcomes = tuple(sorted(tally.outcomes, key=lambda o: o.seed))
     if not outcomes:
         raise RunFailedError(f"None of the {tally.errors} episodes of {plan.system.name} has a result.")
     numbers = summary(outcomes, plan.seed)
     kinds = sorted({o.kind for o in outcomes if o.kind is not None})
-    where = database
+    where = database  # below the run's folder relative to it, so that the run can be moved
     if database and plan.run and database.is_relative_to(plan.run):
         where = database.relative_to(plan.run)
     result = EvalResult(

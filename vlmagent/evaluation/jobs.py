@@ -117,7 +117,8 @@ def resolve_jobs(request: EvalRequest) -> list[EvaluationJob]:
     budget = None if request.max_cost is None else Budget(request.max_cost)
     jobs: list[EvaluationJob] = []
     for subject in _subjects(request):
-        config, task = subject.config, task_from_config(subject.config)
+        config = subject.config
+        task = task_from_config(config)
         episodes = request.episodes or default_episodes(config, task)
         seed = config.eval.seed if request.seed is None else request.seed
         players = [*_checkpoints(subject, task), *_baselines(subject, task, request, endpoints, budget)]
@@ -209,6 +210,7 @@ def _checkpoints(subject: _Subject, task: Task) -> list[_Player]:
         return []
     from vlmagent.training.saved import find_checkpoint
 
+    # a dict keeps the order: "latest" and its step, both asked for, are one system
     folders = dict.fromkeys([find_checkpoint(subject.run, name) for name in subject.checkpoints])
     load = partial(checkpoint_system, subject.config, task)
     return [_Player(f"{subject.run.name} {folder.name}", partial(load, folder)) for folder in folders]

@@ -15,6 +15,7 @@ import math
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Two-sided exact p-value; 1 when the two never differ."""
-    trials, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(trials, k) for k in range(fewer + 1))
+    trials = only_first + only_second
+    tail = sum(math.comb(trials, k) for k in range(min(only_first, only_second) + 1))
+    # whole numbers up to the division: beyond a thousand trials 2^trials is too large for a float
     return min(1.0, float(2 * tail / 2**trials))

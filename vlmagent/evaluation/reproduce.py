@@ -82,7 +82,7 @@ def plan(item: Item, options: Options, library: Library | None = None) -> list[W
             if names:
                 title = f"{task}: {' and '.join(names)}"
                 baselines.append(Work(title, reference, wanted, baselines=names))
-    for seed in range(options.seeds):
+    for seed in range(options.seeds):  # outermost: after the first seed every row of the table has a number
         for task in tasks:
             for variant in item.variants:
                 config = expected_config(task, variant, seed, options.overrides)
@@ -138,6 +138,7 @@ def run_all(
     Returns:
         Why works failed, one line each.
     """
+    # several jobs share the cores: each with a thread per core would be slower than one after the other
     environment = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
     problems: list[str] = []
 

@@ -197,6 +197,7 @@ def comparisons(evaluations: Sequence[FinishedEvaluation]) -> list[Comparison]:
     for evaluation in evaluations:
         result = evaluation.result
         of_task = firsts.setdefault((result.task, result.rule_set), evaluation)
+        # a checkpoint is compared with where its run began, a baseline with whatever comes first
         of_run = firsts.setdefault((result.task, result.rule_set, result.run, "run"), evaluation)
         first = of_run if result.checkpoint else of_task
         pairing = pair(first, evaluation) if first is not evaluation else None

@@ -172,6 +172,7 @@ def estimate_cost(task: Task, endpoint: Endpoint, episodes: int, seed: int) -> E
                 found.append(step)
     finally:
         env.close()
+    # three characters a token is on the dear side; 16 more are the format of a chat
     tokens = int(np.mean(prompts)) // 3 + 16
     good, poor = (float(np.mean(found)) for found in lengths)
     return estimate(endpoint, tokens, episodes, (good, poor))

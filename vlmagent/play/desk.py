@@ -143,12 +143,18 @@ class Desk:
         return None
 
     def _load(self, words: str) -> None:
-        self.state, self.words, self.progress, self.since = "loading", words, 0.0, time.monotonic()
+        self.state = "loading"
+        self.words = words
+        self.progress = 0.0
+        self.since = time.monotonic()
 
     def _ready(self, event: Ready) -> None:
-        if event.changed:
+        if event.changed:  # a newer checkpoint thinks otherwise
             self._known.clear()
-        self.state, self.words, self.progress, self.actor = "ready", "", 1.0, event.actor
+        self.state = "ready"
+        self.words = ""
+        self.progress = 1.0
+        self.actor = event.actor
         self._next()
 
     def _learn(self, event: Writing | Decided | Judged | Finished) -> Place | None:
@@ -188,5 +194,5 @@ def _more(opinion: Opinion, event: Writing | Decided | Judged | Finished) -> Opi
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy that can be pickled, whatever mapping the environment gave."""
+    """A copy that can be pickled: environments may give mapping proxies and the like."""
     return dict(state)

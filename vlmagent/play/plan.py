@@ -109,7 +109,8 @@ def plan_session(request: PlayRequest) -> SessionPlan:
         raise UsageError("--human and --versus exclude each other: --versus is a person against an opponent.")
     if request.hints not in HINTS:
         raise unknown_choice("value of --hints", request.hints, HINTS)
-    task, over = request.task, parse_overrides(request.overrides)
+    task = request.task
+    over = parse_overrides(request.overrides)
     build_task(task)
     baseline = None if request.opponent in (None, RUN) else request.opponent
     if baseline is not None:
@@ -124,6 +125,7 @@ def plan_session(request: PlayRequest) -> SessionPlan:
         found = newest_run_of(task)
     config = run_config(found, over) if found else recipe_of(task, over)
     task_from_config(config)
+    # a person who named no run can play without an opponent, who joins once there is a checkpoint
     must_act = request.run is not None or mode != "human"
     if found and baseline is None and must_act and newest_checkpoint(found) is None:
         raise _no_checkpoint(found, task)

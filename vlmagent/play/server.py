@@ -115,11 +115,12 @@ class Server:
             self.say(Ready(mind.actor, changed))
 
     def _answer(self, mind: Mind, question: Think) -> None:
-        self._answering, problem = question.number, ""
+        self._answering = question.number
+        problem = ""
         try:
             decision = replace(mind.decide(question, self), actor=mind.actor)
             self.say(Decided(question.number, decision))
-            self.listen()
+            self.listen()  # the person may have moved on: the probabilities cost as much as the decision did
             probabilities = mind.judge(question, decision)
             if probabilities is not None:
                 self.say(Judged(question.number, probabilities))

@@ -51,6 +51,7 @@ class PlaySession:
         self._log = SessionLog(self._writer)
         self._count = 0
         self._seed = 0
+        # what is continued from another log is no play: a session in which nothing else was done is removed again
         self._given: int | None = None  # steps that were there before anybody played; None until it has begun
         self.tables: list[Table] = []
         try:
@@ -70,7 +71,7 @@ class PlaySession:
 
     def begin(self, *, again: bool = False) -> tuple[Moment, ...]:
         """The next episode at every table; ``again`` deals the same one once more."""
-        if not again:
+        if not again:  # the number of new deals decides the next one, not how often each was played
             self._seed = play_episode_seed(self.plan.seed, self._count)
             self._count += 1
         for table in self.tables:

@@ -94,6 +94,7 @@ class _Running:
     def __init__(self, check: Check) -> None:
         self._check = check
         self._found: list[Finding] = []
+        # a daemon thread: one that hangs on a dead network disk cannot be ended, and must not keep the program
         self._thread = threading.Thread(target=self._look, name=f"doctor: {check.name}", daemon=True)
         self._thread.start()
 

@@ -32,7 +32,8 @@ def check_python() -> Iterator[Finding]:
     place = installed.checkout_folder()
     where = "" if place is None else f", from the checkout {place}"
     yield _found("vlmagent", State.OK, f"{__version__}{where}")
-    version, wanted = platform.python_version(), installed.wanted()
+    version = platform.python_version()
+    wanted = installed.wanted()
     needs = wanted.python
     if not SpecifierSet(needs).contains(version, prereleases=True):
         todo = "Make an environment with another Python, and install vlmagent there."

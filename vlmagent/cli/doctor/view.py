@@ -80,7 +80,8 @@ def _ways(finding: Finding, console: Console) -> list[Text]:
 
 
 def _conclusion(diagnosis: Diagnosis) -> str:
-    problems, notes = diagnosis.count(State.PROBLEM), diagnosis.count(State.NOTE)
+    problems = diagnosis.count(State.PROBLEM)
+    notes = diagnosis.count(State.NOTE)
     counts = f"{problems} problem{'s' * (problems != 1)}, {notes} note{'s' * (notes != 1)}."
     if diagnosis.ready:
         return f"The built-in model can be trained here: vlmagent train numberline. {counts}"

@@ -24,8 +24,11 @@ _found = partial(Finding, RUNS)
 
 def check_runs() -> Iterator[Finding]:
     """How many runs there are, and which have lost their process or a readable database."""
-    folders, states = runs_folders.all_runs(), dict[str, list[Run]]()
-    deadline, seen = time.monotonic() + LOOK_SECONDS, 0
+    folders = runs_folders.all_runs()
+    states: dict[str, list[Run]] = {}
+    # thousands of runs on a slow disk must not hold up the other lines
+    deadline = time.monotonic() + LOOK_SECONDS
+    seen = 0
     for folder in folders:
         if time.monotonic() > deadline:
             break

@@ -98,6 +98,7 @@ def draw(found: Collection, out: Path) -> list[Path]:
         raise UsageError(
             "Drawing figures needs matplotlib, which is not installed. Install it: pip install 'vlmagent[report]'"
         ) from None
+    # a fixed salt and no date: the same numbers give the same file, byte for byte
     with mpl.rc_context({"font.size": 9, "svg.hashsalt": "vlmagent", "svg.fonttype": "none"}):
         figure: Any = Figure(figsize=(4.2 * len(tasks), 3.4), layout="constrained")
         axes = figure.subplots(1, len(tasks), squeeze=False)[0]
@@ -119,7 +120,8 @@ def _draw_task(axis: Any, found: Collection, task: str) -> None:
         axis.plot(both.steps, scale * both.mean, color=colour, label=label, linewidth=1.6)
         low, high = both.mean - both.std, both.mean + both.std
         if found.item.measure == "success":
-            low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+            low = np.clip(low, 0, 1)  # no success is below 0 or above 1, however wide the seeds spread
+            high = np.clip(high, 0, 1)
         axis.fill_between(both.steps, scale * low, scale * high, color=colour, alpha=0.2, linewidth=0)
     for label, value in _levels(found, task):
         axis.axhline(scale * value, color="#555555", linestyle="--", linewidth=0.9)

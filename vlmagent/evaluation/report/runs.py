@@ -112,7 +112,8 @@ def _read_all(files: list[Path]) -> Iterator[tuple[dict[str, Any], EvalResult]]:
     for file in files:
         try:
             with StoreReader(file) as reader:
-                run, row = reader.run(), next(iter(reader.evaluations()), None)
+                run = reader.run()
+                row = next(iter(reader.evaluations()), None)
             if run is not None and row is not None:
                 yield json.loads(run.config_json), result_of(row.more)
         except (StoreError, ValueError, TypeError):

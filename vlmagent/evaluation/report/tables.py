@@ -13,6 +13,7 @@ from vlmagent.evaluation.published import (
     TYPES,
     WITH_COT,
     WITHOUT_COT,
+    PublishedRow,
     published_row,
     published_rows,
 )
@@ -148,11 +149,17 @@ def _printed_rows(found: Collection, number: Number, digits: int) -> list[list[s
     rows = []
     for name in dict.fromkeys(entry.system for task in found.tasks for entry in published_rows(task)):
         entries = [published_row(task, name) for task in found.tasks]
-        values = [(e.success if number is success else e.mean_return) if e else None for e in entries]
+        values = [_printed(entry, number) for entry in entries]
         if any(value is not None for value in values):
             cells = [NOTHING if value is None else f"*{value:.{digits}f}*" for value in values]
             rows.append([f"*{name} (published)*", *cells, ""])
     return rows
+
+
+def _printed(entry: PublishedRow | None, number: Number) -> float | None:
+    if entry is None:
+        return None
+    return entry.success if number is success else entry.mean_return
 
 
 def _variant_row(found: Collection, variant: Variant, number: Number, digits: int) -> list[str]:
@@ -165,6 +172,7 @@ def _variant_row(found: Collection, variant: Variant, number: Number, digits: in
 def _cells(values: Sequence[Sequence[float]], digits: int) -> list[str]:
     """A cell per task and the average of the means, equally weighted as in the paper, when all tasks have one."""
     cells = [mean_and_spread(of_task, digits) for of_task in values]
+    # an average over some of the tasks would stand beside the paper's over all of them
     average = float(np.mean([np.mean(v) for v in values])) if all(values) and len(values) > 1 else None
     return [*cells, "" if average is None else f"{average:.{digits}f}"]
 
