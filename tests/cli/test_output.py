@@ -35,6 +35,8 @@ def run() -> Run:
 
 def vlmagent(*arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "vlmagent", *arguments]
+    # wide: a temporary folder's path may be longer than a line
+    variables = {"COLUMNS": "300", **variables}
     return subprocess.run(command, capture_output=True, timeout=120, env={**os.environ, **variables})
 
 

@@ -13,10 +13,16 @@ from vlmagent.paths import Run
 from vlmagent.store.writer import StoreWriter
 from vlmagent.types import EpisodeEnd, EpisodeStart
 
-CONFIG = Config.model_validate({"task": "numberline", "ppo": {"env_steps": 512, "steps_per_update": 64}})
-NASTY = "[red]x[/] \x1b[31mANSI\x1b[0m \x07\u202eabc\u202c \ud800 😀 שלום\r\n[bold" + "y" * 100_000
 STEPS = 4
 """Steps of each update, and of its one episode."""
+CONFIG = Config.model_validate(
+    {
+        "task": "numberline",
+        "ppo": {"env_steps": 512, "steps_per_update": STEPS},
+        "rollout": {"num_envs": STEPS},
+    }
+)
+NASTY = "[red]x[/] \x1b[31mANSI\x1b[0m \x07\u202eabc\u202c \ud800 😀 שלום\r\n[bold" + "y" * 100_000
 
 
 def make_run(
@@ -44,7 +50,7 @@ def make_run(
                     0,
                     {"sft/loss": 2.0 / number, "sft/samples": 16.0 * number, "sft/learning_rate": 1e-3},
                 )
-            writer.event("phase", "phase: rl (8 updates)")
+            writer.event("phase", "phase: rl (128 updates)")
         for update in range(1, updates + 1):
             write_update(writer, update, text=text, success=success[update % len(success)])
         if status != "running":

@@ -217,7 +217,7 @@ async def test_the_episodes_of_an_evaluation(run: Run) -> None:
         assert "data rl step-500" in bar(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, ReplayScreen) and pilot.app.screen.row)
-        assert pilot.app.screen.database == path  # type: ignore[attr-defined]
+        assert pilot.app.screen.feed.database == path  # type: ignore[attr-defined]
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, EpisodesScreen))
         await pilot.press("d")

@@ -216,7 +216,8 @@ async def test_a_stop_that_fails_says_why(three: Path) -> None:
             run.daemon_file.unlink()
             await pilot.press("y")
             await until(
-                pilot, lambda: any("is not running" in toast.message for toast in pilot.app._notifications)
+                pilot,
+                lambda: any("does not say which" in toast.message for toast in pilot.app._notifications),
             )
 
 

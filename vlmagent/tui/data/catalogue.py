@@ -109,7 +109,7 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
         model=str(shown["model"] or ""),
         seed=shown["seed"],
         env_steps=shown["env_steps"],
-        goal_steps=_goal(shown["config_json"]),
+        goal_steps=_goal(shown["config_json"], int(shown["env_steps"] or 0)),
         created_at=shown["created_at"],
         ended_at=shown["finished_at"] or shown["heartbeat_at"],
         error=str(shown["error"] or ""),
@@ -133,9 +133,10 @@ def _state(run: Run, shown: Mapping[str, Any], beats: runs_status.Heartbeats) ->
     return seen_state(state, run, row, beats), state in LIVE
 
 
-def _goal(config_json: str | None) -> int:
+def _goal(config_json: str | None, env_steps: int) -> int:
+    """Environment steps of a run that has made ``env_steps``; 0 when unknown."""
     try:
-        return Goal.of(json.loads(config_json or "{}")).env_steps
+        return Goal.of(json.loads(config_json or "{}"), (0, env_steps)).env_steps
     except ValueError:
         return 0
 
