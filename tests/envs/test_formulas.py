@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import time
 import warnings
 from fractions import Fraction
 
@@ -110,11 +109,9 @@ def test_an_equal_state_means_equal_endings():
     assert extend(parse(["5"]), "5") is None
 
 
-def test_long_formulas_take_linear_time():
-    before = time.perf_counter()
+def test_long_formulas_need_no_recursion():
     assert evaluate(["("] * 5000 + ["1"] + [")"] * 5000) == 1
     assert evaluate(["-"] * 20_001 + ["1"]) == -1
-    assert time.perf_counter() - before < 5
 
 
 @pytest.mark.parametrize(
@@ -140,9 +137,7 @@ def test_like_python(text, value):
      "__import__('os')", "x", "1e9", "5=5", "(" * 79, "9" * 81, "0777", "5\n+7", "10.0**400"],
 )  # fmt: skip
 def test_like_python_without_a_value(text):
-    before = time.perf_counter()
-    assert evaluate_like_python(text) is None
-    assert time.perf_counter() - before < 1
+    assert evaluate_like_python(text) is None  # at once: none of these may be computed
 
 
 @settings(max_examples=300, deadline=None)
