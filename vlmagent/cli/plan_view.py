@@ -14,6 +14,7 @@ from vlmagent.text import duration
 if TYPE_CHECKING:
     from vlmagent.training.plan.plan import Cost, TrainingPlan
 
+MB = 10**6
 GB = 10**9
 
 
@@ -100,7 +101,11 @@ def _places(plan: TrainingPlan) -> list[str]:
 
 
 def _memory(amount: float | None) -> str:
-    return "-" if amount is None else f"{amount / GB:,.1f} GB"
+    if amount is None:
+        return "-"
+    if 0 < amount < GB / 10:  # the built-in model's numbers would all be 0.0 GB
+        return f"{amount / MB:,.1f} MB"
+    return f"{amount / GB:,.1f} GB"
 
 
 def _time(cost: Cost, time: float) -> str:

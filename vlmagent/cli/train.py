@@ -148,12 +148,13 @@ def data(
 
 
 def _print_plan(request: TrainRequest) -> None:
+    config = build_config(request, fetch=False)  # first: what is wrong with it is said before torch is loaded
     from rich.console import Console
 
     from vlmagent.cli.plan_view import plan_view
     from vlmagent.training.plan.plan import make_plan
 
-    Console().print(plan_view(make_plan(build_config(request, fetch=False), request.run_dir)))
+    Console().print(plan_view(make_plan(config, request.run_dir)))
 
 
 def _start(run: Run, detach: bool) -> None:

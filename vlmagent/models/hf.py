@@ -73,9 +73,7 @@ def build_policy(config: ModelConfig, texts: Iterable[str], seed: int) -> Policy
     config.check_trainable()
     if config.name != "tiny":
         return load_policy(locate(config.name), config, seed)
-    tokenizer = tiny.build_tokenizer(
-        texts, config.tiny.vocab_size, fold=config.tiny.fold_prompts, words=config.tiny.whole_words
-    )
+    tokenizer = tiny.tokenizer_of(config.tiny, texts)
     backbone = tiny.build_model(config.tiny, tokenizer, seed)
     processor = tiny.build_processor(config.tiny, tokenizer)
     return _policy(backbone, processor, config, config.value_head, seed)

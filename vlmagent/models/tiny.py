@@ -95,6 +95,11 @@ def build_tokenizer(
     )
 
 
+def tokenizer_of(config: TinyModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """The tokenizer that ``config`` asks for, trained on a task's ``texts``."""
+    return build_tokenizer(texts, config.vocab_size, fold=config.fold_prompts, words=config.whole_words)
+
+
 def repeated_sentences(prompts: Sequence[str]) -> list[str]:
     """Sentences and lines of more than one word that stand in most of the ``prompts``, longest first."""
     counts = Counter(piece for prompt in prompts for piece in set(SENTENCE.findall(prompt)))
@@ -123,8 +128,8 @@ def build_processor(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast)
     )
 
 
-def build_model(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
-    """A freshly initialised LLaVA in float32; the same seed gives the same weights."""
+def llava_config(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
+    """The model's sizes, and the tokens that it knows."""
     vision = CLIPVisionConfig(
         hidden_size=config.vision_width,
         intermediate_size=4 * config.vision_width,
@@ -149,20 +154,23 @@ def build_model(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, see
         tie_word_embeddings=False,
         initializer_range=config.init_std,
     )
+    return LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        # the last layer, so that every layer of the encoder is used and trained
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=(config.image_size // config.patch_size) ** 2,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def build_model(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
+    """A freshly initialised LLaVA in float32; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlavaForConditionalGeneration(
-            LlavaConfig(
-                vision_config=vision,
-                text_config=text,
-                image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
-                # the last layer, so that every layer of the encoder is used and trained
-                vision_feature_layer=-1,
-                vision_feature_select_strategy="default",
-                image_seq_length=(config.image_size // config.patch_size) ** 2,
-                tie_word_embeddings=False,
-                pad_token_id=tokenizer.pad_token_id,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-            )
-        )
+        return LlavaForConditionalGeneration(llava_config(config, tokenizer))

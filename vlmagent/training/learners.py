@@ -236,12 +236,8 @@ class _FreshTiny:
         """Network and processor."""
         if self._built is None:
             sizes = self._config.model.tiny
-            tokenizer = tiny.build_tokenizer(
-                corpus(self._task, size=self._config.sft.corpus_samples),
-                sizes.vocab_size,
-                fold=sizes.fold_prompts,
-                words=sizes.whole_words,
-            )
+            texts = corpus(self._task, size=self._config.sft.corpus_samples)
+            tokenizer = tiny.tokenizer_of(sizes, texts)
             network = tiny.build_model(sizes, tokenizer, self._config.seed)
             self._built = network, tiny.build_processor(sizes, tokenizer)
         return self._built

@@ -24,7 +24,7 @@ from vlmagent.training.plan.hardware import REFERENCES, Hardware, find_hardware
 from vlmagent.training.plan.memory import Held, held, rows_per_micro_batch
 from vlmagent.training.plan.places import Host, Room, host_memory, rooms
 from vlmagent.training.plan.share import Share
-from vlmagent.training.plan.sizes import Sizes, Tokens, build_on_meta, count_tokens
+from vlmagent.training.plan.sizes import Sizes, Tokens, build_on_meta, built_in, count_tokens
 from vlmagent.training.plan.speed import Seconds, seconds
 
 
@@ -94,17 +94,21 @@ def make_plan(config: Config, run_dir: Path | None = None) -> TrainingPlan:
         run_dir: where the run is to lie; None for the usual place.
 
     Raises:
-        UsageError: nothing is known of the model, or it is ``tiny``.
+        UsageError: nothing is known of the model, or the agent is none that writes.
     """
     settings = config.model
-    if settings.name == "tiny":
+    if config.agent != "vlm":
         raise UsageError(
-            "--plan is for checkpoints: the built-in model 'tiny' trains in minutes on two CPU cores. "
-            "Give --model a folder or a hub name, such as llava-hf/llava-v1.6-mistral-7b-hf."
+            "--plan knows the agent 'vlm' only: the baseline 'cnn' is a small network that trains in minutes on two "
+            "CPU cores. Leave --agent out to see what the language model would take."
         )
-    architecture = find_architecture(settings.name)
+    task = task_from_config(config)
+    if settings.name == "tiny":
+        architecture, processor = built_in(config, task)
+    else:
+        architecture, processor = find_architecture(settings.name), None
     network, family = build_on_meta(architecture, settings)
-    tokens = count_tokens(config, task_from_config(config), architecture, family, network.config)
+    tokens = count_tokens(config, task, architecture, family, network.config, processor)
     with torch.device("meta"):
         head = ValueHead(network.config.get_text_config().hidden_size, settings.value_head)
     value_head = sum(parameter.numel() for parameter in head.parameters())
@@ -134,7 +138,8 @@ def make_plan(config: Config, run_dir: Path | None = None) -> TrainingPlan:
 
 def _devices(config: Config, found: Hardware) -> list[Hardware]:
     """The device here, and those to compare with where it is no GPU."""
-    others = [] if found.kind == "cuda" else list(REFERENCES)
+    # the built-in model is made for CPUs: a large GPU says nothing about it
+    others = [] if found.kind == "cuda" or config.model.name == "tiny" else list(REFERENCES)
     return others if config.model.device == "cuda" and others else [found, *others]
 
 
@@ -183,11 +188,12 @@ def _gb(amount: float) -> str:
 
 def _notes(config: Config, family: Family, network: Any) -> list[str]:
     """What a reader should know beside the numbers."""
+    settings = config.model
+    counted = "tokens" if settings.name == "tiny" else "characters"
     notes = [
-        "Memory and time are estimates; prompts and outputs are counted by their characters, and for memory outputs "
+        f"Memory and time are estimates; prompts and outputs are counted by their {counted}, and for memory outputs "
         f"at their longest ({config.rollout.max_new_tokens:,} tokens)."
     ]
-    settings = config.model
     unused = family.unused_modules(network.config)
     if unused and settings.lora.enabled and not settings.lora.skip_unused and settings.train_vision:
         with_adapters = sum(p.numel() for name, p in network.named_parameters() if _is_unused(unused, name))

@@ -8,18 +8,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from itertools import islice
+from statistics import mean
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
+from transformers import LlavaProcessor
 
 from vlmagent.config import Config, ModelConfig
-from vlmagent.models import lora
+from vlmagent.models import lora, tiny
 from vlmagent.models.architectures import Architecture
 from vlmagent.models.families import Family, family_of
 from vlmagent.models.hf import quiet
 from vlmagent.tasks.base import Task
-from vlmagent.training.sft.samples import solver_samples
+from vlmagent.training.sft.samples import corpus, solver_samples
 
 PROMPT_CHARACTERS = 4.0
 OUTPUT_CHARACTERS = 3.0
@@ -154,10 +157,29 @@ def build_on_meta(architecture: Architecture, settings: ModelConfig) -> tuple[An
     return network, family_of(config.model_type)
 
 
+def built_in(config: Config, task: Task) -> tuple[Architecture, LlavaProcessor]:
+    """The built-in model's sizes, and its processor, as a run would make them from the task's texts."""
+    captions = bool(config.sft.caption_samples or config.sft.caption_share)
+    tokenizer = tiny.tokenizer_of(config.model.tiny, corpus(task, captions, config.sft.corpus_samples))
+    fields = tiny.llava_config(config.model.tiny, tokenizer).to_dict()
+    processor = tiny.build_processor(config.model.tiny, tokenizer)
+    return Architecture("the built-in model tiny", fields, {}, None), processor
+
+
 def count_tokens(
-    config: Config, task: Task, architecture: Architecture, family: Family, model: Any
+    config: Config,
+    task: Task,
+    architecture: Architecture,
+    family: Family,
+    model: Any,
+    processor: LlavaProcessor | None = None,
 ) -> Tokens:
-    """Tokens of a typical sample of the task: the expert's own episodes, counted in characters."""
+    """Tokens of a typical sample of the task, from the expert's own episodes.
+
+    Args:
+        model: the network's config.
+        processor: the model's own; None where it is not at hand, and characters tell.
+    """
     samples = list(islice(solver_samples(task, config.seed), SAMPLES))
     image = samples[0].image
     assert image is not None  # the solver's samples always have one
@@ -166,7 +188,17 @@ def count_tokens(
         dict(architecture.pictures) if config.model.tiles else {**architecture.pictures, "longest_edge": 0}
     )
     picture = family.image_tokens(model, pictures, height, width)
-    prompt = sum(len(sample.prompt) for sample in samples) / len(samples) / PROMPT_CHARACTERS
-    output = sum(len(sample.response) for sample in samples) / len(samples) / OUTPUT_CHARACTERS + 1
+    if processor is None:
+        prompt = mean(len(sample.prompt) for sample in samples) / PROMPT_CHARACTERS
+        output = mean(len(sample.response) for sample in samples) / OUTPUT_CHARACTERS
+    else:
+        shown = Image.fromarray(image)
+        prompt = (
+            mean(len(family.encode(processor, s.prompt, shown, b"").input_ids) for s in samples) - picture
+        )
+        output = mean(len(processor.tokenizer(sample.response)["input_ids"]) for sample in samples)
     merged = getattr(model.vision_config, "spatial_merge_size", getattr(model, "scale_factor", 1)) ** 2
-    return Tokens(picture, round(prompt), min(round(output), config.rollout.max_new_tokens), picture * merged)
+    end = 1  # the token that ends an output
+    return Tokens(
+        picture, round(prompt), min(round(output + end), config.rollout.max_new_tokens), picture * merged
+    )
