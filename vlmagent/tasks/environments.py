@@ -6,12 +6,14 @@ that process may also die. Knows nothing of tasks and agents.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 
+from vlmagent.errors import UsageError
 from vlmagent.types import EnvAction, ImageArray
 
 LOST = "lost"
@@ -72,3 +74,25 @@ def as_lost(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _nothing(_: object) -> None:
     """Stands in for beginning early."""
+
+
+def check_reward(reward: Any, task: str, seed: int, step: int) -> float:
+    """A reward as a number.
+
+    Args:
+        seed, step: of the episode, and which of its steps earned it, from 1.
+
+    Raises:
+        UsageError: it is none, or not finite: nothing can be learnt from that, and the loss would look as if the
+            policy had diverged.
+    """
+    try:
+        value = float(reward)
+    except (TypeError, ValueError):
+        value = math.nan
+    if math.isfinite(value):
+        return value
+    raise UsageError(
+        f"The environment of '{task}' returned the reward {reward!r} in step {step} of the episode with seed {seed}. "
+        "A reward has to be a finite number: look for a division by zero or a logarithm in the environment."
+    )

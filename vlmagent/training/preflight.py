@@ -8,7 +8,6 @@ removed again.
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from vlmagent.errors import UsageError, VlmAgentError
 from vlmagent.paths import Run
 from vlmagent.seeding import derive, train_episode_seed
 from vlmagent.tasks.base import Task
+from vlmagent.tasks.environments import check_reward
 from vlmagent.types import Observation
 
 SAMPLED_TOKENS = 8
@@ -65,28 +65,6 @@ def check_environment(task: Task, config: Config) -> None:
             _observed(task, config, image, state)
     finally:
         env.close()
-
-
-def check_reward(reward: Any, task: str, seed: int, step: int) -> float:
-    """A reward as a number.
-
-    Args:
-        seed, step: of the episode, and which of its steps earned it, from 1.
-
-    Raises:
-        UsageError: it is none, or not finite: nothing can be learnt from that, and the loss would look as if the
-            policy had diverged.
-    """
-    try:
-        value = float(reward)
-    except (TypeError, ValueError):
-        value = math.nan
-    if math.isfinite(value):
-        return value
-    raise UsageError(
-        f"The environment of '{task}' returned the reward {reward!r} in step {step} of the episode with seed {seed}. "
-        "A reward has to be a finite number: look for a division by zero or a logarithm in the environment."
-    )
 
 
 def _observed(task: Task, config: Config, image: Any, state: Any) -> Observation:

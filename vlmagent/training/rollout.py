@@ -16,7 +16,7 @@ import gymnasium as gym
 
 from vlmagent.seeding import derive
 from vlmagent.tasks.base import Task, offers_of
-from vlmagent.tasks.environments import Abilities, abilities_of, as_lost, was_lost
+from vlmagent.tasks.environments import Abilities, abilities_of, as_lost, check_reward, was_lost
 from vlmagent.training.distributed.ranks import ALONE, Ranks, part
 from vlmagent.types import (
     Agent,
@@ -253,10 +253,12 @@ class Rollout:
     def _act(self, slot: Slot, action: str) -> _Answer:
         """Take an action in the slot's environment."""
         env_action = self.task.env_action(action, observation_of(slot))
-        image, reward, terminated, truncated, slot.state = slot.env.step(env_action)
+        image, earned, terminated, truncated, slot.state = slot.env.step(env_action)
         slot.observation = self.task.observe(image, slot.state)
         slot.actions.append(action)
-        return _Answer(float(reward), bool(terminated), bool(truncated))
+        seed = slot.episode.seed if slot.episode else 0
+        reward = check_reward(earned, self.task.name, seed, len(slot.actions))
+        return _Answer(reward, bool(terminated), bool(truncated))
 
     def _bootstrap(self, outcomes: Sequence[_Outcome]) -> dict[int, float | None]:
         """V of the final state of every truncated episode, by env_index."""
@@ -347,6 +349,7 @@ class Rollout:
                 "seed": slot.episode.seed if slot.episode else None,
                 "actions": list(slot.actions),
                 "illegal": slot.illegal,
+                "return": slot.episode_return,
             }
             for slot in self.slots
         ]
@@ -365,11 +368,13 @@ class Rollout:
                 continue
             episode = EpisodeStart(int(saved["episode"]), self.split, slot.env_index, int(saved["seed"]))
             self._reset(slot, episode)
-            # a snapshot does not say which of the actions were drawn: for the return their number is enough
             slot.illegal = int(saved.get("illegal", 0))
-            slot.episode_return = slot.illegal * self.offers.illegal_reward
-            for action in saved["actions"]:
-                slot.episode_return += self._act(slot, str(action)).reward
+            rewards = [self._act(slot, str(action)).reward for action in saved["actions"]]
+            # as it was added up then: another order of the same rewards may differ in the last digit
+            known = saved.get("return")  # earlier versions saved none
+            slot.episode_return = (
+                slot.illegal * self.offers.illegal_reward + sum(rewards) if known is None else float(known)
+            )
 
 
 def _lost_again(logged: Transition, outcome: _Outcome) -> _Outcome:
