@@ -37,9 +37,11 @@ def check_admission(run: Run, config: Config, old: Config) -> list[Change]:
     """
     changes = changes_of(run, config, old)
     check_distributed(config)
+    # only what changed: what the run is known to have worked with may be gone by now and still not be needed
     changed = {change.key for change in changes}
     if "model.device" in changed:
         _check_device(config)
+    # "tiny" is built by the program itself: there is nothing to look for
     if "model.name" in changed and config.model.name != "tiny":
         check_model(config.model.name)
         _check_same_model(run, config)
@@ -91,18 +93,23 @@ def _check_same_model(run: Run, config: Config) -> None:
     if is_adapter(folder):
         from vlmagent.models.hf import check_base
 
+        # raises where the base is another one than the adapters were trained on
         check_base(folder, locate(base_of(folder, name)))
+    # weights behind a name of the hub may not be here; an adapter's sizes are its base's, in another place
     elif not is_hub_name(name) and not is_adapter(Path(name)):
         _check_sizes(folder, Path(name))
 
 
 def _check_sizes(trained: Path, named: Path) -> None:
     ours, theirs = read_json(trained / "config.json"), read_json(named / "config.json")
+    # None stands for the top of the file: older and single-part models have their sizes there
     for part in (None, "text_config", "vision_config"):
         mine, other = (ours, theirs) if part is None else (ours.get(part), theirs.get(part))
         if not isinstance(mine, dict) or not isinstance(other, dict):
             continue  # a family without such a part
         for key in SIZES:
+            # a key that only one of them has may be a default of another version of transformers: no proof of another
+            # model
             if key in mine and key in other and mine[key] != other[key]:
                 raise UsageError(
                     f"model.name = {named} is another model than the one that the weights in {trained} come from: "
@@ -118,6 +125,7 @@ def _check_same_encoders(run: Run, config: Config) -> None:
     from vlmagent.models.cnn import CONFIG
     from vlmagent.models.cnn_encoders import encoder_folder
 
+    # the CNN's own config file beside its weights, which names the encoders it was trained with
     saved = read_json(folder / CONFIG)
     encoder_folder(folder, saved, "vision", config.cnn.vision)
     if saved.get("has_text"):

@@ -31,6 +31,7 @@ SAME_PROCESS_SECONDS = 5.0
 """How far two readings of one process's start may differ, where only the clock tells when it was."""
 LOCK_SECONDS = 1.0
 """How long the lock is asked for: whoever looks whether a run is held has it for microseconds."""
+# Linux's random name of a boot: ticks are only comparable within one
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -70,6 +71,7 @@ def daemon_info(run: Run) -> DaemonInfo | None:
             None if ticks is None else int(ticks),
             None if end is None else float(end),
         )
+    # whatever stands there (a file of another program, of another version) only means that nothing is known
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -78,12 +80,16 @@ def process_of(info: DaemonInfo) -> psutil.Process | None:
     """The very process that wrote ``daemon.json``: not one with a reused pid, nor a dead child of ours."""
     try:
         process = psutil.Process(info.pid)
+        # a killed child stays in the system's table until its parent takes leave of it, and has its pid until then
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         ticks = start_ticks(info.pid)
+        # pids are reused; pid and start together are not
         if info.boot_id is not None and info.start_ticks is not None and ticks is not None:
             same = (info.boot_id, info.start_ticks) == (boot_id(), ticks)
         else:
+            # no ticks (another system, an earlier version): the start as the clock tells it, which shifts when the
+            # clock is set
             near = abs(process.create_time() - info.create_time) < SAME_PROCESS_SECONDS
             same = near and info.host == platform.node()
         return process if same else None
@@ -104,6 +110,7 @@ def start_ticks(pid: int) -> int | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         # the second field is the program's name in brackets, which may hold blanks and brackets itself
+        # field 22 of /proc/PID/stat, `starttime`; the first two are cut off here, so its index is 22 - 3 = 19
         return int(text.rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
@@ -124,6 +131,7 @@ def is_held(run: Run) -> bool | None:
     except OSError:  # none: nobody ever held it, or the file is lost; or not readable
         return None
     try:
+        # shared, so that two who look do not take each other for a holder; an exclusive lock excludes it
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -144,6 +152,7 @@ def daemon_session(run: Run) -> Iterator[threading.Event]:
     Raises:
         UsageError: another process holds the run, or its folder is not writable.
     """
+    # an flock is let go by the kernel when its holder dies: a killed process leaves no run locked for ever
     lock = FileLock(run.lock_file, timeout=LOCK_SECONDS)
     try:
         lock.acquire()
@@ -153,8 +162,10 @@ def daemon_session(run: Run) -> Iterator[threading.Event]:
         raise _not_writable(run, error) from None
     stop = threading.Event()
     try:
+        # only under the lock: what another process is just writing would be removed
         tidy(run.path)
         tidy(run.checkpoints)
+        # after the lock is held: who starts this process takes the file as the sign that the run is taken
         write_info(run)
         _point_latest(run)
         with _signals(stop):
@@ -167,6 +178,7 @@ def already_running(run: Run) -> UsageError:
     """The error for a second process on one run."""
     info = daemon_info(run)
     # of a process that has only just taken the run, daemon.json still tells the one before
+    # a process on another host cannot be looked at from here; what the file says has to do
     known = info is not None and (info.host != platform.node() or process_of(info) is not None)
     who = f"process {info.pid} on {info.host}" if info is not None and known else "another process"
     return UsageError(
@@ -188,6 +200,7 @@ def write_info(run: Run) -> None:
         psutil.Process().create_time(),
         boot_id(),
         start_ticks(os.getpid()),
+        # read before the run is marked as started: `start_run` takes `finished_at` away
         _end_of(run),
     )
     try:
@@ -215,18 +228,22 @@ def _not_writable(run: Run, error: OSError) -> UsageError:
 def _point_latest(run: Run) -> None:
     """Let ``runs/latest`` point at ``run``, atomically; a file system without links just does without."""
     root, run = paths.runs_dir(), run.resolve()
+    # the link is a convenience; a run must not fail for it
     with contextlib.suppress(OSError):
         root.mkdir(parents=True, exist_ok=True)
+        # relative where possible: a runs folder that is moved as a whole keeps its link
         point_link(root / paths.LATEST, run.name if run.path.parent == root.resolve() else str(run))
 
 
 @contextlib.contextmanager
 def _signals(stop: threading.Event) -> Iterator[None]:
     """SIGTERM and SIGINT set ``stop`` while the block runs (only possible in the main thread)."""
+    # `signal.signal` raises in other threads, where tests and callers in Python may run this
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = (signal.SIGTERM, signal.SIGINT)
+    # only an event: an exception in the middle of a step would leave the step half recorded
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         yield

@@ -26,27 +26,32 @@ def log_tail(run: Run, lines: int = 50, follow: bool = False) -> Iterator[str]:
     """The last ``lines`` of a run's log; with ``follow`` also what comes until the run ends."""
     path = run.log
     position, rest = 0, b""
+    # first what is there already
     if path.exists():
         data = path.read_bytes()
         position = len(data)
+        # `rest` is a line that is still being written: with `follow` it is shown once it is complete
         whole, _, rest = data.rpartition(b"\n")
         if not follow and rest:
             whole, rest = data, b""
         shown = whole.splitlines()
         yield from (line.decode(errors="replace") for line in shown[max(0, len(shown) - lines) :])
     while follow:
+        # asked before reading: what a process wrote just before it ended would be missed the other way round
         alive = is_alive(run)
         if path.exists():
             with path.open("rb") as file:
                 file.seek(position)
                 new = file.read()
             position += len(new)
+            # the last piece has no line end yet (b"" if there was one)
             *complete, rest = (rest + new).split(b"\n")
             yield from (line.decode(errors="replace") for line in complete)
         if not alive:
             if rest:
                 yield rest.decode(errors="replace")
             return
+        # seconds between looks at the log
         time.sleep(0.2)
 
 
@@ -92,8 +97,11 @@ def export_run(run: Run, out: Path) -> Exported:
         raise UsageError(f"{out} already exists. Choose a new folder for the copy.")
     try:
         with whole_folder(out) as partial:
+            # weights first, database last: rows beyond a checkpoint are replayed, a checkpoint beyond the rows cannot
+            # be continued
             checkpoints = _copy_weights(run, Run(partial).checkpoints)
             for file in (run.config_file, run.log):
+                # copy2 keeps the config's time, by which runs are sorted
                 if file.is_file():
                     shutil.copy2(file, partial / file.name)
             others = (*run.evaluations.glob("*.db"), *run.plays.glob("*.db"))
@@ -101,6 +109,7 @@ def export_run(run: Run, out: Path) -> Exported:
             for database in databases:
                 target = partial / database.relative_to(run.path)
                 target.parent.mkdir(exist_ok=True)
+                # not as a file: half of what is committed may stand in the WAL beside it
                 copy_database(database, target)
     except OSError as error:
         raise VlmAgentError(
@@ -115,15 +124,18 @@ def _copy_weights(run: Run, target: Path) -> tuple[str, ...]:
     Returns:
         Names of the copied folders.
     """
+    # the trainer removes old checkpoints while it writes new ones, so a folder may go in the middle of a copy
     for _ in range(COPY_ATTEMPTS - 1):
         wanted = _weights_of(run)
         before = _identities(wanted)
         try:
             return _copy_all(wanted, target)
         except OSError:
+            # a half-copied checkpoint must not lie beside the next attempt
             shutil.rmtree(target, ignore_errors=True)
             if before == _identities(_weights_of(run)):
                 raise  # nothing was replaced: it cannot be read, or there is no room
+    # the last attempt lets its error out
     return _copy_all(_weights_of(run), target)
 
 
@@ -141,6 +153,7 @@ def _identities(folders: list[Path]) -> list[int]:
 def _copy_all(folders: list[Path], target: Path) -> tuple[str, ...]:
     for folder in folders:
         shutil.copytree(folder, target / folder.name)
+    # the last one is the newest; a supervised start is no checkpoint, and `latest` never leads to one
     if folders and folders[-1].name != SFT:
         with contextlib.suppress(
             OSError
@@ -156,6 +169,7 @@ def _weights_of(run: Run) -> list[Path]:
         sft = run.checkpoints / SFT
         return [sft] if (sft / paths.TRAINER).is_file() else []
     try:
+        # the penalty on the distance from the start needs the start's weights, also after resuming
         with_start = load_config(run.config_file).ppo.kl_coef > 0
     except UsageError:  # of another version, or not there: a copy to look at
         with_start = False

@@ -18,6 +18,7 @@ def newest_run_of(task: str) -> Run | None:
     Args:
         task: its name, or ``module:EnvId``: a run counts whichever of them it was trained under.
     """
+    # newest first, so the first that has a checkpoint is the newest that can act
     runs = list(_runs_of(task_name(task)))
     acting = (run for run in runs if newest_checkpoint(run) is not None)
     found = next(acting, runs[0] if runs else None)

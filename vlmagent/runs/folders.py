@@ -23,6 +23,7 @@ def all_runs(root: Path | None = None) -> list[Run]:
         root: that folder; None for the runs folder.
     """
     try:
+        # the link `latest` leads to a run that is listed under its own name, and would be here twice
         entries = [Run(entry) for entry in (root or paths.runs_dir()).iterdir() if not entry.is_symlink()]
     except OSError:
         return []
@@ -39,9 +40,11 @@ def resolve_run(name: str | os.PathLike[str] | None = None) -> Run:
     Raises:
         UsageError: there is no such run; says what is missing and which runs there are.
     """
+    # a name that is exactly the link's means "the newest", also where the link is broken or was copied as a folder
     text = paths.LATEST if name is None else str(name)
     if text in (paths.LATEST, f"runs/{paths.LATEST}", str(paths.runs_dir() / paths.LATEST)):
         return _latest_run()
+    # a path as it stands goes before a name under the runs folder; a file in a run's folder (RUN/run.db) means the run
     for folder in (Path(text), paths.runs_dir() / text):
         if Run(folder).exists():
             return Run(folder).resolve()
@@ -51,6 +54,7 @@ def resolve_run(name: str | os.PathLike[str] | None = None) -> Run:
         raise UsageError(
             f"{text} is no run: it has neither {paths.CONFIG} nor {paths.DATABASE}. {_known_runs()}"
         )
+    # last the beginning of a name: names begin with the time, so a day or a minute is often enough
     matches = [run for run in all_runs() if run.name.startswith(text)]
     if len(matches) == 1:
         return matches[0].resolve()
@@ -73,6 +77,7 @@ def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "")
     """
     try:
         run = Run(_new_folder(config.task + suffix) if run_dir is None else _given_folder(run_dir))
+        # "x", not "w": of two processes that were given one folder only one may begin, the other gets FileExistsError
         with run.config_file.open("x", encoding="utf-8") as file:
             file.write(dump_config(config))
     except OSError as error:
@@ -112,7 +117,9 @@ def _latest_run() -> Run:
     if link.path.is_symlink() and link.exists():
         return link.resolve()
     runs = all_runs()
+    # in a runs folder that was copied, `latest` may be a folder: its file times say nothing of which run is newest
     runs = [run for run in runs if run.name != paths.LATEST] or runs
+    # a session of play has no config and cannot go on: it is the answer only where there is no real run
     runs = [run for run in runs if run.config_file.is_file()] or runs
     if not runs:
         raise UsageError(
@@ -130,6 +137,8 @@ def _known_runs() -> str:
 
 def created_at(run: Run) -> float:
     """Unix seconds at which a run got its first file; 0.0 for a folder without any."""
+    # the config is written first and keeps its time when it is changed (`launch.update_config`); the database, which
+    # changes all the time, only counts for sessions of play, which have no config
     for file in (run.config_file, run.database):
         with contextlib.suppress(OSError):
             return file.stat().st_mtime
@@ -138,6 +147,8 @@ def created_at(run: Run) -> float:
 
 def _new_folder(task: str) -> Path:
     """Make ``<time>-<task>``; a number is added when another process was faster."""
+    # tasks of other packages are called `module:EnvId`: whatever a shell or a file system may stumble over becomes a
+    # dash
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", task).strip("-.") or "task"
     return new_folder(paths.runs_dir(), f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}")
 

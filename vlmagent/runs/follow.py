@@ -20,7 +20,9 @@ from vlmagent.runs import status
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
 
+# updates whose speed is averaged for the estimate of the time left: enough to smooth, few enough to follow
 SPEED_UPDATES = 3
+# updates whose metrics are kept by name: followers print each once, soon after it ended
 KEPT_UPDATES = 50
 PHASES = {
     "loading": "loading",
@@ -46,10 +48,13 @@ class Goal:
             done: updates and environment steps of a run so far, to which as many whole updates come as fit: earlier
                 ones may have been of another length (see ``config.changes.steps_in_all``).
         """
+        # a config of another version, or one that an older program wrote: then only the totals are unknown
         try:
             size = int(config["ppo"]["steps_per_update"])
+            # only whole updates are trained, so the target is rounded down
             updates, steps = done
             left = max(0, int(config["ppo"]["env_steps"]) - steps) // size
+            # configs of earlier versions have fewer stages
             sft = config["sft"]
             samples = sum(int(sft.get(stage, 0)) for stage in SFT_STAGES)
             return cls(samples, steps + left * size, updates + left)
@@ -93,14 +98,17 @@ def read_news(reader: StoreReader, cursor: Cursor, limit: int = -1) -> News:
     """
     metrics = reader.metrics(cursor.metric_id, limit)
     steps = reader.env_steps()
+    # ids of transitions count up from 1, so their number is also the cursor; an idle run costs one look-up
     changed = steps != cursor.transition_id
     return News(
         row=reader.run(),
         metrics=metrics,
         events=reader.events(cursor.event_id),
         env_steps=steps,
+        # the text of a step is long and its episode's rate a query: both only when there is a new step
         newest=reader.latest_transition() if changed else None,
         recent=reader.recent_success() if changed else None,
+        # exactly `limit` came: probably not all. An exact fit costs one empty read, nothing more
         more=len(metrics) == limit,
     )
 
@@ -138,7 +146,9 @@ class RunView:
             self._read()
             self.problem = ""
         except StoreError as error:
+            # while it starts, a database that is not there yet is no problem to be shown
             self.problem = str(error) if self.state != "starting" else ""
+            # opened again next time: a file that was replaced or came back cannot be read through the old connection
             self.close()
 
     def close(self) -> None:
@@ -170,11 +180,13 @@ class RunView:
     def seconds_left(self) -> float:
         """Estimate for the present phase from the last updates, NaN when there is nothing to go by."""
         done, total = self.counts
+        # the supervised start has no updates: its speed is measured between two of its own metrics
         if self.phase == "sft":
             first, last = self._sft_began, self.metrics.get("sft/samples")
             if first is None or last is None or last.at <= first.at or last.value <= first.value:
                 return math.nan
             return (total - done) * (last.at - first.at) / (last.value - first.value)
+        # nothing measured yet, or a config without a target: NaN, for which displays show no time
         speed = sum(self.speeds) / len(self.speeds) if self.speeds else 0.0
         return (total - done) / speed if speed > 0 and total else math.nan
 
@@ -193,11 +205,13 @@ class RunView:
         for event in news.events:
             self._take_event(event)
         self.env_steps = news.env_steps
+        # None says "nothing new", not "nothing there"
         self.newest = news.newest or self.newest
         self.recent = news.recent or self.recent
 
     def _read(self) -> None:
         if self._reader is None:
+            # before the daemon has made the database there is nothing to open, and nothing wrong
             if not self.run.database.exists() and self.state == "starting":
                 return
             self._reader = StoreReader(self.run.database)
@@ -205,6 +219,7 @@ class RunView:
 
     def _take_config(self, text: str) -> None:
         """What the run is to reach, which may change whenever it goes on."""
+        # parsed only when it changed: this is asked several times a second
         if text != self._config_json:
             self._config_json = text
             with contextlib.suppress(ValueError):
@@ -214,6 +229,7 @@ class RunView:
     def _take_event(self, event: EventRow) -> None:
         self._event_id = event.id
         if event.level == "phase":
+            # `phase: sft (2000 samples)`: the first word is the phase, the rest is for people
             words = event.text.removeprefix("phase:").split()
             self.phase = words[0] if words else ""
         self.events.append(event)
@@ -221,9 +237,11 @@ class RunView:
     def _take_metric(self, row: MetricRow) -> None:
         self._metric_id = row.id
         self.metrics[row.name] = row
+        # metrics of the supervised start have its optimiser steps in place of the update, and 0 environment steps
         if not row.name.startswith("sft/"):
             self._done = (row.update_index, row.env_steps)
             self.updates.setdefault(row.update_index, {})[row.name] = row
+            # dictionaries keep their order: the first key is the oldest update
             while len(self.updates) > KEPT_UPDATES:
                 self.updates.pop(next(iter(self.updates)))
         if row.name == "rollout/success":

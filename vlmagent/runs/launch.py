@@ -77,6 +77,7 @@ def start_daemon(
     """
     if is_alive(run):
         raise already_running(run)
+    # read before the start: only a different file than this one comes from the new process
     before = daemon_info(run)
     log = run.log
     try:
@@ -84,12 +85,14 @@ def start_daemon(
     except OSError as error:
         raise UsageError(f"The run folder {run} is not writable: {error.strerror or error}.") from None
     with output:
+        # the log goes on over all starts of a run; what is quoted on failure is only what stands behind this place
         offset = log.stat().st_size
         process = subprocess.Popen(
             list(command or daemon_command(run)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            # detached from the terminal: closing it, or Ctrl-C in it, must not end a training
             start_new_session=True,
             close_fds=True,
             env={
@@ -97,10 +100,12 @@ def start_daemon(
                 "OMP_WAIT_POLICY": "PASSIVE",
                 **os.environ,
                 **(environment or {}),
+                # without a buffer: a process that is killed would take its last lines with it
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONIOENCODING": "utf-8",  # the log is read as UTF-8, wherever it is read
             },
         )
+    # `Popen.poll` is what takes a dead child out of the system's table
     for earlier in _children:
         earlier.poll()  # takes leave of one that ended: a long reproduction would gather zombies
     _children.append(process)
@@ -115,12 +120,15 @@ def _await_start(run: Run, process: subprocess.Popen[bytes], offset: int, before
         offset: where its words in the log begin.
         before: what ``daemon.json`` said before: in a container that is started again pids repeat themselves.
     """
+    # whichever comes first: it holds the run, it ends, or it takes too long and is ended
     deadline = time.monotonic() + START_SECONDS
     while True:
         ended = process.poll()
         info = daemon_info(run)
+        # not the mere file: it may be left from an earlier process. The pid alone may be the earlier one's, too
         if info is not None and info.pid == process.pid and info != before:
             return
+        # a process that hangs before it holds the run would go on later, behind the back of whoever was told it failed
         if ended is None and time.monotonic() > deadline:
             process.kill()
             ended = process.wait()
@@ -130,6 +138,7 @@ def _await_start(run: Run, process: subprocess.Popen[bytes], offset: int, before
     with run.log.open("rb") as file:
         file.seek(offset)
         said = file.read().decode(errors="replace").strip().splitlines()[-8:]
+    # keep the exit code: a wrong config that only the new process found is still the user's error, 2, not 1
     kind = UsageError if ended == UsageError.exit_code else RunFailedError
     quoted = "\n".join(said) or "(it wrote nothing)"
     raise kind(
@@ -157,6 +166,7 @@ def stop_run(run: Run, timeout: float = 120.0) -> RunState:
     except psutil.NoSuchProcess:
         return run_state(run)
     deadline = time.monotonic() + timeout
+    # not the run's status: it is written before the process ends, and only then can another one take the run
     while process_of(info) is not None:
         if time.monotonic() > deadline:
             raise VlmAgentError(

@@ -41,7 +41,9 @@ def merge_run(run: Run, out: Path, checkpoint: str = paths.LATEST) -> Path:
         raise UsageError(f"{out} already exists. Choose a new folder for the model.")
     config = load_config(run.config_file)
     folder = find_checkpoint(run, checkpoint)
+    # adapters are opened on the base that the config names by now: the folder of the base may have been moved
     policy, state = load_checkpoint(folder, base=config.model.name)
+    # plain weights need no peft to open; whole weights are plain already
     if policy.has_adapters:
         policy.backbone = lora.merge_adapters(policy.backbone)
     try:
@@ -59,6 +61,7 @@ def _evaluations(run: Run) -> list[EvaluationRow]:
     try:
         with StoreReader(run.database) as reader:
             return reader.evaluations()
+    # a card without results is better than no model
     except StoreError:
         return []
 
@@ -72,6 +75,7 @@ def model_card(
         "pipeline_tag": "image-text-to-text",
         "tags": ["vlmagent", "reinforcement-learning", config.task],
     }
+    # a link on the hub; of a local folder only its name: the path says something of this machine and nothing to others
     if config.model.name != "tiny":
         front["base_model"] = (
             Path(config.model.name).name if Path(config.model.name).exists() else config.model.name
@@ -90,6 +94,7 @@ def model_card(
 
 def type_name(model: Any) -> str:
     """The class that a config's weights belong to."""
+    # a config that was made by hand may name no class; then the automatic one finds it
     names = getattr(model, "architectures", None) or ["AutoModelForImageTextToText"]
     return str(names[0])
 
@@ -138,6 +143,7 @@ def _result(row: EvaluationRow) -> str:
         "return": "" if row.mean_return is None else f"{row.mean_return:.2f}",
         "legal": percent(row.legal_rate),
     }
+    # a bar inside a cell would begin another cell
     return "| " + " | ".join(text.replace("|", "/") for text in cells.values()) + " |"
 
 

@@ -17,7 +17,9 @@ from vlmagent.store.rows import RunRow
 
 RunState = Literal["starting", "running", "lost", "stopped", "done", "failed", "damaged"]
 
+# how long a run may be without a process after it was made, and a process may take until it holds its run
 START_SECONDS = 60.0
+# the heart beats every 2 s (`store.connection.HEARTBEAT_SECONDS`); this allows for a slow disk between machines
 STALE_SECONDS = 30.0
 
 
@@ -35,7 +37,9 @@ def is_alive(run: Run) -> bool:
     if info is None:  # a copy of a run that was being trained has a fresh heartbeat, too
         return False
     if info.host == platform.node():
+        # a lock that can be read and that nobody holds is an answer: the process of that pid does something else
         return held is None and process_of(info) is not None
+    # another machine that shares no locks: only the database, which both see, can tell
     row = _run_row(run)
     return isinstance(row, RunRow) and row.finished_at is None and _fresh(row)
 
@@ -53,6 +57,7 @@ class Heartbeats:
 
     def is_silent(self, run: Run, row: RunRow) -> bool:
         """Whether an unfinished run's heartbeat has not moved for ``STALE_SECONDS`` of looking at it."""
+        # a run that was never looked at has no beat yet, and so counts as moving
         now = time.monotonic()
         beat, since = self._seen.get(run, (None, now))
         if row.heartbeat_at != beat:
@@ -75,15 +80,19 @@ def _look(run: Run) -> tuple[RunRow | StoreError | None, RunState]:
 
 def _state(run: Run, row: RunRow | StoreError | None, info: DaemonInfo | None, alive: bool) -> RunState:
     if isinstance(row, StoreError):
+        # SQLite's word for a writer in the middle of something long, not for a broken file
         return "running" if alive and "locked" in str(row) else "damaged"
     if row is None:
         # a folder that was made just now; one from the future was made before the clock was set back
+        # without `daemon.json` its process may still be coming: the folder is made first
         young = info is None and abs(time.time() - created_at(run)) < START_SECONDS
         return "starting" if alive or young else "lost"
     if row.finished_at is None:
+        # the row says `running` also after a kill: nobody was left to change it
         return row.status if alive else "lost"
     if not _is_to_continue(row.finished_at, info):
         return row.status
+    # the row still tells the earlier end: between taking the run and recording it lies the loading of torch
     return "starting" if alive else "lost"
 
 
@@ -106,6 +115,7 @@ def _run_row(run: Run) -> RunRow | StoreError | None:
         with StoreReader(database) as reader:
             return reader.run()
     except NotReadyError:
+        # the trainer has made the file, but not yet its tables
         return None
     except StoreError as error:
         return error
@@ -115,10 +125,12 @@ def show_run(run: Run) -> dict[str, Any]:
     """The ``run`` row's columns, ``env_steps``, ``path``, ``state``, ``pid`` and ``host``; never raises."""
     row, state = _look(run)
     steps: int | None = None
+    # the row has been read: without a count of steps it is still worth showing
     if isinstance(row, RunRow):
         with contextlib.suppress(StoreError), StoreReader(run.database) as reader:
             steps = reader.env_steps()
         columns: dict[str, Any] = dataclasses.asdict(row)
+    # one shape whatever became of the database: lists and `--json` have the same keys for every run
     else:
         columns = dict.fromkeys(RunRow.__dataclass_fields__)
         columns |= {"id": run.name, "error": str(row) if row else None, "created_at": created_at(run) or None}
