@@ -39,12 +39,15 @@ def standing_of(run: Run) -> Standing:
         try:
             with StoreReader(run.database) as reader:
                 logged = reader.env_steps()
+        # the file is there before its tables are
         except NotReadyError:
             logged = 0
         except StoreError:  # damaged, or of an older schema, which is brought up to date when the run goes on
             logged = None
+    # an interrupted supervised start: weights that come from the config, though no step was logged
     sft = (run.checkpoints / SFT / TRAINER).is_file()
     return Standing(
+        # None counts as begun: what cannot be read may hold steps
         begun=newest is not None or sft or logged != 0,
         saved=0 if newest is None else steps_of(newest),
         logged=logged,

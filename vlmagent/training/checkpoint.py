@@ -92,6 +92,7 @@ def _written_whole(final: Path, *, latest: bool = False) -> Iterator[Path]:
     try:
         with whole_folder(final, replace=True) as folder:
             yield folder
+        # only after the rename: it never points at half a checkpoint
         if latest:
             _point_latest(final)
     except (OSError, SafetensorError) as error:
@@ -120,6 +121,7 @@ def _save_trainer(folder: Path, state: TrainerState) -> None:
         "rollout": state.rollout,
         "param_groups": groups,
     }
+    # written last: a folder that has it is complete (`saved.list_checkpoints`)
     (folder / TRAINER).write_text(json.dumps(document))
 
 
@@ -154,6 +156,7 @@ def save_sft_state(run: Run, policy: Policy, state: SftState) -> None:
         "param_groups": groups,
     }
     with _written_whole(run.checkpoints / SFT) as folder:
+        # fine-tuning leaves the critic alone: a fresh one follows from the seed
         save_policy(policy, folder, value_head=False)
         save_file(tensors, folder / OPTIMIZER)
         (folder / TRAINER).write_text(json.dumps(document))
@@ -180,6 +183,7 @@ def remove_sft_state(run: Run) -> None:
 def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """A torch optimiser's state as named tensors and JSON groups."""
     tensors = {
+        # step counts may be plain numbers; safetensors takes tensors only, contiguous ones
         f"{index}.{name}": torch.as_tensor(value).detach().cpu().contiguous()
         for index, entry in state["state"].items()
         for name, value in entry.items()
@@ -190,6 +194,7 @@ def _flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], list[di
 def _unflatten(tensors: Mapping[str, torch.Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
+        # `<number of the parameter>.<name of its moment>`, as `_flatten` wrote it
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
     return {"state": state, "param_groups": groups}
@@ -207,6 +212,7 @@ def load_trainer_state(folder: Path) -> TrainerState:
     document = json.loads(file.read_text())
     if document.get("format") != FORMAT:
         raise _other_format(folder, document)
+    # None: a checkpoint for acting, such as the one that preflight writes
     optimizer = None
     if document["param_groups"] is not None:
         optimizer = _unflatten(read_tensors(folder / OPTIMIZER), document["param_groups"])
@@ -263,8 +269,9 @@ def prune(run: Run, *, keep_last: int, keep_every: int) -> list[Path]:
 
     def for_good(folder: Path) -> bool:
         update = _update_of(folder)
-        return update == 0 or (keep_every > 0 and update % keep_every == 0)
+        return update == 0 or (keep_every > 0 and update % keep_every == 0)  # update 0 is the start of RL
 
+    # at least 1 is kept (`CheckpointConfig`): with 0 the slice would be empty and nothing be removed
     old = list_checkpoints(run)[:-keep_last]
     removed = [folder for folder in old if not for_good(folder)]
     for folder in removed:

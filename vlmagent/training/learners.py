@@ -77,6 +77,7 @@ def ppo_config(config: Config) -> PpoConfig:
 def parameter_groups(config: Config, network: Network) -> list[dict[str, Any]]:
     """What the optimiser is given: the policy first, then the critic."""
     rates = learning_rates(config)
+    # in this order: whoever freezes one of them counts on it (`PpoLoop._improve`)
     return [
         {"params": network.trained_parameters(), "lr": rates.policy},
         {"params": list(network.value_head.parameters()), "lr": rates.value},
@@ -86,6 +87,7 @@ def parameter_groups(config: Config, network: Network) -> list[dict[str, Any]]:
 def learning_tensors(network: Network) -> list[torch.Tensor]:
     """Everything of a network that training changes."""
     head = network.value_head
+    # buffers too: the critic's unit and the spread of its input are measured, not loaded
     return [*network.trained_parameters(), *head.parameters(), *head.buffers()]
 
 
@@ -137,6 +139,7 @@ def make_agent(
         max_new_tokens=config.rollout.max_new_tokens,
         thought_weight=config.ppo.thought_weight,
         detach_value=config.ppo.detach_value,
+        # an exact network generates with the log-probs that scoring gives: a second pass would only cost time
         rescore=learns and not network.exact,
         need_entropy_grad=config.ppo.entropy_coef > 0,
         rescored_together=MicroBatcher(config.ppo.micro_batch_size, config.ppo.max_tokens_per_micro_batch),
@@ -179,6 +182,7 @@ def initial_network(
         return sft_policy(config, task, on_progress, should_stop, run, ranks, on_built)
     tuned, cached = None, False
     if needs_sft(config):
+        # the baseline has one process (see `Config`), so has its encoder's start
         tuned, cached = sft_policy(config, task, on_progress, should_stop, run, on_built=on_built)
     network = _build_cnn(config, task, tuned)
     on_built(network)
@@ -189,12 +193,14 @@ def _build_cnn(config: Config, task: Task, tuned: Policy | None) -> CnnPolicy:
     """The baseline's network with fresh heads."""
     quiet()
     seen = list(islice(_solver_observations(task, config.seed), LOOKED_AT))
+    # the same actions in every state: an output of the network each; else names are hashed into slots
     fixed = all(observation.legal_actions == seen[0].legal_actions for observation in seen)
     names = seen[0].legal_actions if fixed else ()
     fresh = _FreshTiny(config, task)
     vision = _vision(config, tuned, fresh)
     has_text = any(observation.state_text is not None for observation in seen)
     text = _text(config, tuned, fresh) if has_text else None
+    # measured instead of computed: every encoder counts its features differently
     width = len(vision(seen[0].image)) + (len(text(text_of(seen[0]))) if text else 0)
     return CnnPolicy(
         vision,
@@ -220,6 +226,7 @@ def _solver_observations(task: Task, seed: int) -> Iterator[Observation]:
                 action = task.env_action(task.expert_action(state, rng), observation)
                 image, _, terminated, truncated, state = env.step(action)
                 done = terminated or truncated
+    # also when nobody asks for more: an environment may own a process
     finally:
         env.close()
 
@@ -236,6 +243,7 @@ class _FreshTiny:
         """Network and processor."""
         if self._built is None:
             sizes = self._config.model.tiny
+            # as a run of the language model itself would make it
             texts = corpus(self._task, size=self._config.sft.corpus_samples)
             tokenizer = tiny.tokenizer_of(sizes, texts)
             network = tiny.build_model(sizes, tokenizer, self._config.seed)
@@ -245,6 +253,7 @@ class _FreshTiny:
 
 def _vision(config: Config, tuned: Policy | None, fresh: _FreshTiny) -> VisionFeatures:
     chosen, pooling = config.cnn.vision, config.cnn.pooling
+    # the built-in encoder's pooled vector was never trained: `auto` reads its patches
     built_in: Pooling = "pooled" if pooling == "pooled" else "patches"
     if chosen == "tiny":
         network, processor = fresh.parts()
@@ -275,6 +284,7 @@ def _part(tuned: Policy | None, name: str, key: str) -> Any:
         UsageError: its family is built differently.
     """
     assert tuned is not None
+    # most architectures hold their parts in an inner `model`, some hold them directly
     part = getattr(getattr(tuned.model, "model", tuned.model), name, None)
     if part is None:
         family = getattr(tuned.model.config, "model_type", "?")

@@ -96,13 +96,16 @@ class PpoLoop:
         # env steps are counted, not updates: their length or the goal may have changed since the run was begun
         left = (steps_in_all(config, state.env_steps) - state.env_steps) // config.ppo.steps_per_update
         self._updates = state.update_index + left
+        # indices of this process's environments, a stretch without gaps: parts joined by rank are in order
         self._own = part(ranks, config.rollout.num_envs)
         self._agent = make_agent(config, task, network)
         self._rates = learning_rates(config)
         self._engine, scorer = make_engine(config, network, self._agent, ranks)
+        # without one the run only begins: AdamW makes its moments in the first step
         if state.optimizer is not None:
             self._engine.load_state_dict(state.optimizer)
         self._updater = PpoUpdater(scorer, self._engine, ppo_config(config), ranks)
+        # how often memory had run out when people were last told
         self._shrunk = self._updater.batcher.shrunk
         self._episodes = EpisodeLog()
         self._rollout = Rollout(
@@ -110,6 +113,8 @@ class PpoLoop:
             self._agent,
             num_envs=config.rollout.num_envs,
             split="train",
+            # processes with the same seed would draw the same numbers for the same states; the seeds of episodes go
+            # by environment and so are those that one process would play
             seed=config.seed if ranks.world == 1 else derive(config.seed, "rank", ranks.rank),
             episode_seeds=lambda env_index, count: train_episode_seed(config.seed, env_index, count),
             sinks=[writer, self._episodes],
@@ -133,11 +138,15 @@ class PpoLoop:
         if self._updates:  # none: the supervised start was all that was asked for
             self._writer.event("phase", f"phase: rl ({self._updates} updates)")
         for update in range(self._state.update_index + 1, self._updates + 1):
+            # taken before anything of this update is collected: a stop in its middle saves this, and resuming replays
+            # from here what is in the log
             boundary = self._rollout.snapshot()
+            # sampling needs every weight, of which each process has only a part in ZeRO's stage 3
             with self._engine.whole():
                 collected = self._collect(update, reference)
             if collected is None:
                 at = int(boundary["steps"])
+                # the weights have not moved since the last whole update
                 self._save(TrainerState(update - 1, at, boundary, self._engine.state_dict()))
                 return "stopped"
             self._improve(update, collected)
@@ -150,11 +159,14 @@ class PpoLoop:
         self._rollout.start()
         # the critic's unit is set and its input standardised over all environments' first states
         self._network.value_head.scale.fill_(self._config.ppo.value_scale)
+        # complete in the first process alone: the others find nothing here and copy what it measured
         observations = self._ranks.gather([observation_of(slot) for slot in self._rollout.slots])
         with self._engine.whole():
             if observations:
+                # all environments' states, not only this process's: the critic reads the same numbers everywhere
                 self._agent.calibrate([observation for theirs in observations for observation in theirs])
         self._ranks.copy(self._network.value_head.buffers())
+        # `step-0`, which `_reference`, people (`start`) and comparisons look for later
         self._save(self._present_state(0))
 
     def _reference(self) -> Reference | None:
@@ -184,14 +196,19 @@ class PpoLoop:
         self._replay(update, buffer)
         replayed = len(buffer)
         while not buffer.full:
+            # one process that stopped alone would leave the others waiting in their next exchange
             if anyone(self._ranks, self._should_stop()):
+                # steps are committed, but may still wait in the writer's queue
                 self._writer.flush()
                 return None
             buffer.add(self._rollout.step(update))
+            # one transaction for a step of all environments: a killed run leaves whole steps, which `_replay` needs
             self._writer.commit()
         env_steps = (len(buffer) - replayed) * self._ranks.world
+        # before `finish`, which empties the buffer
         penalties = reference.penalties(buffer.transitions) if reference else None
         samples = buffer.finish(
+            # V(s_T) of episodes that go on in the next update
             self._rollout.values(),
             gamma=ppo.gamma,
             gae_lambda=ppo.gae_lambda,
@@ -214,6 +231,7 @@ class PpoLoop:
     def _logged_steps(self, update: int) -> list[list[Transition]]:
         """What was logged of this update before an interruption, by whole steps: this process's share."""
         rows: list[Transition] = []
+        # read once and sent, so that all processes replay the same rows
         if self._ranks.rank == 0:
             with StoreReader(self._writer.path) as reader:
                 rows = [trainable_transition(row) for row in reader.transitions_of_update(update)]
@@ -224,6 +242,7 @@ class PpoLoop:
                 f"Update {update} has {len(rows)} logged transitions, no multiple of rollout.num_envs = {size}. "
                 "Was the config changed? Resume with the value the run was started with."
             )
+        # rows are in the order of their ids: step by step, and in each step by environment
         steps = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [step[self._own.start : self._own.stop] for step in steps]
 
@@ -237,14 +256,17 @@ class PpoLoop:
             [sample.advantage for sample in samples],
             [sample.return_ for sample in samples],
         )
+        # `update - 1` have been done: the first one has the full rate; the critic's rate falls by the same factor
         total = self._rates.updates or self._updates
         self._engine.set_lr_factor(cosine_factor(update - 1, total, self._rates.final / self._rates.policy))
+        # group 0 is the policy, group 1 the critic (`learners.parameter_groups`)
         self._engine.freeze(0, update <= self._config.ppo.critic_warmup)
         stats = self._updater.update(samples, derive(self._config.seed, "update", update))
         # not only before the next update: frozen weights decode with other rounding, and a run that is resumed in
         # between, whose weights are not frozen, would sample other outputs than one left alone
         self._engine.freeze(0, False)
         values = {f"ppo/{name}": float(value) for name, value in asdict(stats).items()}
+        # episodes that ended in the replayed part are among them (see `_replay`)
         own = rollout_metrics([sample.transition for sample in samples], self._episodes.take())
         if collected.drift is not None:
             own["rollout/kl_to_start"] = collected.drift
@@ -263,6 +285,7 @@ class PpoLoop:
 
     def _warn_of_memory(self) -> None:
         """An event when micro-batches of this process had to become smaller."""
+        # reported once for each time, by the process that ran out
         batcher = self._updater.batcher
         if batcher.shrunk > self._shrunk:
             self._shrunk = batcher.shrunk
@@ -276,6 +299,7 @@ class PpoLoop:
             self._writer.event(
                 "warning", f"update {update}: {stats.skipped} optimiser steps skipped (not finite)"
             )
+        # bfloat16 rounds differently when tokens come one by one
         allowed = SAMPLER_TOLERANCE if self._network.exact else SAMPLER_TOLERANCE_BF16
         if stats.first_ratio_error > allowed:
             self._writer.event(
@@ -287,12 +311,14 @@ class PpoLoop:
     def _save(self, state: TrainerState) -> None:
         """Write a checkpoint unless there is one of this step, then remove what is not kept."""
         self._writer.flush()  # the database is never behind a checkpoint
+        # all processes give their parts of the weights; only the first writes
         with self._engine.whole():
             if self._ranks.rank == 0:
                 self._write_checkpoint(state)
         self._ranks.share(None)  # nobody goes on before it is there
 
     def _write_checkpoint(self, state: TrainerState) -> None:
+        # stopped before the first new step: the checkpoint of this step is there already
         if any(folder.name == f"step-{state.env_steps}" for folder in list_checkpoints(self._run)):
             return
         folder = save_checkpoint(self._run, self._network, state)

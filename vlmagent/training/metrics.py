@@ -40,6 +40,7 @@ def rollout_metrics(transitions: Sequence[Transition], ended: Sequence[EpisodeEn
     """
 
     def mean(values: Sequence[float]) -> float:
+        # not 0: an average over nothing must not look like a measurement
         return sum(values) / len(values) if values else float("nan")
 
     generations = [t.decision.generation for t in transitions]
@@ -66,8 +67,11 @@ def merged_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
         return dict(parts[0])
     episodes = sum(own["rollout/episodes"] for own in parts)
     merged: dict[str, float] = {}
+    # names in the order of their first appearance
     for name in dict.fromkeys(name for own in parts for name in own):
+        # a process none of whose episodes ended has no episode metrics
         having = [own for own in parts if name in own]
+        # shares of transitions are equal, numbers of episodes are not
         weights = [own["rollout/episodes"] if name in EPISODE_METRICS else 1.0 for own in having]
         total = sum(weight * own[name] for weight, own in zip(weights, having, strict=True))
         merged[name] = total / sum(weights)

@@ -50,6 +50,7 @@ def check_environment(task: Task, config: Config) -> None:
         with _named(f"The environment of '{config.task}' could not be reset with seed {seed}"):
             image, state = env.reset(seed=seed)
         observation = _observed(task, config, image, state)
+        # any legal action does: this looks at the interface, not at the game
         action = observation.legal_actions[0]
         with _named(
             f"The environment of '{config.task}' could not take the action '{action}' after seed {seed}"
@@ -57,10 +58,12 @@ def check_environment(task: Task, config: Config) -> None:
             image, reward, terminated, truncated, state = env.step(task.env_action(action, observation))
         check_reward(reward, config.task, seed, 1)
         for name, value in (("terminated", terminated), ("truncated", truncated)):
+            # environments compute with numpy, whose comparisons give np.bool_
             if not isinstance(value, bool | np.bool_):
                 raise UsageError(
                     f"The environment of '{config.task}' returned {name} = {value!r}; it has to be True or False."
                 )
+        # a final state need not offer any action
         if not (terminated or truncated):
             _observed(task, config, image, state)
     finally:
@@ -76,6 +79,7 @@ def _observed(task: Task, config: Config, image: Any, state: Any) -> Observation
         )
     try:
         observation = task.observe(image, state)
+    # it is a sentence for people already
     except VlmAgentError:
         raise
     except Exception as error:
@@ -111,6 +115,7 @@ def picture_problem(image: Any) -> str | None:
             f"{type(image).__name__}, no numpy array. Render the state as uint8 of shape (height, width, 3)."
         )
     shape = " x ".join(map(str, image.shape))
+    # shapes before types: advice on numbers helps nobody whose axes are wrong
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         return f"grey ({shape}). Make it RGB: np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)."
     if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[2] not in (3, 4):
@@ -122,6 +127,7 @@ def picture_problem(image: Any) -> str | None:
     if image.shape[2] != 3:
         return f"of {image.shape[2]} channels ({shape}). A picture is uint8 of shape (height, width, 3)."
     if image.dtype != np.uint8:
+        # floats up to 1 are shares of full brightness; NaN says nothing of the scale
         scale = "(image * 255)" if image.size and float(np.nanmax(image)) <= 1 else "image"
         return f"of {image.dtype} numbers, not of uint8. Convert it: {scale}.astype(np.uint8)."
     if not image.size:
@@ -137,6 +143,7 @@ def _named(what: str) -> Iterator[None]:
     except VlmAgentError:
         raise
     except Exception as error:
+        # one line: libraries' messages often have several
         text = " ".join(str(error).split())
         raise UsageError(f"{what}: {type(error).__name__}: {text}") from error
 
@@ -157,6 +164,7 @@ def check_network(config: Config, task: Task, network: Any, run: Run) -> int:
     # torch only here: the environment and the disk are looked at by commands that never load it
     import torch
 
+    # the CPU's generator is always put back, a GPU's only where it is named
     devices = [network.device] if network.device.type == "cuda" else []
     training = network.training
     with torch.random.fork_rng(devices=devices):
@@ -165,7 +173,7 @@ def check_network(config: Config, task: Task, network: Any, run: Run) -> int:
             _act(config, task, network)
             return _saved_size(config, network, run)
         finally:
-            network.train(training)
+            network.train(training)  # the caller goes on with it
 
 
 def _act(config: Config, task: Task, network: Any) -> None:
@@ -174,6 +182,7 @@ def _act(config: Config, task: Task, network: Any) -> None:
     from vlmagent.training.learners import make_agent
     from vlmagent.types import Transition
 
+    # a short output under otherwise the run's own settings
     short = config.rollout.model_copy(
         update={"max_new_tokens": min(SAMPLED_TOKENS, config.rollout.max_new_tokens)}
     )
@@ -187,6 +196,7 @@ def _act(config: Config, task: Task, network: Any) -> None:
     model = f"The model '{config.model.name}'" if config.agent == "vlm" else "The baseline 'cnn'"
     with _named(f"{model} cannot act on a first state of '{config.task}'"), torch.no_grad():
         decision = agent.act([observation], [state], derive(config.seed, "preflight"))[0]
+        # a finished episode of one step; only its prompt, picture and tokens are scored
         transition = Transition(1, 1, 0, 0, 0, observation.image, decision, 0.0, True, False, None)
         scores = agent.score([transition])
     finite = bool(torch.isfinite(scores.token_logprobs).all() and torch.isfinite(scores.values).all())
@@ -200,6 +210,7 @@ def _act(config: Config, task: Task, network: Any) -> None:
 def _saved_size(config: Config, network: Any, run: Run) -> int:
     from vlmagent.training.checkpoint import TrainerState, load_network, write_checkpoint
 
+    # in the run's folder, since that disk has to hold the checkpoints; a kill leaves a name that `files.tidy` removes
     with tempfile.TemporaryDirectory(prefix=".tmp-preflight-", dir=run.path) as place:
         folder = Path(place)
         what = "This model could be trained, but not saved"
@@ -236,7 +247,10 @@ def needed_bytes(config: Config, checkpoint_bytes: int, trained_bytes: int) -> i
     """What a run will write: checkpoints kept at the same time (and the one being written), and its database."""
     kept = config.checkpoint
     updates = config.num_updates
+    # the start and every keep_every-th update stay
     for_good = 1 + (updates // kept.keep_every if kept.keep_every else 0)
+    # beside the newest ones and the one being written; a short run has no more than one an update
     checkpoints = min(for_good + kept.keep_last + 1, updates + 2)
     database = config.ppo.env_steps * (STEP_BYTES + PICTURE_BYTES)
+    # weights, and AdamW's two moments of what learns
     return checkpoints * (checkpoint_bytes + 2 * trained_bytes) + database

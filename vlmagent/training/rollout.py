@@ -143,7 +143,7 @@ class Rollout:
         self.episode_seeds = episode_seeds
         self.sinks = list(sinks)
         self.ranks = ranks
-        self.steps = 0
+        self.steps = 0  # ids of transitions are taken from it; counted over all processes
         self.episodes = 0
         self.slots = [Slot(task.make_env(), index) for index in part(ranks, num_envs)]
 
@@ -165,7 +165,7 @@ class Rollout:
         decisions = self.agent.act(
             [observation_of(slot) for slot in active],
             [slot.state for slot in active],
-            derive(self.seed, "act", self.steps),
+            derive(self.seed, "act", self.steps),  # a counter: resuming samples the same again
         )
         outcomes = self._steps(active, decisions)
         return self._record(outcomes, self._bootstrap(outcomes), update_index, self.sinks)
@@ -209,7 +209,7 @@ class Rollout:
     def _begin(self, slot: Slot, sinks: Sequence[Sink]) -> None:
         """Start the slot's announced episode, if there is one."""
         seed = slot.next_seed
-        slot.next_seed = None
+        slot.next_seed = None  # used up: `_begin` must not start it twice
         if seed is None:
             slot.clear()
             return
@@ -256,12 +256,13 @@ class Rollout:
         image, earned, terminated, truncated, slot.state = slot.env.step(env_action)
         slot.observation = self.task.observe(image, slot.state)
         slot.actions.append(action)
-        seed = slot.episode.seed if slot.episode else 0
+        seed = slot.episode.seed if slot.episode else 0  # only to name the step in an error
         reward = check_reward(earned, self.task.name, seed, len(slot.actions))
         return _Answer(reward, bool(terminated), bool(truncated))
 
     def _bootstrap(self, outcomes: Sequence[_Outcome]) -> dict[int, float | None]:
         """V of the final state of every truncated episode, by env_index."""
+        # an episode that is both has ended by the game's own rules: its last state is worth nothing more
         cut = [outcome.slot for outcome in outcomes if outcome.truncated and not outcome.terminated]
         if not cut or not isinstance(self.agent, Learner):
             return {}
@@ -311,7 +312,7 @@ class Rollout:
             episode_id=slot.episode.id,
             update_index=update_index,
             env_index=slot.env_index,
-            step=len(slot.actions) - 1,
+            step=len(slot.actions) - 1,  # the action is in the list already
             image=outcome.before.image,
             decision=outcome.decision,
             reward=outcome.reward,
@@ -385,7 +386,7 @@ def _lost_again(logged: Transition, outcome: _Outcome) -> _Outcome:
     if outcome.over or not logged.truncated or not outcome.slot.abilities.may_be_lost:
         return outcome
     outcome.slot.state = as_lost(outcome.slot.state)
-    outcome.slot.episode_return += logged.reward - outcome.reward
+    outcome.slot.episode_return += logged.reward - outcome.reward  # `_step` had added the other one
     return replace(outcome, reward=logged.reward, truncated=True)
 
 

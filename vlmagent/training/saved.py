@@ -31,6 +31,7 @@ def steps_of(folder: Path) -> int:
 def list_checkpoints(run: Run) -> list[Path]:
     """The run's complete checkpoints, oldest first. One is complete when its trainer state, written last, is there."""
     folders = [file.parent for file in run.checkpoints.glob(f"step-*/{paths.TRAINER}")]
+    # a copy that somebody named `step-640-good` is no checkpoint of the run's
     numbered = [folder for folder in folders if folder.name.removeprefix("step-").isdecimal()]
     return sorted(numbered, key=steps_of)
 
@@ -53,6 +54,7 @@ def find_checkpoint(run: Run, name: str = paths.LATEST) -> Path:
         )
     if name == paths.LATEST:
         return known[-1]
+    # RL starts from the state after no environment step
     wanted = "step-0" if name == START else name if name.startswith("step-") else f"step-{name}"
     for folder in known:
         if folder.name == wanted:

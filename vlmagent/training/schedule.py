@@ -8,8 +8,10 @@ import math
 def warmup_cosine(step: int, total: int, warmup: float, final_ratio: float) -> float:
     """Learning-rate factor of a step: linear up over the share ``warmup`` of all steps, then a cosine down."""
     rising = warmup * total
+    # step + 1: a first step at rate 0 would be wasted
     if step < rising:
         return (step + 1) / rising
+    # at least 1 step to fall over, where warmup is nearly all
     return cosine_factor(int(step - rising), max(int(total - rising), 1), final_ratio)
 
 

@@ -37,7 +37,9 @@ class Tally:
         self.errors = 0
         self._legal = 0
         self._answered = 0
+        # an episode's end does not say which seed it had
         self._seeds: dict[int, int] = {}
+        # by id: episodes in which some step has no answer
         self._broken: set[int] = set()
 
     @property
@@ -57,6 +59,7 @@ class Tally:
     def transition(self, transition: Transition) -> None:
         """Count the output; one that never came is the environment's or the network's, not the system's."""
         self.transitions += 1
+        # one missing answer spoils the whole episode: what would have happened is not known
         if transition.decision.error is not None:
             self._broken.add(transition.episode_id)
             return

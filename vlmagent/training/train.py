@@ -32,6 +32,7 @@ def train(run: Run, should_stop: ShouldStop) -> RunStatus:
     try:
         config = load_config(run.config_file)
         return recorded(run, config, lambda writer: Trainer(run, config, writer, should_stop).run())
+    # KeyboardInterrupt and SystemExit too: nobody is left who could say that the run no longer goes on
     except BaseException as error:
         mark_failed(run.database, failure_text(error))
         raise
@@ -63,6 +64,7 @@ def recorded(run: Run, config: Config, work: Callable[[StoreWriter], RunStatus])
                 f"store.journal_mode = {config.store.journal_mode} has to wait: somebody has the database open, whose "
                 f"journal is {writer.journal_mode}. It takes effect at the next start without them.",
             )
+        # an error passes by the lines below: `train` records it once the writer is closed
         status = work(writer)
         writer.event("info", f"training {status}")
         writer.set_status(status)
@@ -79,6 +81,7 @@ def failure_text(error: BaseException) -> str:
             f"Out of memory: {error}. Lower rollout.max_new_tokens or ppo.micro_batch_size, or set "
             "model.activation_checkpointing=true, and resume. A lower rollout.num_envs needs a new run."
         )
+    # the innermost frame: where the foreign code was when it failed
     frames = traceback.extract_tb(error.__traceback__)
     where = f" (at {Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{explain(error)}{where}"

@@ -58,12 +58,14 @@ class Trainer:
         if config.model.threads:
             torch.set_num_threads(config.model.threads)
         self._writer.event("phase", "phase: loading")
+        # what is wrong with it is wrong in every process
         if self._ranks.rank == 0:
             preflight.check_environment(self._task, config)
         begun = self._resumed() or self._started()
         if begun is None:
             return "stopped"
         network, state = begun
+        # a checkpoint's weights were opened in the host's memory
         network.to(choose_device(config.model.device))
         if config.model.name != "tiny" or config.agent != "vlm":
             self._writer.event("info", network.describe())
@@ -75,6 +77,7 @@ class Trainer:
 
     def _resumed(self) -> tuple[Network, TrainerState] | None:
         """Network and state of the newest checkpoint, if there is one."""
+        # the first process chooses: listings of a shared file system may differ for a moment, the weights must not
         newest = self._ranks.share(newest_checkpoint(self._run))
         if newest is None:
             return None
@@ -116,4 +119,5 @@ class Trainer:
             "sft/samples": progress.samples,
             "sft/learning_rate": progress.learning_rate,
         }
+        # nothing has been played yet: env step 0, and the optimiser's step in the place of the update
         self._writer.metrics(progress.step, 0, values)
