@@ -28,8 +28,11 @@ from vlmagent.types import Split
 Place = tuple[float, int]
 """Where an output stands in a ranking: what it is ranked by, and its id."""
 OutputOrder = Literal["advantage", "logprob", "match"]
+# outputs considered at once, doubled from window to window while filters let little through
 WINDOW, LARGEST_WINDOW = 1000, 8000
+# with fewer outputs than this in reach, sorting them all is quicker than walking an index of the whole run
 NARROW = 20_000
+# characters of an output in a list: more than any list shows in a row
 EXCERPT = 400
 
 
@@ -116,6 +119,8 @@ def episode_page(
     """The finished episodes that follow ``after`` in this order."""
     column, way = EPISODE_ORDERS[order]
     where, values = _finished(filter)
+    # seek, not OFFSET: a page costs the same wherever it is. The first half of the condition lets an index find the
+    # place, the second one steps over equals by their ids
     if after is not None:
         sign = "<" if way == "DESC" else ">"
         key = getattr(after, column)
@@ -167,6 +172,7 @@ def output_page(
         return OutputPage([], None, 0)
     rows: list[OutputRow] = []
     began = time.monotonic()
+    # without filters every output in a window is shown, so the window need not be larger than the page
     looked_at, cursor, size = 0, after, WINDOW if filter.selects_outputs else limit
     while True:
         begun = time.monotonic()
@@ -174,8 +180,10 @@ def output_page(
         looked_at += window.size
         rows += ranking.rows(reader, filter, cursor, window, limit - len(rows))
         if len(rows) >= limit:
+            # the page ends inside this window: the next one begins behind its last row, not behind the window
             return OutputPage(rows, (rows[-1].key, rows[-1].id), looked_at)
         now, cursor, size = time.monotonic(), window.last, min(2 * size, LARGEST_WINDOW)
+        # the next window is twice as large and will take about twice as long: stop if that is too long
         if cursor is None or now - began + 2 * (now - begun) > seconds:
             return OutputPage(rows, cursor, looked_at)
 
@@ -227,6 +235,8 @@ class _Ranking(abc.ABC):
             values.append(not filter.illegal)
         sql = (
             "SELECT t.id, t.episode_id, t.step, t.update_index, t.action, t.legal_output, t.reward, t.value, "
+            # CROSS JOIN fixes the order in SQLite: transitions first, in the ranking's order, then each one's episode.
+            # Left to choose, it may begin with all episodes and sort everything
             "t.logprob, t.advantage, e.seed, e.success, e.episode_return, e.length, "
             f"t.output, {self.key} FROM {self.source} CROSS JOIN episodes e ON e.id = t.episode_id "
             f"WHERE {where} ORDER BY {self.order} LIMIT ?"
@@ -235,6 +245,7 @@ class _Ranking(abc.ABC):
 
     def _row(self, *values: Any) -> OutputRow:
         *columns, output, key = values
+        # by position in the SELECT above: 5 is `legal_output`, 11 `success`, which may be NULL while an episode runs
         columns[5] = bool(columns[5])
         columns[11] = None if columns[11] is None else bool(columns[11])
         found = self.excerpt(output)
@@ -250,7 +261,10 @@ class _Ranked(_Ranking):
         way = "DESC" if self.descending else "ASC"
         self.order = f"{self.key} {way}, t.id {way}"
         self.where, self.ids = f"t.{order} IS NOT NULL AND t.id BETWEEN ? AND ?", ids
+        # the index ranks all outputs of the run: for a few updates out of many most of its entries would be passed
+        # over. NOT INDEXED still finds a range of ids by the table's own order
         narrow, index = ids[1] - ids[0] < NARROW, f"transitions_{order}"
+        # databases of the first schema, opened read-only, do not have the indexes; asking for them would be an error
         known = "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?"
         self.indexed = not narrow and bool(reader.query(known, (index,)))
         hint = f"INDEXED BY {index}" if self.indexed else "NOT INDEXED" if narrow else ""
@@ -260,6 +274,7 @@ class _Ranked(_Ranking):
         if not self.indexed:  # each query sorts everything: one must do
             return _Window(self.ids[1] - self.ids[0] + 1, None)
         where, values = self.inside(after, _Window(0, None))
+        # only the place where the window ends: index entries are read, not the rows behind them
         sql = (
             f"SELECT {self.key}, t.id FROM {self.source} WHERE {where} ORDER BY {self.order} LIMIT 1 OFFSET ?"
         )
@@ -270,10 +285,12 @@ class _Ranked(_Ranking):
         where, values = self.where, list[Any](self.ids)
         beyond, until = ("<", ">") if self.descending else (">", "<")
         if after is not None:
+            # as in `episode_page`: beyond the place, or at it with an id that comes later
             where += f" AND {self.key} {beyond}= ? AND ({self.key} {beyond} ? OR t.id {beyond} ?)"
             values += [after[0], after[0], after[1]]
         if window.last is not None:
             key, id_ = window.last
+            # the window's last output is included, so equality of ids counts here
             where += f" AND {self.key} {until}= ? AND ({self.key} {until} ? OR t.id {until}= ?)"
             values += [key, key, id_]
         return where, values
@@ -291,23 +308,29 @@ class _Matches(_Ranking):
 
     def __init__(self, text: str, query: str, ids: tuple[int, int]) -> None:
         self.query, self.ids = query, ids
+        # longest first: of "be" and "better" the regular expression would else mark the shorter one inside the longer
         words = sorted(re.findall(r"\w+", text), key=len, reverse=True)
+        # at most 50 words: a pasted page would become a pattern that costs more than the search
         self.words = re.compile("|".join(map(re.escape, words[:50])), re.IGNORECASE)
 
     def window(self, reader: StoreReader, after: Place | None, size: int) -> _Window:
+        # conditions on rowid are passed down into FTS5, which walks its matches in that order by itself
         sql = (
             "SELECT rowid FROM transitions_fts WHERE transitions_fts MATCH ? AND rowid >= ? AND rowid <= ? "
             "ORDER BY rowid DESC LIMIT ?"
         )
         high = self.ids[1] if after is None else after[1] - 1
         ids = tuple(int(row[0]) for row in reader.query(sql, (self.query, self.ids[0], high, size)))
+        # a full window may go on, one that is not full is the end
         return _Window(len(ids), (ids[-1], ids[-1]) if len(ids) == size else None, ids)
 
     def inside(self, after: Place | None, window: _Window) -> tuple[str, list[Any]]:
+        # a list of any length as one value: SQLite limits the number of question marks
         return "t.id IN (SELECT value FROM json_each(?))", [json.dumps(window.ids)]
 
     def excerpt(self, output: str) -> Excerpt:
         found = self.words.search(output)
+        # some words before the match, for its context
         start = max(0, found.start() - EXCERPT // 8) if found else 0
         text = output[start : start + EXCERPT]
         return Excerpt(text, tuple(match.span() for match in self.words.finditer(text)))
@@ -328,6 +351,7 @@ def _id_range(reader: StoreReader, updates: tuple[int, int] | None) -> tuple[int
     """First and last id of the outputs of these updates: ids grow with the updates. None without any."""
     if updates is None:
         return 0, reader.env_steps()
+    # two seeks in the index of updates, whatever lies between
     sql = "SELECT id FROM transitions WHERE update_index BETWEEN ? AND ? ORDER BY update_index {0}, id {0} LIMIT 1"
     first, last = (reader.query(sql.format(way), updates) for way in ("ASC", "DESC"))
     return (int(first[0][0]), int(last[0][0])) if first and last else None

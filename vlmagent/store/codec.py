@@ -27,9 +27,11 @@ PNG = "image/png"
 
 def clean_text(text: str) -> str:
     """``text`` as valid Unicode: surrogate pairs are joined, lone surrogates become U+FFFD. NUL stays."""
+    # nearly all text is valid: encoding it once is the cheapest test
     try:
         text.encode()
     except UnicodeEncodeError:
+        # UTF-16 pairs surrogates by its own rules; SQLite stores UTF-8, in which a lone one cannot be written
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
 
@@ -51,13 +53,16 @@ def encode_floats(values: NDArray[np.float32]) -> str:
     SQLite overflow to infinity, and NaN is ``null``.
     """
     array = np.asarray(values, dtype=np.float32)
+    # numpy's own `str` of a float32 is its shortest decimal, about half as long as a float64's
     texts = [str(value) for value in array]
     if np.isfinite(array).all():
+        # as any reader of JSON will do it: first to float64, then to float32. Rounding twice may hit the neighbour
         read = np.array([float(text) for text in texts], dtype=np.float64).astype(np.float32)
         if not np.array_equal(read, array):  # so near a midpoint that float64 errs
             texts = [repr(float(value)) for value in array]
         return f"[{','.join(texts)}]"
     words = {"nan": "null", "inf": "1e999", "-inf": "-1e999"}
+    # beside NaN and infinities the digits of float64: longer, but certain for the finite ones
     exact = [repr(float(value)) for value in array]
     return f"[{','.join(words.get(text, text) for text in exact)}]"
 
@@ -77,6 +82,8 @@ def number(value: Any) -> float | None:
 
 
 def image_key(image: ImageArray) -> str:
+    # the shape first: the same bytes as 2 x 8 and as 4 x 4 are two pictures. Not over the PNG: a picture that is
+    # already stored need not be encoded to be found
     """SHA-256 over the shape and the raw bytes of a picture, as hexadecimal text."""
     digest = hashlib.sha256(str(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)
@@ -89,6 +96,7 @@ def encode_image(image: ImageArray) -> bytes:
 
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a picture must be uint8 of shape (H, W, 3), not {image.dtype} {image.shape}")
+    # level 1 of 9: the fastest that still compresses; encoding stands in the way of every environment step
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -21,11 +21,14 @@ from vlmagent.store import codec
 from vlmagent.store.rows import AnswerRow
 from vlmagent.types import EpisodeEnd, EpisodeStart, ImageArray, Transition
 
+# seconds; who looks from another machine takes a run for lost after 15 missed beats (`runs.status.STALE_SECONDS`)
 HEARTBEAT_SECONDS = 2.0
+# seconds that a write waits for another writer (an evaluation that is being added) before it fails
 BUSY_SECONDS = 30.0
 JOURNAL_SECONDS = 2.0
 """How long a change of the journal waits for those who have the database open."""
 BALLAST_BYTES = 256 * 1024
+# keys of pictures that need no look-up: bounds the memory of a run that shows millions of different ones
 KNOWN_IMAGES = 65_536
 FINISHED = ("stopped", "done", "failed")
 _EVALUATION_COLUMNS = (
@@ -55,6 +58,7 @@ class Database:
         self.journal_mode = journal_mode
         self.next_beat = 0.0
         self._known: OrderedDict[str, None] = OrderedDict()
+        # short names for what nearly every method does
         self.run = connection.execute
         self.run_many = connection.executemany
 
@@ -70,12 +74,16 @@ class Database:
         connection: sqlite3.Connection | None = None
         try:
             connection = connect(path, "rwc")
+            # before the schema: the journal can only change outside a transaction
             used = _set_journal(connection, journal_mode)
+            # WAL with NORMAL syncs at checkpoints alone and still never corrupts; a rollback journal needs FULL for
+            # that
             connection.execute(f"PRAGMA synchronous = {'NORMAL' if used == 'wal' else 'FULL'}")
             migrate(connection, path)
             _write_ballast(path)
         except BaseException as error:
             if connection is not None:
+                # nobody else would close it: an open connection keeps the file, and perhaps a lock on it
                 connection.close()
             if isinstance(error, (sqlite3.Error, OSError)):
                 raise store_error("open", path, error) from error
@@ -85,6 +93,8 @@ class Database:
     def write(self, records: Sequence[Record], sync: bool) -> None:
         """All ``records`` in one transaction; with ``sync`` they are on the disk afterwards."""
         if records:
+            # IMMEDIATE takes the write lock first: `keep_image` reads before it writes, and a lock that is asked for
+            # only then is refused at once, without waiting, when somebody else wrote in between
             self.connection.execute("BEGIN IMMEDIATE")
             for record in records:
                 record(self)
@@ -98,13 +108,16 @@ class Database:
             return
         self.next_beat = time.monotonic() + HEARTBEAT_SECONDS
         try:
+            # an ended run has no pulse: its row tells when it ended, and copies of it must not look alive
             self.run("UPDATE run SET heartbeat_at = ? WHERE finished_at IS NULL", (time.time(),))
         except sqlite3.OperationalError as error:
+            # anything else (a full disk, a file that is gone) would hit the next batch, too: it ends the thread
             if "locked" not in str(error):
                 raise
 
     def close(self) -> None:
         """Fold the WAL into the database and close; the ballast is no longer needed."""
+        # so that one file is the whole run: people copy and move `run.db` without what lies beside it
         with contextlib.suppress(sqlite3.Error):  # a reader may hold it: the WAL then simply stays
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.connection.close()
@@ -124,6 +137,7 @@ class Database:
         id_, task, model, config_json = texts
         now = time.time()
         self.run(
+            # two statements, since a run that goes on keeps its id and its start but takes everything else anew
             "INSERT INTO run (id, task, model, status, config_json, seed, created_at, heartbeat_at) "
             "SELECT ?,?,?,?,?,?,?,? WHERE NOT EXISTS (SELECT 1 FROM run)",
             (id_, task, model, "starting", config_json, seed, now, now),
@@ -143,6 +157,7 @@ class Database:
 
     def start_episode(self, episode: EpisodeStart) -> None:
         """Insert an episode, or leave what is known of it."""
+        # after a resume the episodes that were under way are begun once more: their ends, if known, stay
         self.run(
             "INSERT INTO episodes (id, split, env_index, seed, ended) VALUES (?,?,?,?,'running') "
             "ON CONFLICT (id) DO UPDATE SET split = excluded.split, env_index = excluded.env_index, "
@@ -154,6 +169,7 @@ class Database:
         """Complete an episode; its transitions are there already."""
         id_ = int(episode.id)
         self.run(
+            # summed up here once, so that lists of episodes need not visit their transitions
             "UPDATE episodes SET length = ?, episode_return = ?, success = ?, goal = ?, ended = ?, "
             "update_index = (SELECT max(update_index) FROM transitions WHERE episode_id = ?), "
             "illegal = (SELECT count(*) FROM transitions WHERE episode_id = ? AND NOT legal_output) "
@@ -166,8 +182,10 @@ class Database:
 
     def set_advantages(self, rows: Sequence[tuple[float | None, float | None, int, int]]) -> None:
         """Update transitions; ``rows`` are advantage, return, id, update index."""
+        # the update as well as the id: an id of another update is a mistake, which the count below finds
         sql = "UPDATE transitions SET advantage = ?, return_ = ? WHERE id = ? AND update_index = ?"
         changed = self.run_many(sql, rows).rowcount if rows else 0
+        # a row that is missing means that trainer and database disagree on the ids: no training goes on from there
         if changed != len(rows):
             raise ValueError(
                 f"advantages for {len(rows)} transitions were given, but {changed} of them exist"
@@ -211,10 +229,12 @@ class Database:
 
     def keep_image(self, image: ImageArray) -> str:
         """Store a picture unless its content is already there; returns its key."""
+        # moving it to the end makes this the least recently used that is dropped
         key = codec.image_key(image)
         if key in self._known:
             self._known.move_to_end(key)
             return key
+        # not known to this process may still be stored: by an earlier process of the run, or before the key was dropped
         if not self.run("SELECT 1 FROM images WHERE sha256 = ?", (key,)).fetchall():
             height, width = image.shape[:2]
             self.run(
@@ -229,7 +249,9 @@ class Database:
 
 def evaluation_insert(row: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """The statement and values that add an ``evaluations`` row."""
+    # `at` may be given: results that are imported keep their time
     known = {"at": time.time(), **row}
+    # an interval comes as a pair `(low, high)` and is stored in two columns
     for name in ("success", "return"):
         if row.get(f"{name}_ci") is not None:
             known[f"{name}_low"], known[f"{name}_high"] = row[f"{name}_ci"]
@@ -241,8 +263,10 @@ def evaluation_insert(row: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
 
 def _plain(value: Any) -> Any:
     """``value`` as SQLite and JSON take it: numpy scalars become Python's, NaN and infinities None."""
+    # numpy and torch scalars; both have `item`, and `json` takes neither
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
+    # JSON has no words for them, and SQLite no NaN
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, (list, tuple)):
@@ -254,7 +278,10 @@ def _plain(value: Any) -> Any:
 
 def connect(path: Path, mode: str, timeout: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection with explicit transactions. ``mode``: rwc creates the file, rw does not."""
+    # a URI, because only there the mode can be said: without one, opening a wrong path would create a file
     uri = f"{path.absolute().as_uri()}?mode={mode}"
+    # `isolation_level=None`: Python would otherwise begin transactions by itself, and not IMMEDIATE ones. The
+    # connection is made in one thread and used by the writer's, never by both at once
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=timeout)
 
 
@@ -264,6 +291,7 @@ def _set_journal(connection: sqlite3.Connection, wanted: str) -> str:
     SQLite changes it only while nobody else has the database open. A dashboard that is looking must not keep a run from
     going on: then it stays as it is until the next start.
     """
+    # a short wait for the journal, the usual long one for everything behind it
     connection.execute(f"PRAGMA busy_timeout = {int(1000 * JOURNAL_SECONDS)}")
     try:
         found = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchall()
@@ -284,6 +312,7 @@ def _write_ballast(path: Path) -> None:
     """Reserve a little disk, so that a full one still has room for the last words."""
     file = ballast(path)
     if not file.exists() or file.stat().st_size < BALLAST_BYTES:
+        # random bytes: a file system that compresses would reserve next to nothing for zeros
         file.write_bytes(os.urandom(BALLAST_BYTES))
 
 
@@ -308,6 +337,7 @@ def store_error(verb: str, path: Path, error: BaseException) -> StoreError:
         ("UNIQUE constraint", "It already holds this step; start a new run, or continue with --resume."),
         ("disk I/O error", "Check that the disk is still there, has space and allows file locks."),
     )
+    # SQLite tells the kind of a failure reliably only in its text; the first that fits
     todo = next((remedy for word, remedy in remedies if word.lower() in text.lower()), "")
     reason = text or type(error).__name__
     return StoreError(f"The run database {path} could not be {_PAST[verb]}: {reason}. {todo}".strip())

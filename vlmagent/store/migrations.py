@@ -25,6 +25,7 @@ _FIRST_SCHEMA = (
         id INTEGER PRIMARY KEY, split TEXT NOT NULL, env_index INTEGER NOT NULL, seed INTEGER NOT NULL,
         length INTEGER, episode_return REAL, success INTEGER, goal INTEGER, ended TEXT NOT NULL,
         update_index INTEGER, illegal INTEGER)""",
+    # the filters of the lists of episodes: success within a split, and a range of updates
     "CREATE INDEX episodes_split_success ON episodes (split, success)",
     "CREATE INDEX episodes_update ON episodes (update_index)",
     """CREATE TABLE transitions (
@@ -35,11 +36,14 @@ _FIRST_SCHEMA = (
         legal_output INTEGER NOT NULL, reward REAL, terminated INTEGER NOT NULL, truncated INTEGER NOT NULL,
         value REAL, bootstrap_value REAL, logprob REAL, thought_logprob REAL, action_logprob REAL,
         token_ids TEXT, token_logprobs TEXT, action_start INTEGER, advantage REAL, return_ REAL)""",
+    # whole episodes in their order, and all that was collected for one update
     "CREATE INDEX transitions_episode ON transitions (episode_id, step)",
     "CREATE INDEX transitions_update ON transitions (update_index)",
     """CREATE TABLE images (
         sha256 TEXT PRIMARY KEY, width INTEGER NOT NULL, height INTEGER NOT NULL, mime TEXT NOT NULL,
         data BLOB NOT NULL)""",
+    # AUTOINCREMENT: an id is never given twice, also not that of the newest row after it was replaced; followers read
+    # by ids and would miss it
     """CREATE TABLE metrics (
         id INTEGER PRIMARY KEY AUTOINCREMENT, update_index INTEGER NOT NULL, env_steps INTEGER NOT NULL,
         name TEXT NOT NULL, value REAL, at REAL NOT NULL, UNIQUE (name, update_index))""",
@@ -53,8 +57,11 @@ _FIRST_SCHEMA = (
         goal_rate REAL, seed INTEGER, temperature REAL, json TEXT NOT NULL)""",
     """CREATE TABLE events (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL)""",
+    # an index over the outputs that keeps no copy of them; `columnsize=0` saves lengths that only ranking by relevance
+    # would need, and results come newest first
     """CREATE VIRTUAL TABLE transitions_fts USING fts5 (
         output, content='transitions', content_rowid='id', columnsize=0)""",
+    # such an index does not follow its table: these triggers do it, and need the old text to take it out again
     """CREATE TRIGGER transitions_fts_insert AFTER INSERT ON transitions BEGIN
         INSERT INTO transitions_fts (rowid, output) VALUES (new.id, new.output); END""",
     """CREATE TRIGGER transitions_fts_delete AFTER DELETE ON transitions BEGIN
@@ -77,6 +84,8 @@ def m001_first_schema(db: Database) -> None:
 @migrations()  # type: ignore[untyped-decorator]
 def m002_rankings(db: Database) -> None:
     """Indexes that find the largest advantages and the lowest log-probs; a reader works without them, slowly."""
+    # with legality and episode in the index, filters on them are decided without visiting the row; partial, because
+    # most rows of an interrupted update have no advantage yet
     db.execute(
         "CREATE INDEX transitions_advantage ON transitions (abs(advantage), legal_output, episode_id) "
         "WHERE advantage IS NOT NULL"
@@ -115,13 +124,17 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         StoreError: the file was written by a newer program, or holds something else.
         sqlite3.Error: the file cannot be written.
     """
+    # the lock before the look: two processes that open a new file at once would both create the tables
     connection.execute("BEGIN IMMEDIATE")
     try:
         _refuse_foreign(connection, path)
+        # neither pragmas nor third-party plugins of sqlite-utils: the connection stays as it was opened
         migrations.apply(Database(connection, recursive_triggers=False, execute_plugins=False))
+        # inside the transaction: readers see the version together with the tables, or neither
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
+        # SQLite itself takes some failed transactions back (a full disk)
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -135,5 +148,6 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
             f"{SCHEMA_VERSION}: it was written by a newer vlmagent. Install that version to open it."
         )
     found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    # the table in which sqlite-utils notes applied migrations; a database without tables is a new one
     if found and ("_sqlite_migrations",) not in found:
         raise StoreError(f"{path} is a SQLite database, but not a run database. Choose another path.")

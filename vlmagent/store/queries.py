@@ -15,6 +15,7 @@ EPISODE = ", ".join(name for name in EpisodeRow.__dataclass_fields__)
 METRIC = ", ".join(name for name in MetricRow.__dataclass_fields__)
 RUN = ", ".join(name for name in RunRow.__dataclass_fields__)
 ANSWER = ", ".join(name for name in AnswerRow.__dataclass_fields__)
+# `more` is no column: it is the JSON document, which queries ask for last
 EVALUATION = ", ".join(name for name in EvaluationRow.__dataclass_fields__ if name != "more")
 
 
@@ -87,6 +88,7 @@ def episode_filter(
         updates: first and last update, both included, in which an episode may have ended.
         finished: leave out those that are still going on.
     """
+    # `true`, below, where no condition was given: something must stand behind WHERE
     parts: list[str] = ["ended <> 'running'"] if finished else []
     values: list[Any] = []
     for column, value in (("split", split), ("success", success), ("ended", ended)):
@@ -94,6 +96,7 @@ def episode_filter(
             parts.append(f"{column} = ?")
             values.append(value)
     if illegal is not None:
+        # NULL (an episode that still runs) passes neither
         parts.append("illegal > 0" if illegal else "illegal = 0")
     if updates is not None:
         parts.append("update_index BETWEEN ? AND ?")
@@ -104,10 +107,13 @@ def episode_filter(
 def fts_query(text: str) -> str:
     """``text`` in FTS5's syntax, every word quoted, so that no character of it is an operator."""
     phrases: list[str] = []
+    # split at quotes: parts with odd numbers stood inside a pair and stay one phrase, the others are single words
     for number, part in enumerate(codec.clean_text(text).replace("\0", " ").split('"')):
         words = [part] if number % 2 else part.split()
+        # punctuation alone holds no token that could be found
         phrases += [word for word in words if any(character.isalnum() for character in word)]
     quoted = [f'"{phrase}"' for phrase in phrases]
     if quoted and not text.rstrip().endswith('"'):
+        # typed so far: without a closing quote the last word may be going on, `*` makes it a beginning
         quoted[-1] += "*"
     return " ".join(quoted)

@@ -44,6 +44,7 @@ from vlmagent.store.rows import (
 )
 from vlmagent.types import Ended, ImageArray, Split
 
+# seconds that a query waits for a lock; less than the writer's: whoever looks can look again
 BUSY_SECONDS = 5.0
 
 R = TypeVar("R")
@@ -71,6 +72,7 @@ class StoreReader:
         self._transition_columns = ""
         self._connection = self._open()
         try:
+            # the object does not come to be, so nobody else would close the connection
             self._check_schema()
         except BaseException:
             self.close()
@@ -88,6 +90,7 @@ class StoreReader:
 
     def interrupt(self) -> None:
         """Make a query that another thread is running end now, with ``StoreError``. Any thread may call it."""
+        # sqlite3 forbids calls on a closed connection, also from the thread that may call this at any time
         with contextlib.suppress(sqlite3.ProgrammingError):  # closed meanwhile
             self._connection.interrupt()
 
@@ -99,6 +102,7 @@ class StoreReader:
 
     def env_steps(self) -> int:
         """Environment steps recorded so far: the number of transitions."""
+        # ids count 1, 2, 3, ...: the highest is found at once, `count(*)` would walk an index of the whole run
         return int(self.query("SELECT coalesce(max(id), 0) FROM transitions")[0][0])
 
     def metrics(self, after_id: int = 0, limit: int = -1) -> list[MetricRow]:
@@ -111,7 +115,9 @@ class StoreReader:
 
     def latest_metrics(self) -> dict[str, MetricRow]:
         """The row of each metric's highest update."""
+        # SQLite takes the other columns of a group with `max` from the very row that has the maximum
         sql = f"SELECT {METRIC}, max(update_index) FROM metrics GROUP BY name"
+        # the last column is the maximum itself
         return {row.name: row for row in self._rows(lambda *values: metric_row(*values[:-1]), sql)}
 
     def metric_series(self, name: str) -> list[MetricRow]:
@@ -190,6 +196,7 @@ class StoreReader:
 
     def recent_success(self, episodes: int = 100, split: Split = "train") -> tuple[float, int]:
         """Success rate of the newest finished ``episodes`` and how many there were; (NaN, 0) without any."""
+        # the index on split and success would have to be sorted by id: following the ids from the end stops after a few
         rate, count = self.query(
             "SELECT avg(success), count(*) FROM (SELECT success FROM episodes "
             "WHERE +split = ? AND ended NOT IN ('running', 'lost') ORDER BY id DESC LIMIT ?)",  # the +: not by index
@@ -228,6 +235,7 @@ class StoreReader:
             raise StoreError(f"The run database {self.path} holds no picture {sha256[:12]}….")
         try:
             return codec.decode_image(found[0][0])
+        # what Pillow raises for bytes that are no picture, broken chunks and impossible sizes
         except (OSError, SyntaxError, ValueError):
             raise StoreError(f"The picture {sha256[:12]}… in {self.path} is damaged.") from None
 
@@ -246,6 +254,7 @@ class StoreReader:
 
     # -- inside
 
+    # `columns` of a database from before there was an actor: NULL in its place keeps positions
     def _transitions(self, rest: str, values: Sequence[Any] = ()) -> list[TransitionRow]:
         if not self._transition_columns:  # a database from before there was an actor has none
             known = {row[1] for row in self.query("PRAGMA table_info(transitions)")}
@@ -269,6 +278,8 @@ class StoreReader:
         return bool(self.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)))
 
     def _open(self) -> sqlite3.Connection:
+        # a WAL database needs its `-shm` file, which SQLite creates beside it: impossible in a read-only folder. An
+        # immutable file needs none, but SQLite then looks neither at locks nor at a WAL
         """Open read-only; a finished database in a read-only folder is opened as immutable."""
         problem: sqlite3.Error | None = None
         for options in ("mode=ro", "mode=ro&immutable=1"):
@@ -277,6 +288,7 @@ class StoreReader:
             connection: sqlite3.Connection | None = None
             try:
                 connection = self._connect(options)
+                # connecting reads nothing yet: only a query finds out whether this is a database that can be read
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
                 return connection
             except sqlite3.Error as error:
@@ -296,6 +308,7 @@ class StoreReader:
         """Whether ``problem`` may come from a read-only folder and no WAL holds anything newer."""
         wal = self.path.with_name(self.path.name + "-wal")
         with contextlib.suppress(OSError):
+            # with content in the WAL, immutable would silently show an older state
             if wal.stat().st_size:
                 return False
         return "unable to open" in str(problem) or "readonly" in str(problem)
@@ -309,6 +322,7 @@ class StoreReader:
                 f"The run database {self.path} has schema {version}, but this program knows only up to "
                 f"{codec.SCHEMA_VERSION}: a newer vlmagent wrote it. Install that version to open it."
             )
+        # 0 is what SQLite writes into a new file; the first migration sets it together with the tables
         if version == 0:
             raise NotReadyError(f"{self.path} is no run database, or its trainer is only just creating it.")
         raise StoreError(
@@ -345,6 +359,7 @@ def copy_database(source: Path, target: Path) -> None:
     Raises:
         StoreError: the source cannot be read or the target not written.
     """
+    # a snapshot that includes the WAL and is packed; a copy of the file alone may miss the newest rows or be torn
     with StoreReader(source) as reader:
         try:
             reader._connection.execute("VACUUM INTO ?", (str(target),))

@@ -32,6 +32,8 @@ class LogprobSums:
 
 def ended_episodes(reader: StoreReader, split: Split = "train") -> list[EndedEpisode]:
     """All finished episodes in the order in which they ended."""
+    # ids of transitions count environment steps, so the last one of an episode is the step at which it ended. Episodes
+    # without transitions in this database have no such step
     rows = reader.query(
         "SELECT (SELECT max(id) FROM transitions WHERE episode_id = episodes.id) AS last, success, episode_return "
         "FROM episodes WHERE ended NOT IN ('running', 'lost') AND split = ? AND last IS NOT NULL ORDER BY last",
@@ -42,6 +44,7 @@ def ended_episodes(reader: StoreReader, split: Split = "train") -> list[EndedEpi
 
 def logprob_sums(reader: StoreReader, samples: int) -> LogprobSums | None:
     """Over the first ``samples`` outputs that have log-probs; None when there are none."""
+    # by id: every call, and every run of one recipe, takes the same ones
     thought, action, count = reader.query(
         "SELECT avg(thought_logprob), avg(action_logprob), count(*) FROM (SELECT thought_logprob, action_logprob "
         "FROM transitions WHERE thought_logprob IS NOT NULL AND action_logprob IS NOT NULL ORDER BY id LIMIT ?)",
@@ -66,10 +69,12 @@ class Durations:
 
 def durations(reader: StoreReader) -> Durations:
     """How long a run worked, pauses between its processes left out (but for one during the supervised start)."""
+    # a metric's time is when it was written: seconds between the first and the last measurement
     first, last, samples = reader.query(
         "SELECT min(at), max(at), max(value) - min(value) FROM metrics WHERE name = 'sft/samples'"
     )[0]
     seconds, steps = reader.query(
+        # seconds that were measured inside the updates, so that a night between two processes does not count
         "SELECT sum(value), max(env_steps) FROM metrics WHERE name IN ('time/collect_seconds', 'time/update_seconds')"
     )[0]
     return Durations(

@@ -61,8 +61,10 @@ class StoreWriter:
         self._closing = False
         self._error: StoreError | None = None
         self._raised = False
+        # one lock for all fields above; waiting callers and the waiting thread wake each other through it
         self._changed = threading.Condition()
         self._database = Database.open(self.path, journal_mode)
+        # a daemon: a program that ends without closing must not wait for a thread that waits for it
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -74,8 +76,10 @@ class StoreWriter:
         if kind is None:
             self.close()
             return
+        # under the lock: other threads may be adding to it
         with self._changed:
             self._open = _Batch()
+        # the error that is on its way is the cause; the writer's own may only be its consequence
         with contextlib.suppress(StoreError):
             self.close()
 
@@ -112,6 +116,7 @@ class StoreWriter:
 
     def set_status(self, status: RunStatus, error: str | None = None) -> None:
         """Record the run's status; ``stopped``, ``done`` and ``failed`` set ``finished_at``."""
+        # the time here, not in the thread: a record may wait in the queue
         now = time.time()
         self._add(lambda db: db.set_status(status, error, now), commit=True)
 
@@ -125,6 +130,7 @@ class StoreWriter:
         now = time.time()
         at = (int(update_index), int(env_steps))
         rows = [(*at, name, codec.number(value), now) for name, value in values.items()]
+        # REPLACE deletes and inserts, so the row gets a new, higher id: followers that read by id see the new value
         sql = "INSERT OR REPLACE INTO metrics (update_index, env_steps, name, value, at) VALUES (?,?,?,?,?)"
         self._now(lambda db: db.run_many(sql, rows))
 
@@ -151,6 +157,7 @@ class StoreWriter:
 
     def answer(self, row: AnswerRow) -> None:
         """Record what a request to an API came to; it is in the database file when this returns."""
+        # an answer may have cost money: it must not be lost with a process that is killed in the next line
         self._add(lambda db: db.insert_answer(row))
         self.flush()
 
@@ -162,6 +169,7 @@ class StoreWriter:
         Args:
             sync: and on the disk: it then survives a power cut too, which takes a disk's time.
         """
+        # `_waiting` counts the batch in the thread's hands, too: it is 0 only when all is written
         with self._changed:
             self._send(sync=sync)
             while self._waiting and self._error is None:
@@ -171,10 +179,12 @@ class StoreWriter:
     def close(self) -> None:
         """Write what is left and close. Idempotent; raises the thread's error unless already raised."""
         with self._changed:
+            # after an error there is nothing that could still be written
             if not self._closing and self._error is None:
                 self._send(sync=False)
             self._closing = True
             self._changed.notify_all()
+        # outside the lock: the thread needs it to take the last batch
         self._thread.join()
         if self._error is not None and not self._raised:
             self._check()
@@ -190,6 +200,7 @@ class StoreWriter:
 
     def _now(self, record: Record) -> None:
         """Commit ``record`` at once, or let it join the open batch."""
+        # inside a step it must not become visible before the step does; between steps nobody would commit it
         with self._changed:
             self._check()
             alone = not self._open.records
@@ -203,18 +214,22 @@ class StoreWriter:
         size = len(self._open.records)
         if not size and not sync:
             return
+        # a new batch at once: further records belong to the next transaction
         batch, self._open = self._open, _Batch()
         batch.sync = sync
+        # a batch that is larger than the queue passes when the queue is empty: waiting would never end
         while self._waiting and self._waiting + size > self._queue_size and self._error is None:
             self._changed.wait()
         self._check()
         self._jobs.append(batch)
+        # an empty batch that only syncs counts 1, so that `flush` waits for it, too
         self._waiting += max(size, 1)
         self._changed.notify_all()
 
     def _check(self) -> None:
         if self._error is not None:
             self._raised = True
+            # a new exception each time: the thread's own would gather the tracebacks of all callers
             raise StoreError(str(self._error)) from self._error.__cause__
         if self._closing:
             raise StoreError(f"The run database {self.path} was already closed; open it again.")
@@ -224,10 +239,12 @@ class StoreWriter:
         try:
             while (batch := self._next()) is not None:
                 if batch.records or batch.sync:
+                    # outside the lock: callers go on queueing while the disk works
                     self._database.write(batch.records, batch.sync)
                     with self._changed:
                         self._waiting -= max(len(batch.records), 1)
                         self._changed.notify_all()
+                # also between batches that follow each other without a pause: `beat` looks at the clock itself
                 self._database.beat()
             self._database.close()
         except BaseException as error:
@@ -237,19 +254,24 @@ class StoreWriter:
         """The next batch, an empty one when a heartbeat is due, None at the end."""
         with self._changed:
             if not self._jobs and not self._closing:
+                # the time until the next beat, so that a trainer that computes for minutes still looks alive
                 self._changed.wait(max(0.0, self._database.next_beat - time.monotonic()))
             if self._jobs:
                 return self._jobs.popleft()
+            # None only after the queue is empty: closing writes what is left
             return None if self._closing else _Batch()
 
     def _fail(self, error: BaseException) -> None:
+        # what could not be written is told below; that it could not be undone either adds nothing
         with contextlib.suppress(Exception):
             self._database.abandon()
         with self._changed:
             self._error = store_error("write", self.path, error)
             self._error.__cause__ = error
+            # nothing behind the failed batch is tried: later steps without earlier ones would be a hole in the run
             self._jobs.clear()
             self._open = _Batch()
+            # those who wait for room or for the end wake up and get the error
             self._waiting = 0
             self._changed.notify_all()
 
@@ -263,6 +285,7 @@ def add_evaluation(path: Path | str, row: Mapping[str, Any]) -> None:
     sql, values = evaluation_insert(row)
     try:
         with contextlib.closing(connect(Path(path), "rw")) as connection:
+            # at the same time the run's own process may be writing; see `Database.write` for IMMEDIATE
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(sql, values)
             connection.execute("COMMIT")
@@ -278,8 +301,10 @@ def mark_failed(path: Path | str, error: str) -> bool:
     path = Path(path)
     try:
         with contextlib.suppress(OSError):
+            # the room that a transaction of some hundred bytes needs on a full disk
             ballast(path).unlink(missing_ok=True)
         now = time.time()
+        # short: this is a process's last act, and whoever stops it may be waiting
         with contextlib.closing(connect(path, "rw", timeout=5.0)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             text = codec.clean_text(error)
@@ -289,6 +314,8 @@ def mark_failed(path: Path | str, error: str) -> bool:
             ).rowcount
             connection.execute("INSERT INTO events (at, level, text) VALUES (?, 'error', ?)", (now, text))
             connection.execute("COMMIT")
+        # 0 rows: the database has no run yet, and somebody else has to record it
         return changed == 1
+    # called while another error is on its way, which must not be hidden
     except Exception:
         return False
