@@ -37,6 +37,7 @@ class Group:
 
     def table(self, values: Sequence[float]) -> NDArray[np.float64]:
         """Every process's values, (world, n)."""
+        # float64 holds counts exactly, and is precise enough for losses
         own = torch.tensor(list(values), dtype=torch.float64)
         rows = [torch.empty_like(own) for _ in range(self.world)]
         dist.all_gather(rows, own, group=self.messages)
@@ -58,6 +59,7 @@ class Group:
         """Overwrite tensors with the first process's."""
         for tensor in tensors:
             received = tensor.detach().cpu().contiguous()
+            # gloo moves contiguous numbers in the host's memory, wherever the tensor is
             dist.broadcast(received, src=0, group=self.messages)
             with torch.no_grad():
                 tensor.copy_(received)
@@ -71,6 +73,7 @@ def join(device: str) -> Group:
     """
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if device == "cuda":
+        # each process on a GPU of its own, before NCCL looks for one
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=WAIT)
     return Group(rank, world, dist.new_group(backend="gloo", timeout=WAIT))
@@ -84,6 +87,7 @@ def leave() -> NoReturn:
     """
     if dist.is_initialized():
         dist.destroy_process_group()
+    # os._exit writes no buffers
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -13,6 +13,7 @@ from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.training.distributed.zero_config import read_zero_config
 
+# `HOST slots=N`, one machine a line, as DeepSpeed's launcher reads it
 LINE = re.compile(r"(?P<host>\S+)\s+slots=(?P<slots>\d+)")
 INSTALL = "pip install 'vlmagent[deepspeed]'"
 
@@ -41,6 +42,7 @@ def distributed_overrides(
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other: give one of them.")
     pairs = [] if deepspeed is None else [f"distributed.deepspeed={_absolute(deepspeed)}"]
+    # hostfile=null: the recipe may name one, whose machines would be started instead
     if gpus is not None:
         if must_exist:
             _check_gpus(gpus)
@@ -80,6 +82,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
         raise UsageError(f"The hostfile {path} could not be read: {error}") from None
     found: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
+        # `#` begins a comment, as in DeepSpeed's own files
         text = line.partition("#")[0].strip()
         if not text:
             continue

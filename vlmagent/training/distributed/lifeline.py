@@ -15,9 +15,13 @@ from collections.abc import Callable
 from vlmagent.errors import RunFailedError
 from vlmagent.training.distributed.ranks import Ranks
 
+# one byte: a connection that ends without it (nothing, a reset) is a death
 GOODBYE = b"."
+# 128 random bits, new at each start: neither a scanner nor a process of an older attempt knows them
 TOKEN_BYTES = 16
+# for all to connect; they have just met in `join`
 MEET_SECONDS = 60.0
+# so long a stranger that says nothing can hold up the others
 STRANGER_SECONDS = 10.0
 PROBES = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 """A machine that is silent for 10 s is asked 4 times, every 5 s."""
@@ -36,6 +40,7 @@ class Lifeline:
     def __init__(self, ranks: Ranks, address: str, on_loss: Callable[[], None]) -> None:
         self._on_loss = on_loss
         try:
+            # a star: the first process sees every other die, and the others see it end
             self._connections = _accept(ranks) if ranks.rank == 0 else [_connect(ranks, address)]
         except OSError as error:
             raise RunFailedError(
@@ -43,6 +48,7 @@ class Lifeline:
             ) from error
         for connection in self._connections:
             _probe(connection)
+            # daemon: a thread that waits for ever must not hold the interpreter at its end
             threading.Thread(target=self._watch, args=(connection,), name="lifeline", daemon=True).start()
 
     def close(self) -> None:
@@ -55,15 +61,17 @@ class Lifeline:
 
     def _watch(self, connection: socket.socket) -> None:
         try:
+            # blocks until a goodbye or an end: nothing else is ever sent
             last = connection.recv(1)
         except OSError:
-            last = b""
+            last = b""  # reset, or given up by TCP's probes
         if last != GOODBYE:
             self._on_loss()
 
 
 def _accept(ranks: Ranks) -> list[socket.socket]:
     """One connection from each other process; strangers are sent away."""
+    # port 0: the system finds a free one, which `share` tells the others
     with socket.create_server(("", 0), backlog=ranks.world) as listener:
         listener.settimeout(MEET_SECONDS)
         token = secrets.token_bytes(TOKEN_BYTES)
@@ -82,14 +90,18 @@ def _knows(connection: socket.socket, token: bytes) -> bool:
     """Whether somebody who connected is of the group."""
     connection.settimeout(STRANGER_SECONDS)
     try:
+        # MSG_WAITALL: TCP may deliver the token in pieces
         said = connection.recv(TOKEN_BYTES, socket.MSG_WAITALL)
     except OSError:
         return False
+    # from here on silence is normal, for days
     connection.settimeout(None)
+    # takes equally long for every wrong token
     return hmac.compare_digest(said, token)
 
 
 def _connect(ranks: Ranks, address: str) -> socket.socket:
+    # what the first process gave to `share`; the argument here is not used
     port, token = ranks.share((0, b""))
     connection = socket.create_connection((address, port), timeout=MEET_SECONDS)
     connection.sendall(token)

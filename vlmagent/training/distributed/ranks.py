@@ -1,7 +1,7 @@
 """Processes that train one run together: who they are and what they tell each other.
 
 A process that trains alone is a group of one, so that callers have one path. Every call is made by all processes, in
-the same order. Knows neither torch nor what is said: ``engines.group`` connects several.
+the same order. Knows neither torch nor what is said: ``distributed.group`` connects several.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ ALONE = Alone()
 
 def part(ranks: Ranks, total: int) -> range:
     """Which of ``total`` things belong to this process: a stretch of equal length for each."""
+    # divides without a rest: the config refuses other numbers (`Config._equal_shares`)
     size = total // ranks.world
     return range(ranks.rank * size, (ranks.rank + 1) * size)
 

@@ -56,6 +56,7 @@ class SharedWriter:
     def commit(self) -> None:
         """Bring everything since the last commit together and make it one transaction."""
         own, self._records = self._records, []
+        # by rank, which is the order of the environments: as one process would have written
         for records in self._ranks.gather(own):
             for record in records:
                 self._write(record)
@@ -72,6 +73,7 @@ class SharedWriter:
         self, update_index: int, ids: Sequence[int], advantages: Sequence[float], returns: Sequence[float]
     ) -> None:
         """Record advantages and returns of every process's transitions."""
+        # all send, and only the first process receives
         for theirs in self._ranks.gather((ids, advantages, returns)):
             if self._writer is not None:
                 self._writer.advantages(update_index, *theirs)
@@ -81,6 +83,7 @@ class SharedWriter:
         if self._writer is not None:
             self._writer.event(level, text)
         elif level == "warning":
+            # other lines are the same in every process; warnings (of memory, of a game) are its own
             self._records.append(_Warning(f"process {self._ranks.rank}: {text}"))
 
     def metrics(self, update_index: int, env_steps: int, values: Mapping[str, float]) -> None:

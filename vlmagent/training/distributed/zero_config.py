@@ -34,6 +34,7 @@ def read_zero_config(name: str) -> dict[str, Any]:
         UsageError: there is none, it is not JSON, or it holds something that the recipe decides.
     """
     path = Path(name)
+    # a path first: a file of the user's may have a shipped name
     if not path.is_file():
         path = paths.config_dir() / "deepspeed" / f"{name.removesuffix('.json')}.json"
     if not path.is_file():
@@ -53,6 +54,7 @@ def read_zero_config(name: str) -> dict[str, Any]:
 def _check(settings: Mapping[str, Any], path: Path) -> None:
     for section, instead in RECIPE_DECIDES.items():
         value = settings.get(section)
+        # `optimizer` and `scheduler` know no `enabled`: they count by being there; "auto" leaves it to the recipe
         active = value.get("enabled", True) is True if isinstance(value, dict) else False
         if active:
             raise UsageError(
@@ -65,6 +67,7 @@ def _check(settings: Mapping[str, Any], path: Path) -> None:
             f"zero_optimization.stage = {stage!r} in {path} is not valid. Valid choices: 0, 1, 2, 3."
         )
     offload = settings.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
+    # DeepSpeed spells it "none", JSON null
     if offload not in ("none", None):
         raise UsageError(
             f"zero_optimization.offload_optimizer in {path} needs an optimiser of DeepSpeed's own, which has to be "
@@ -92,13 +95,16 @@ def complete(settings: Mapping[str, Any], micro_batch_size: int) -> dict[str, An
     zero = {key: value for key, value in zero.items() if value != "auto"}
     zero.setdefault("overlap_comm", False)
     return {
+        # practically never: the run's own log says how far it is
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
         **kept,
         "zero_optimization": zero,
         "train_micro_batch_size_per_gpu": micro_batch_size,
+        # `step` is the boundary of a batch, however many backward passes came before it
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
+        # `_CheckedAdamW` is not on DeepSpeed's list of tested optimisers
         "zero_allow_untested_optimizer": True,
         "data_types": {"grad_accum_dtype": "fp32"},
     }

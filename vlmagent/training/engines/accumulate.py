@@ -48,17 +48,21 @@ def accumulate(
             for group in batcher.split(sizes):
                 measured = go(group, True)
                 done.append(measured)
+            # a process with fewer micro-batches than another goes along with passes that weigh nothing, until all
+            # have made equally many; any sample will do for them
             if together:
                 for _ in range(len(done), int(ranks.table([len(done)]).max())):
                     group = [0]
                     go(group, False)
             return done
         except (RuntimeError, MemoryError, OSError) as error:
+            # libraries raise these for much else too: only the text tells
             if not is_out_of_memory(error):
                 raise
             failed = [sizes[index] for index in group]
             if together:
                 raise _cannot_recover(batcher, failed) from error
+            # what earlier micro-batches added is cleared too: the next attempt goes through all samples again
             engine.discard()
             if not batcher.shrink(failed):
                 raise

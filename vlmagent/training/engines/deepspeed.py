@@ -24,7 +24,7 @@ from torch.nn.utils import clip_grad_norm_
 from vlmagent.models.logprob import Scores
 from vlmagent.training.engines.fits import check_optimizer
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's, in the shape of their parameter
 
 
 class DeepSpeedEngine:
@@ -61,12 +61,15 @@ class DeepSpeedEngine:
         adamw = _CheckedAdamW(
             [dict(group) for group in groups], max_grad_norm, weight_decay, active=self.stage == 0
         )
+        # torch's own description of groups and parameters: ZeRO's optimiser holds flat tensors, whose groups say
+        # nothing
         self._described = adamw.state_dict()["param_groups"]
         self._engine: Any
         self._engine, *_ = deepspeed.initialize(
             model=_Scoring(network, score),
             model_parameters=[parameter for group in self._groups for parameter in group],
             optimizer=adamw,
+            # in stage 0 DeepSpeed would step before anybody had seen the norm: `_CheckedAdamW` clips there
             config={**settings, "gradient_clipping": max_grad_norm if self.stage else 0.0},
             dist_init_required=False,
         )
@@ -74,6 +77,7 @@ class DeepSpeedEngine:
     @property
     def optimizer(self) -> Any:
         """The torch optimiser inside."""
+        # from stage 1 on ZeRO's optimiser stands around the torch one
         return self._engine.optimizer if self.stage == 0 else self._engine.optimizer.optimizer
 
     @property
@@ -96,6 +100,7 @@ class DeepSpeedEngine:
 
     def step(self) -> float:
         """Clip, step, clear; a norm that is not finite leaves weights and optimiser untouched."""
+        # of frozen groups alone, which are stepped along with the others
         counts = self._counts()
         self._engine.step()
         for group, frozen in enumerate(self._frozen):
@@ -103,16 +108,20 @@ class DeepSpeedEngine:
                 self._reset_counts(group, counts)
         if self.stage == 0:
             return float(self.optimizer.norm)
+        # left out because the gradients were not finite: so the norm says, too
         return float(self._engine.get_global_grad_norm()) if self._engine.was_step_applied() else math.inf
 
     def discard(self) -> None:
         """Clear the accumulated gradients, as DeepSpeed does itself when they overflow."""
         optimizer = self._engine.optimizer
         optimizer.zero_grad(set_to_none=True)
+        # stages 1 and 2 keep sums of their own beside the parameters' gradients
         if self.stage in (1, 2):
+            # as before a first micro-batch (DeepSpeed's INITIAL_MICRO_STEP_ID)
             optimizer.micro_step_id = -1
             while optimizer._backward_active_depth:  # a pass that was broken off never left
                 optimizer.exit_backward()
+            # flat sums of this process's part, which zero_grad does not know of
             for group in range(len(self._groups)):
                 optimizer.averaged_gradients[group] = optimizer.all_grad_tensors[group] = None
 
@@ -124,6 +133,7 @@ class DeepSpeedEngine:
     def freeze(self, group: int, frozen: bool) -> None:
         """A frozen group gets no gradients; what its steps count is taken back (see ``step``)."""
         self._frozen[group] = frozen
+        # AdamW would shrink the weights even with gradients of zero
         self.optimizer.param_groups[group]["weight_decay"] = 0.0 if frozen else self._weight_decay
         for parameter in self._groups[group]:
             parameter.requires_grad_(not frozen)
@@ -152,12 +162,14 @@ class DeepSpeedEngine:
             try:
                 yield
             finally:
-                offload._register_deepspeed_module(offload.module)
+                offload._register_deepspeed_module(offload.module)  # puts the hooks back
 
     def close(self) -> None:
         """Take every hook off the network; in stage 3 its weights are put together again."""
+        # before the engine is taken down: only it knows where the parts are
         plain = self._gathered_parameters() if self.stage == 3 else {}
         self._engine.destroy()
+        # stage 3 put parts in the places of the weights: whole ones go back there
         for module in self._engine.module.modules() if plain else ():
             own = module._parameters.items()
             module._parameters = {name: plain.get(parameter, parameter) for name, parameter in own}
@@ -181,8 +193,10 @@ class DeepSpeedEngine:
             state = self.optimizer.state_dict()["state"]
             return {"state": state if first else {}, "param_groups": described}
         state = {}
+        # every process goes through all parameters in the same order: `_gathered` meets the others
         for index, group, parameter in self._numbered():
             count = self.optimizer.state.get(self._flats(group)[0], {}).get("step")
+            # a group that has not stepped yet has no moments, as in torch
             if count is None or not float(count):
                 continue
             moments = {name: self._gathered(group, parameter, name) for name in MOMENTS}
@@ -203,9 +217,12 @@ class DeepSpeedEngine:
             self.optimizer.load_state_dict(dict(state))
             return
         entries = state["state"]
+        # ZeRO counts steps by flat tensor, AdamW by parameter: they are equal in a group, and the last one's stands
+        # for all
         counts = {group: float(entries[i]["step"]) for i, group, _ in self._numbered() if i in entries}
         for group in range(len(self._groups)):
             for flat in self._flats(group):
+                # parameters that the file has no moments of begin at zero, as torch makes them
                 moments = {name: torch.zeros_like(flat) for name in MOMENTS}
                 self.optimizer.state[flat] = {"step": torch.tensor(counts.get(group, 0.0)), **moments}
         for index, group, parameter in self._numbered():
@@ -225,6 +242,7 @@ class DeepSpeedEngine:
         zero = self._engine.optimizer
         if self.stage < 3:
             return [zero.single_partition_of_fp32_groups[group]]
+        # stage 3 cuts a group into sub-groups, each a flat tensor of its own
         owners = zero.sub_group_to_group_id
         return [
             flat for index, flat in enumerate(zero.fp32_partitioned_groups_flat) if owners[index] == group
@@ -251,17 +269,20 @@ class DeepSpeedEngine:
     def _gathered(self, group: int, parameter: nn.Parameter, name: str) -> Tensor:
         """A parameter's moment put together from all processes' parts, on the CPU."""
         shape = getattr(parameter, "ds_shape", parameter.shape)
+        # zeros but for this process's part: the sum over all processes is the whole
         whole = torch.zeros(self._padded(parameter), device=self._engine.device)
         part = self._part(group, parameter, name)
         if part is not None:
             whole[part.start : part.start + len(part.values)] = part.values
         dist.all_reduce(whole)
+        # without the padding of stage 3
         return whole[: shape.numel()].reshape(shape).cpu()
 
     def _scatter(self, group: int, parameter: nn.Parameter, name: str, value: Tensor) -> None:
         """Keep this process's part of a parameter's moment."""
         part = self._part(group, parameter, name)
         if part is not None:
+            # padded like the parts, the last of which may end behind the parameter
             whole = torch.zeros(self._padded(parameter))
             whole[: value.numel()] = value.flatten()
             part.values.copy_(whole[part.start : part.start + len(part.values)])
@@ -279,11 +300,14 @@ class DeepSpeedEngine:
             mapping = parameter._hp_mapping
             if mapping is None:
                 return None
+            # DeepSpeed's `hp`: the float32 copy, where the fragment lies in the moment; `lp`: where it begins in the
+            # parameter
             moment = self.optimizer.state[self._flats(group)[0]][name]
             address = mapping.get_hp_fragment_address()
             values = moment.narrow(0, address.start, address.numel)
             return _Part(values, mapping.lp_fragment_address.start)
         sub_group, offset, size = zero.grad_position[zero.get_param_id(parameter)]
+        # process k has the k-th of equal stretches of every parameter
         moment = self.optimizer.state[zero.fp32_partitioned_groups_flat[sub_group]][name]
         return _Part(moment.narrow(0, offset, size), size * self._engine.global_rank)
 
@@ -325,6 +349,7 @@ class _CheckedAdamW(torch.optim.AdamW):
 
     def step(self, closure: Any = None) -> Any:
         if self.active:
+            # of all groups at once: one norm over everything that learns
             parameters = [parameter for group in self.param_groups for parameter in group["params"]]
             self.norm = float(clip_grad_norm_(parameters, self.max_grad_norm))
             if not math.isfinite(self.norm):

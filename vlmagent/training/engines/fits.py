@@ -35,6 +35,7 @@ def check_optimizer(state: Mapping[str, Any], groups: Sequence[Sequence[Any]]) -
             f"The saved optimiser does not fit: its groups hold {saved} parameters, and {expected} learn here. {TODO}"
         )
     parameters = [parameter for group in groups for parameter in group]
+    # numbered through all groups, as torch's state_dict does
     for number, entry in state["state"].items():
         if not 0 <= int(number) < len(parameters):
             raise UsageError(
@@ -43,6 +44,7 @@ def check_optimizer(state: Mapping[str, Any], groups: Sequence[Sequence[Any]]) -
             )
         shape = _shape(parameters[int(number)])
         for name, value in entry.items():
+            # step counts have no dimensions, and no shape to compare
             if isinstance(value, Tensor) and value.dim() and tuple(value.shape) != shape:
                 raise UsageError(
                     f"The saved optimiser does not fit: {name} of parameter {number} has the shape "

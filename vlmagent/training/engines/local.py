@@ -43,6 +43,7 @@ class LocalEngine:
     def step(self) -> float:
         """Clip, step, clear; a norm that is not finite leaves weights and optimiser untouched."""
         norm = float(clip_grad_norm_(self._parameters, self.max_grad_norm))
+        # a norm that is no number has spoilt the gradients themselves: clipping divides by it
         if math.isfinite(norm):
             self.optimizer.step()
         self.discard()
@@ -50,6 +51,7 @@ class LocalEngine:
 
     def discard(self) -> None:
         """Clear the accumulated gradients."""
+        # None, not zeros: AdamW passes over parameters without a gradient, weight decay included
         self.optimizer.zero_grad(set_to_none=True)
 
     def set_lr_factor(self, factor: float) -> None:
@@ -65,6 +67,7 @@ class LocalEngine:
     def restart(self, lr: float) -> None:
         """Begin anew at ``lr``."""
         self.optimizer.state.clear()
+        # what `set_lr_factor` scales from here on
         self._initial = [lr for _ in self._initial]
         self.set_lr_factor(1.0)
 

@@ -36,8 +36,10 @@ def make_engine(
     """
     if ranks.world == 1:
         return LocalEngine(groups, max_grad_norm, weight_decay), score
+    # imported here: one process trains without DeepSpeed being installed
     from vlmagent.training.engines.deepspeed import DeepSpeedEngine
 
+    # micro_batch_size fills a field that DeepSpeed asks for; the loop cuts its batches itself
     settings = complete(read_zero_config(config.deepspeed), micro_batch_size)
     engine = DeepSpeedEngine(network, score, groups, settings, max_grad_norm, weight_decay)
     return engine, engine.score

@@ -48,10 +48,13 @@ def generalized_advantages(
         raise ValueError(f"all inputs must share one shape (T, N), but have {sorted(shapes)}")
     # where, not a product: a NaN behind a terminal state must not leak in
     bootstrap = torch.where(terminated, torch.zeros_like(next_values), next_values)
+    # one-step errors: delta_t = r_t + gamma * V(s_{t+1}) - V(s_t)
     deltas = rewards + gamma * bootstrap - values
+    # 0 at the last step of an episode: the next row is another episode's
     carry = gamma * gae_lambda * (~(terminated | truncated)).to(values.dtype)
     advantages = torch.zeros_like(values)
     following = torch.zeros_like(values[0])
+    # backwards: A_t needs A_{t+1}
     for t in range(len(rewards) - 1, -1, -1):
         following = deltas[t] + carry[t] * following
         advantages[t] = following
@@ -61,4 +64,5 @@ def generalized_advantages(
 def normalize(advantages: Tensor, epsilon: float = 1e-8) -> Tensor:
     """Advantages with mean 0 and standard deviation 1 over all entries; all zeros when they are all equal."""
     centred = advantages - advantages.mean()
+    # epsilon keeps 0 / 0 out where all are equal
     return centred / (centred.pow(2).mean().sqrt() + epsilon)

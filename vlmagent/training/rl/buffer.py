@@ -48,6 +48,7 @@ class RolloutBuffer:
 
     def add(self, transitions: Sequence[Transition]) -> None:
         """Add one step of all environments, in the order of ``env_index``."""
+        # every column of (T, N) has to be one environment from step to step
         expected = list(range(self.first_env, self.first_env + self.num_envs))
         received = [t.env_index for t in transitions]
         if received != expected:
@@ -77,8 +78,10 @@ class RolloutBuffer:
             penalties: what is taken off each transition's reward, in their order.
             last_values: V of the state after the last step, per environment; ignored where that step ended an episode.
         """
+        # emptied first: the next update begins with nothing whatever becomes of this one
         transitions, self._transitions = self._transitions, []
         rewards = [t.reward for t in transitions]
+        # taken off the reward instead of added to the loss: it reaches earlier steps through the advantages
         if penalties is not None:
             rewards = [reward - penalty for reward, penalty in zip(rewards, penalties, strict=True)]
         result = advantages_of(
@@ -105,16 +108,20 @@ def advantages_of(
     after the last row.
     """
 
+    # (T, N): rows are steps, columns environments
     def table(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64).view(-1, num_envs)
 
     values = table([_value(t) for t in transitions])
+    # row t + 1 of the same column is where step t led to, as long as the episode goes on
     next_values = torch.cat([values[1:], torch.tensor([list(last_values)], dtype=torch.float64)])
+    # both at once counts as terminated: nothing is bootstrapped
     truncated = table([t.truncated and not t.terminated for t in transitions]).bool()
     bootstraps = table([t.bootstrap_value or 0.0 for t in transitions])
     return generalized_advantages(
         table(rewards),
         values,
+        # behind a truncated step the next row is already another episode's first state
         torch.where(truncated, bootstraps, next_values),
         table([t.terminated for t in transitions]).bool(),
         truncated,

@@ -28,9 +28,12 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip
         clip: half-width of the trusted interval around ratio 1.
     """
     _same_shape(logprobs, old_logprobs, advantages)
+    # rho of whole outputs: the log-probs are sums over their tokens (paper, equation 4.3)
     ratio = torch.exp(logprobs - old_logprobs)
     clipped = ratio.clamp(1 - clip, 1 + clip)
+    # the smaller of the two: going further in a good direction earns nothing, going in a bad one costs in full
     loss = -torch.minimum(ratio * advantages, clipped * advantages).mean()
+    # for the log: outputs whose ratio left the interval, whether or not that changed the loss
     outside = ((ratio < 1 - clip) | (ratio > 1 + clip)).to(loss.dtype).mean()
     return PolicyLoss(loss, outside.detach())
 
@@ -43,6 +46,7 @@ def value_loss(values: Tensor, returns: Tensor, old_values: Tensor, value_clip: 
     _same_shape(values, returns, old_values)
     error = (values - returns).pow(2)
     if value_clip > 0:
+        # the larger error: clipping never makes the critic look better than it is
         moved = old_values + (values - old_values).clamp(-value_clip, value_clip)
         error = torch.maximum(error, (moved - returns).pow(2))
     return 0.5 * error.mean()
@@ -55,7 +59,9 @@ def sequence_kl(token_logprobs: Tensor, old_token_logprobs: Tensor, mask: Tensor
     (Schulman 2020, "Approximating KL divergence"). Inputs are (B, L); only tokens under ``mask`` count.
     """
     _same_shape(token_logprobs, old_token_logprobs, mask)
+    # where, not a product: what stands outside of the mask may be infinite, and 0 * inf is no number
     difference = torch.where(mask, token_logprobs - old_token_logprobs, torch.zeros_like(token_logprobs))
+    # expm1 keeps the digits that exp(d) - 1 loses for small d
     return (torch.expm1(difference) - difference).sum(1)
 
 
@@ -69,6 +75,7 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
     """1 - Var(returns - values) / Var(returns): 1 is a perfect critic, 0 one that knows only the mean."""
     _same_shape(values, returns)
     variance = returns.var(correction=0)
+    # equal returns leave nothing to explain
     if variance < 1e-12:
         return float("nan")
     return float(1 - (returns - values).var(correction=0) / variance)

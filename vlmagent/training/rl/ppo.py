@@ -41,7 +41,7 @@ class Scorer(Protocol):
 
 @dataclass(slots=True)
 class _Batch:
-    """A minibatch's constants: all float32 (B,) but the two tables (B, L)."""
+    """Samples that are learnt from together, and their advantages, float32 (B,), on the CPU."""
 
     samples: Sequence[Sample]
     advantages: Tensor
@@ -68,6 +68,7 @@ class _Losses(NamedTuple):
 class _Meter:
     """Sums over micro-batches, weighted by their number of samples."""
 
+    # sums and weights apart: means do not depend on how a batch was cut
     totals: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -91,7 +92,9 @@ class _Meter:
         """What all processes measured together."""
         if ranks.world == 1:
             return self
+        # by name: all processes add up the same columns
         names = sorted(self.totals)
+        # one exchange for totals and counts together, (world, 2n)
         sums = ranks.table([self.totals[n] for n in names] + [self.counts[n] for n in names]).sum(0).tolist()
         counts = [int(count) for count in sums[len(names) :]]
         return _Meter(
@@ -118,6 +121,7 @@ class PpoUpdater:
         self.engine = engine
         self.config = config
         self.ranks = ranks
+        # per process: together they take config.minibatch_size samples
         self.minibatch_size = config.minibatch_size // ranks.world
         self.batcher = MicroBatcher(config.micro_batch_size, config.max_tokens_per_micro_batch)
         self._skipped_in_a_row = 0
@@ -133,21 +137,25 @@ class PpoUpdater:
             RunFailedError: too many optimiser steps in a row had a loss or gradient that was not finite.
         """
         everything = _Batch(samples, self._advantages(samples))
+        # each process shuffles samples of its own
         generator = np.random.default_rng(seed if self.ranks.world == 1 else [seed, self.ranks.rank])
         meter, skipped, first_error = _Meter(), 0, float("nan")
         kls: list[float] = []
         for batch in self._minibatches(everything, generator):
             part, error = self._accumulate(batch)
             part = part.over(self.ranks)
+            # only the first minibatch is scored by the weights that sampled it: later a change is what was learnt
             if not kls:
                 first_error = float(self.ranks.table([error]).max())
             kls.append(part.mean("kl"))
+            # `part` is of all processes, so that all stop at the same minibatch
             if 0 < self.config.target_kl < kls[-1]:
                 self.engine.discard()
                 break
             skipped += not self._step(part)
+            # one bad minibatch must not turn the update's means into NaN
             meter.merge(part.finite())
-        per_epoch = -(-len(samples) // self.minibatch_size)
+        per_epoch = -(-len(samples) // self.minibatch_size)  # rounded up: an epoch's last one may be smaller
         values = self._everywhere([_number(sample.transition.value) for sample in samples])
         returns = self._everywhere([sample.return_ for sample in samples])
         return UpdateStats(
@@ -155,6 +163,7 @@ class PpoUpdater:
             value_loss=meter.mean("value_loss"),
             entropy=meter.mean("entropy"),
             grad_norm=meter.mean("grad_norm"),
+            # over the last epoch: how far the finished update has gone
             kl=float(np.mean(kls[-per_epoch:])),
             clip_fraction=meter.mean("clip_fraction"),
             first_ratio_error=first_error,
@@ -187,6 +196,7 @@ class PpoUpdater:
 
         def go(group: Sequence[int], counts: bool) -> tuple[_Meter, float]:
             measured = _Meter()
+            # 0 for a pass that only keeps the others company (see `accumulate`)
             share = len(group) / size if counts else 0.0
             part = self._loss(batch.take(group), measured)
             # each mean is taken over the whole minibatch, so that it does not matter how memory cuts it: of losses per
@@ -218,6 +228,7 @@ class PpoUpdater:
 
     def _step(self, meter: _Meter) -> bool:
         """Take the optimiser's step unless the loss or the gradient is not finite; whether it was taken."""
+        # asked of means over all processes: all of them step, or none does
         finite = math.isfinite(meter.mean("policy_loss")) and math.isfinite(meter.mean("value_loss"))
         if finite:
             norm = self.engine.step()
@@ -234,12 +245,15 @@ class PpoUpdater:
         scores = self.scorer.score([sample.transition for sample in batch.samples])
         device = scores.values.device
         generations = [_generation(sample.transition) for sample in batch.samples]
+        # (B, L), as wide as the longest output of this micro-batch
         old_tokens = pad([g.token_logprobs for g in generations], scores.mask.shape[1]).to(device)
         action_start = torch.tensor([g.action_start for g in generations], device=device)
         weight = self.config.thought_weight
+        # both under the same mask and split: with unchanged weights the ratio is 1 but for rounding
         new = split_logprob(scores.token_logprobs, scores.mask, action_start, weight)
         old = split_logprob(old_tokens, scores.mask, action_start, weight)
         policy = policy_loss(new.weighted, old.weighted, batch.advantages.to(device), self.config.clip)
+        # in units of value_scale, so that one learning rate suits returns of every size
         unit = self.config.value_scale
         old_values = [_number(sample.transition.value) / unit for sample in batch.samples]
         critic = value_loss(
@@ -249,6 +263,7 @@ class PpoUpdater:
             self.config.value_clip,
         )
         entropies = torch.where(scores.mask, scores.entropies, torch.zeros_like(scores.entropies)).sum()
+        # nothing below has gradients: it is only measured
         with torch.no_grad():
             size = len(batch.samples)
             kl = sequence_kl(scores.token_logprobs, old_tokens, scores.mask).mean()
@@ -259,6 +274,7 @@ class PpoUpdater:
                 value_loss=float(critic),
                 clip_fraction=float(policy.clip_fraction),
             )
+            # by tokens, where the means above are by samples
             meter.add(int(scores.mask.sum()), entropy=float(masked_mean(scores.entropies, scores.mask)))
             change = torch.where(
                 scores.mask, scores.token_logprobs - old_tokens, torch.zeros_like(old_tokens)

@@ -59,6 +59,7 @@ class Reference:
 
         def score(group: Sequence[int]) -> list[float]:
             scores = self._scorer.score([transitions[index] for index in group])
+            # zero behind an output's end
             sums: list[float] = scores.token_logprobs.sum(1).tolist()
             return sums
 
@@ -66,6 +67,7 @@ class Reference:
             reference = in_micro_batches(self._batcher, self._scorer.sizes(transitions), score)
         drifts = [_logprob(t) - value for t, value in zip(transitions, reference, strict=True)]
         bounded = np.clip(drifts, -MAX_DRIFT, MAX_DRIFT)
+        # the drift that is reported is not clipped: an explosion has to be seen
         return Penalties((self._coef * bounded).tolist(), float(np.mean(drifts)))
 
 
@@ -74,4 +76,5 @@ def _logprob(transition: Transition) -> float:
     generation = transition.decision.generation
     if generation is None:
         raise ValueError(f"transition {transition.id} has no tokens")
+    # float64: two sums over hundreds of tokens, of which the difference is wanted
     return float(generation.token_logprobs.sum(dtype=np.float64))
