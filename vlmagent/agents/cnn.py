@@ -40,6 +40,7 @@ class CnnAgent:
     ) -> list[Decision]:
         """One sampled action per observation; the true states are not looked at."""
         chosen, logprobs, values = self.policy.choose([self._features(o) for o in observations], seed)
+        # as in `VlmAgent.act`: a stream apart from that of the network's own draws
         rng = np.random.default_rng([seed, 1])
         return [
             self._decide(observation, int(slot), logprob, float(value), rng)
@@ -61,8 +62,10 @@ class CnnAgent:
             thoughts="",
             parsed=ParsedAction(text if legal else drawn, legal, text, None),
             logprob=float(logprob),
+            # nothing is thought, so lambda has nothing to weigh and the log-prob of the whole is the action's
             thought_logprob=0.0,
             action_logprob=float(logprob),
+            # `action_start` 0: the single token is the action
             generation=Generation(text, tokens, np.array([logprob], dtype=np.float32), 0, value),
         )
 
@@ -90,6 +93,7 @@ class CnnAgent:
         for transition in transitions:
             if transition.decision.generation is None:
                 raise ValueError(f"transition {transition.id} has no action index")
+            # the place among the actions was logged in the place of a token's id
             chosen.append(int(transition.decision.generation.token_ids[0]))
         features = [self.policy.features(t.image, t.decision.prompt) for t in transitions]
         return self.policy.score(features, chosen)
@@ -110,5 +114,7 @@ def text_of(observation: Observation) -> str:
 def action_slot(action: str, policy: CnnPolicy) -> int:
     """The network's output that stands for an action: its place among the names, or a hash where names vary."""
     if policy.names:
+        # two actions of one state may share a slot: `_decide` then takes neither. crc32 and not `hash`, which differs
+        # from process to process
         return policy.names.index(action)
     return zlib.crc32(action.encode()) % policy.actions

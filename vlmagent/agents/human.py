@@ -31,7 +31,9 @@ class HumanAgent:
             ValueError: nothing was chosen since the last call, the choice is not legal here, or there are
                 several observations.
         """
+        # a person plays one environment; more are a mistake of the caller, and raise
         (observation,) = observations
+        # taken once: a key that was pressed for one state must not act in the next one, too
         action, self._chosen = self._chosen, None
         if action not in observation.legal_actions:
             raise ValueError(f"{action!r} is not among the legal actions {observation.legal_actions}")

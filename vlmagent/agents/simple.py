@@ -53,5 +53,6 @@ BASELINES: dict[str, Callable[[Task], Agent]] = {"expert": ExpertAgent, "random"
 
 
 def _decision(task: Task, observation: Observation, output: str, action: str) -> Decision:
+    # no span: an expert's action does not come out of its output by parsing
     parsed = ParsedAction(action=action, legal_output=True, action_text=action, span=None)
     return Decision(prompt=task.prompt(observation), output=output, thoughts="", parsed=parsed)

@@ -75,6 +75,7 @@ class VlmAgent:
     ) -> list[Decision]:
         """One sampled output and its action per observation; the true states are not looked at."""
         prompts = [self.task.prompt(observation) for observation in observations]
+        # one state per environment; the batch is made inside `sample`, which pads
         encoded = [self.policy.encode(p, o.image) for p, o in zip(prompts, observations, strict=True)]
         sampled = self.policy.sample(
             encoded,
@@ -85,6 +86,7 @@ class VlmAgent:
         )
         if self.rescore:
             sampled = self._rescored(encoded, sampled)
+        # a stream of its own for legal actions that replace illegal outputs: sampling tokens uses `seed` itself
         rng = np.random.default_rng([seed, 1])
         return [
             self._decide(prompt, observation, output, rng)
@@ -94,6 +96,7 @@ class VlmAgent:
     def _tell(self, ids: Tensor) -> None:
         """Hand on the first output as far as it is written; ids is int64 (B, n)."""
         if self.on_text is not None:
+            # row 0 only: whoever watches plays one environment
             self.on_text(self.policy.decode(ids[0].tolist()))
 
     @torch.no_grad()
@@ -105,10 +108,13 @@ class VlmAgent:
         def again(indices: Sequence[int]) -> list[SampledOutput]:
             scores = self.policy.score(
                 [states[index] for index in indices],
+                # no gradients are kept here: values only, under `no_grad`
                 [sampled[index].token_ids for index in indices],
                 temperature=self.temperature,
             )
             logprobs, values = scores.token_logprobs.cpu().numpy(), scores.values.tolist()
+            # scores are padded to the longest output of the micro-batch, (b, Lmax); each row is cut to its own length,
+            # and copied so that it does not keep the whole block alive
             ids = [sampled[index].token_ids for index in indices]
             return [
                 SampledOutput(tokens, logprobs[row, : len(tokens)].copy(), values[row])
@@ -125,9 +131,12 @@ class VlmAgent:
         self, prompt: str, observation: Observation, output: SampledOutput, rng: np.random.Generator
     ) -> Decision:
         text = self.policy.decode(output.token_ids)
+        # where v_out turns from thoughts into action, as a place among the tokens: it splits the log-prob (paper, 4.3)
         start = first_action_token(output.token_ids.tolist(), find_action_key(text), self.policy.decode)
         split = split_logprob(
+            # a batch of one, (1, L). In float64, since hundreds of small float32 terms are added up
             torch.from_numpy(output.token_logprobs)[None].double(),
+            # every sampled token counts, the end token included: the mask only matters for padded batches
             torch.ones((1, len(output.token_ids)), dtype=torch.bool),
             torch.tensor([start]),
             self.thought_weight,
@@ -168,11 +177,13 @@ class VlmAgent:
     def score(self, transitions: Sequence[Transition]) -> Scores:
         """Scores of logged outputs under the prompt and picture that produced them."""
         outputs = []
+        # steps of people, experts and APIs have no tokens; PPO on them would need log-probs that nobody has
         for transition in transitions:
             if transition.decision.generation is None:
                 raise ValueError(f"transition {transition.id} has no tokens")
             outputs.append(transition.decision.generation.token_ids)
         return self.policy.score(
+            # the prompt as it was logged, not made anew: the ratio compares the same condition before and after
             [self.policy.encode(t.decision.prompt, t.image) for t in transitions],
             outputs,
             temperature=self.temperature,

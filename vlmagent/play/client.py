@@ -21,6 +21,7 @@ from vlmagent.paths import Run
 from vlmagent.play.messages import Begin, Died, Event, Finished, Request, Think
 from vlmagent.text import harmless
 
+# of its log, in one sentence on the screen: the last line of a traceback and what led to it
 SAID_LINES = 3
 
 
@@ -40,11 +41,14 @@ class ThinkingProcess:
     ) -> None:
         self._on_event = on_event
         self._closed = False
+        # not a pipe: nobody would read it until the end, and a full one would block the process
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
         self._connection, other = Pipe()
+        # this end of the other side is closed after the start: only then does the process's death end the pipe
         with other:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "vlmagent.play.server", str(other.fileno())],
+                # only this descriptor is inherited besides the standard ones
                 pass_fds=[other.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -54,6 +58,7 @@ class ThinkingProcess:
             )
         self._outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         for target in (self._read, self._write):
+            # daemons: they may wait in `recv` for ever, and the program must be able to end
             threading.Thread(target=target, name=f"play{target.__name__}", daemon=True).start()
         self.send(Begin(config, None if run is None else str(run), baseline))
 
@@ -68,7 +73,9 @@ class ThinkingProcess:
 
     def close(self) -> None:
         """End the process at once: it holds nothing that could be lost. Idempotent."""
+        # before the kill: its death must not be told as an accident
         self._closed = True
+        # ends the writing thread
         self._outbox.put(None)
         self._process.kill()
         self._process.wait()
@@ -79,13 +86,16 @@ class ThinkingProcess:
             try:
                 self._connection.send(request)
             except OSError:
+                # the process is gone; the reading thread tells it
                 return
             except Exception as error:  # what a plug-in's state raises when it is pickled, no one can list
+                # a question must be answered, even with a problem: whoever asks one at a time would wait for ever
                 if isinstance(request, Think):
                     problem = f"The state cannot be sent to another process ({type(error).__name__}: {error})"
                     self._on_event(Finished(request.number, problem))
 
     def _read(self) -> None:
+        # EOFError: the process ended, by itself or by `close`
         with contextlib.suppress(EOFError, OSError):
             while True:
                 event = self._connection.recv()

@@ -87,6 +87,7 @@ class Desk:
 
     def reload(self) -> None:
         """Have a newer checkpoint looked for; questions that could not be answered may be asked again."""
+        # answers stay, since the checkpoint may turn out to be the same; if it is not, `_ready` drops them
         self._known = {place: opinion for place, opinion in self._known.items() if not opinion.problem}
         self._load("looking for a newer checkpoint")
         self._send(Reload())
@@ -105,21 +106,25 @@ class Desk:
         """Ask about a state, unless that was done."""
         place = place_of(moment)
         if self.waits(place):
+            # ask again urgently: to the front of the queue, the others keep their order (sorting is stable)
             if urgent and any(place == waiting for waiting, _ in self._waiting):
                 self._waiting.sort(key=lambda entry: entry[0] != place)
         elif (known := self._known.get(place)) is None or not known.done:
             self._waiting.insert(0 if urgent else len(self._waiting), (place, moment))
+            # also a state whose answer was dropped half-way is asked anew
             self._next()
 
     def drop_all(self) -> None:
         """The answers still to come are no longer wanted; what has come of them so far is forgotten."""
         self._waiting = []
         if self._asked is not None:
+            # the answer is still awaited: `Finished` comes for every question, and only then the next one may be asked
             self._send(Forget(self._asked[0]))
 
     def turn_to(self, seed: int) -> None:
         """Another episode begins: what is known about others is no longer needed."""
         self.drop_all()
+        # a state is only reached within its episode, so other seeds' answers would only use memory
         self._known = {place: opinion for place, opinion in self._known.items() if place[0] == seed}
 
     def take(self, event: Event) -> Place | None:
@@ -130,6 +135,7 @@ class Desk:
             case Ready():
                 self._ready(event)
             case Refused():
+                # an older checkpoint may still be open: then it goes on thinking
                 self.state = "ready" if self.actor else "dead"
                 self.words = event.words
                 self._next()
@@ -158,12 +164,14 @@ class Desk:
         self._next()
 
     def _learn(self, event: Writing | Decided | Judged | Finished) -> Place | None:
+        # said about a question that was forgotten meanwhile
         if self._asked is None or event.number != self._asked[0]:
             return None
         place = self._asked[1]
         self._known[place] = opinion = _more(self._known.get(place, Opinion()), event)
         if isinstance(event, Finished):
             self._asked = None
+            # `Forget` ends a question without decision and without problem: as if it had never been asked
             if opinion.decision is None and not opinion.problem:  # it was dropped on the way
                 del self._known[place]
             self._next()
@@ -176,6 +184,7 @@ class Desk:
         place, moment = self._waiting.pop(0)
         self._number += 1
         self._asked = (self._number, place, moment)
+        # from the place in the episode, not from a count of questions: asked again, a state gets the same answer
         seed = derive(self._seed, "thinking", moment.seed, len(moment.steps))
         self._send(Think(self._number, moment.observation, _plain(moment.state), seed))
 
@@ -184,6 +193,7 @@ def _more(opinion: Opinion, event: Writing | Decided | Judged | Finished) -> Opi
     """An opinion and what an event adds to it."""
     match event:
         case Writing():
+            # the text replaces what was there: each message holds the whole output so far
             return Opinion(event.text)
         case Decided():
             return Opinion(event.decision.output, event.decision)

@@ -29,6 +29,7 @@ Mode = Literal["human", "watch", "versus"]
 Hints = Literal["off", "ask", "on"]
 HINTS: tuple[Hints, ...] = get_args(Hints)
 RUN = "run"
+# as many as training and evaluation have for a half of their seeds (`seeding.EVALUATION_BIT`)
 SEEDS = 2**31
 
 
@@ -111,6 +112,7 @@ def plan_session(request: PlayRequest) -> SessionPlan:
         raise unknown_choice("value of --hints", request.hints, HINTS)
     task = request.task
     over = parse_overrides(request.overrides)
+    # raises for an unknown task before anything is looked for
     build_task(task)
     baseline = None if request.opponent in (None, RUN) else request.opponent
     if baseline is not None:
@@ -124,6 +126,7 @@ def plan_session(request: PlayRequest) -> SessionPlan:
     elif baseline is None:
         found = newest_run_of(task)
     config = run_config(found, over) if found else recipe_of(task, over)
+    # options of the config that this task does not take
     task_from_config(config)
     # a person who named no run can play without an opponent, who joins once there is a checkpoint
     must_act = request.run is not None or mode != "human"
@@ -163,6 +166,7 @@ def _plan(
         raise _nobody(config.task)
     else:
         advice = str(_no_checkpoint(run, config.task) if run else _nobody(config.task))
+    # checked by the caller; this only tells the type checker
     chosen: Hints = next(known for known in HINTS if known == hints)
     return SessionPlan(
         config,
@@ -170,6 +174,7 @@ def _plan(
         opponent,
         advice,
         run,
+        # from the system's randomness: a seed that nobody chose should not be that of a training
         secrets.randbelow(SEEDS) if seed is None else seed,
         chosen,
         start,
@@ -193,6 +198,7 @@ def run_config(run: Run, overrides: Mapping[str, Any]) -> Config:
     try:
         with StoreReader(run.database) as reader:
             row = reader.run()
+        # a session of play without a run has its config only in its database
         data = json.loads(row.config_json) if row else None
     except (StoreError, ValueError) as error:
         raise UsageError(f"The run {run} cannot be played: {error}") from None

@@ -77,18 +77,21 @@ def _nothing(run: Run, actor: str, successes: bool, exported: Exported) -> Usage
 
 
 def _samples(run: Run, actor: str, successes: bool, exported: Exported) -> Iterator[SftSample]:
+    # a session in a folder of its own is a `run.db`; sessions beside a run lie in `plays/`
     for database in [run.database, *sorted(run.plays.glob("*.db"))]:
         if not database.is_file():
             continue
         try:
             yield from _of_session(database, actor, successes, exported)
         except (StoreError, UsageError) as error:
+            # one damaged session must not cost the others
             exported.left_out.append(str(error))
 
 
 def _of_session(database: Path, actor: str, successes: bool, exported: Exported) -> Iterator[SftSample]:
     with StoreReader(database) as reader:
         run = reader.run()
+        # `or None`: without `successes` failures are wanted too, not only them
         episodes = reader.episodes(split="play", success=successes or None, order="oldest", limit=-1)
         if run is None or not episodes:
             return
@@ -98,6 +101,7 @@ def _of_session(database: Path, actor: str, successes: bool, exported: Exported)
             exported.actors |= {_player(row) for row in rows} - {LOGGED, ""}
             if any(_is_of(row, actor) for row in rows):
                 try:
+                    # a list first: when the episode turns out not to repeat itself, none of its samples are given out
                     yield from list(_of_episode(task, episode, rows, actor))
                 except ValueError as error:
                     exported.left_out.append(f"Episode {episode.id} of {database.name}: {error}.")
@@ -117,9 +121,12 @@ def _of_episode(
         for row in rows:
             observation = task.observe(image, state)
             wanted = _is_of(row, actor) and row.legal_output
+            # a model's own output stands as it was; a person's response is written by the expert, for the person's
+            # action
             response = (row.output or task.expert_response(state, row.action)) if wanted else ""
             action = task.env_action(row.action, observation)
             after, reward, _, _, state = env.step(action)
+            # the simplest sign that the environment has drifted: same seed and actions, other reward
             if float(reward) != row.reward:
                 raise ValueError(
                     f"its environment gave {row.reward:g} in step {row.step + 1} and {reward:g} now"

@@ -40,10 +40,13 @@ from vlmagent.tasks.registry import task_from_config
 from vlmagent.training.plan.hardware import usable_cores
 from vlmagent.types import Decision
 
+# times that a checkpoint is looked for while a trainer replaces the newest one
 ATTEMPTS = 3
+# added to the process's priority, of 0 to 19: the screen and a training go first
 NICENESS = 5
 WRITING_SECONDS = 0.1
 """An output that grows is shown this often: a small model writes faster than a screen should draw."""
+# the other end is gone: there is nobody to answer, and no failure to be told
 _PIPE_GONE = (EOFError, ConnectionError)
 
 
@@ -77,9 +80,11 @@ class Server:
     def serve(self) -> None:
         """Until the pipe is closed."""
         with contextlib.suppress(*_PIPE_GONE):
+            # the first message says who is to think; everything that takes long comes after it
             mind = _mind(self._connection.recv())
             self._load(mind)
             while True:
+                # what arrived while the last question was answered comes first
                 request = self._inbox.popleft() if self._inbox else self._connection.recv()
                 if isinstance(request, Reload):
                     self._load(mind)
@@ -96,6 +101,7 @@ class Server:
         Raises:
             ForgottenError: the question being answered is no longer wanted.
         """
+        # called between tokens: a question that is no longer wanted is dropped within one
         while self._connection.poll():
             request = self._connection.recv()
             if isinstance(request, Forget):
@@ -108,6 +114,7 @@ class Server:
         try:
             changed = mind.load(self)
         except _PIPE_GONE:
+            # before the general clause: without a pipe `Refused` could not be sent either
             raise
         except Exception as error:
             self.say(Refused(explain(error)))
@@ -131,6 +138,7 @@ class Server:
         except Exception as error:
             problem = explain(error)
         self._answering = None
+        # always, however it ended: the asker waits for it before the next question
         self.say(Finished(question.number, problem))
 
 
@@ -185,12 +193,14 @@ class CheckpointMind:
         torch.set_num_threads(self.config.model.threads or max(1, usable_cores() - 1))
         for attempt in range(1, ATTEMPTS + 1):
             folder = find_checkpoint(self.run)
+            # the name alone would not tell a run that was started over and has reached the same step again
             identity = folder.name, (folder / paths.TRAINER).stat().st_mtime
             if identity == self._loaded:
                 return False
             try:
                 self._open(folder, server)
             except (OSError, VlmAgentError):
+                # the folder is gone: only then is it worth looking again
                 if attempt == ATTEMPTS or folder.is_dir():  # else the trainer has replaced it by a newer one
                     raise
                 continue
@@ -211,6 +221,7 @@ class CheckpointMind:
 
         def look(text: str) -> None:
             nonlocal said
+            # the text is whole each time, so leaving some out loses nothing
             if time.monotonic() - said >= WRITING_SECONDS:
                 said = time.monotonic()
                 server.say(Writing(question.number, text))
@@ -228,6 +239,8 @@ class CheckpointMind:
         if self.config.agent == "cnn":
             shares: Mapping[str, float] = agent.action_probs(question.observation)
             return shares
+        # the thoughts as they are, each action in place of the one that was chosen: how likely they are compared, given
+        # the thoughts
         outputs = [with_action(decision.output, action) for action in actions]
         state = agent.policy.encode(decision.prompt, question.observation.image)
         found = action_probs(agent.policy, state, outputs, temperature=agent.temperature)

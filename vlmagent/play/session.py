@@ -61,6 +61,7 @@ class PlaySession:
             self._begin_first()
             self._given = self._log.steps
         except BaseException as error:
+            # what was made so far, an empty folder or database, must not stay behind
             self.close("failed", str(error))
             raise
 
@@ -88,12 +89,14 @@ class PlaySession:
     def take(self, index: int, decision: Decision, where: tuple[int, tuple[str, ...]]) -> Moment | None:
         """A decision made elsewhere for the state ``where`` (seed and actions); None when that has passed."""
         moment = self.tables[index].moment
+        # an answer that comes after the person pressed a key, or went on to another episode
         if moment.end is not None or (moment.seed, moment.actions) != where:
             return None
         return self.tables[index].take(decision)
 
     def expert(self, moment: Moment) -> str | None:
         """The expert's action in a state, or None where the task has no expert for it."""
+        # by step: asked twice in one state, the expert says the same
         rng = np.random.default_rng(derive(self.plan.seed, "expert", len(moment.steps)))
         try:
             return self.task.expert_action(moment.state, rng)
@@ -112,13 +115,16 @@ class PlaySession:
         with contextlib.suppress(StoreError):  # closed already, or the disk is full: the steps are there
             self._writer.set_status(status, error)
             self._writer.close()
+        # None: it never began, so there is nothing of anybody's in it
         if self._given is None or self._log.steps == self._given:
             self._remove()
 
     def _remove(self) -> None:
+        # its folder was made for this session alone
         if self.plan.run is None:
             shutil.rmtree(self.database.parent, ignore_errors=True)
             return
+        # the `-wal` and `-shm` beside it, too
         for file in self.database.parent.glob(f"{self.database.name}*"):
             file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there are other sessions
@@ -133,6 +139,7 @@ class PlaySession:
         self._writer.start_run(
             name, config.task, players, json.dumps(config.model_dump(mode="json")), plan.seed
         )
+        # before the first step, so that a session that is killed is listed as lost and not as starting
         self._writer.set_status("running")
         self._writer.event("info", f"play: {players}, seed {plan.seed}")
 
@@ -152,6 +159,7 @@ def _database(plan: SessionPlan) -> Path:
     task = plan.config.task.replace("/", "-").replace(":", "-")
     if plan.run is None:
         run = folders.create_session(plan.config.task)
+        # like a training process: the dashboard then shows the session as running and not as lost
         write_info(run)
         return run.database
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{task}"
@@ -173,6 +181,7 @@ def _logged(start: Continuation) -> tuple[int, list[Transition]]:
     with StoreReader(start.database) as reader:
         episode = reader.episode(start.episode_id)
         rows = [row for row in reader.transitions(start.episode_id) if row.step < start.step]
+    # steps missing at the beginning or in the middle: from there on the state would be another one
     if episode is None or [row.step for row in rows] != list(range(len(rows))):
         raise UsageError(f"The beginning of episode {start.episode_id} is not logged in {start.database}.")
     return episode.seed, [restore_transition(row) for row in rows]

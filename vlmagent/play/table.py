@@ -89,6 +89,8 @@ class SessionLog:
         """One step."""
         self.steps += 1
         self._writer.transition(
+            # a table counts its own episodes and steps, from 1; in the log they are numbered over all tables. Nothing
+            # is updated here, so the update is 0
             replace(transition, id=self.steps, episode_id=episode_id, env_index=table, update_index=0)
         )
 
@@ -149,7 +151,9 @@ class Table:
             self.human,
             num_envs=1,
             split="play",
+            # apart from the other table's: both play the same deals, but must not share a stream of random numbers
             seed=derive(seed, "table", index),
+            # the rollout asks whenever an episode has ended; None keeps it from beginning one that nobody asked for
             episode_seeds=lambda _env_index, _count: self._take_seed(),
             sinks=[self],
         )
@@ -180,8 +184,10 @@ class Table:
         """
         for transition in logged:
             ended = self.moment.end is not None
+            # a step of a run with a single agent has no actor; one that was played keeps its own
             decision = replace(transition.decision, actor=transition.decision.actor or LOGGED)
             step = replace(transition, env_index=0, decision=decision)
+            # replaying a step after the end would begin a new episode
             differences = [] if ended else self._rollout.replay([step], [self])[1]
             if ended or differences:
                 raise UsageError(
@@ -205,12 +211,14 @@ class Table:
         self._rollout.close()
 
     def _step(self, agent: Agent) -> Moment:
+        # the rollout asks its agent once a step, so the agent may change from step to step
         self._rollout.agent = agent
         self._rollout.step()
         self._log.commit()
         return self.moment
 
     def _take_seed(self) -> int | None:
+        # given once: the next episode begins when somebody begins it
         seed, self._seed = self._seed, None
         return seed
 
@@ -234,6 +242,7 @@ class Table:
             before,
             observation=slot.observation,
             state=slot.state,
+            # after the end there is no state in which a prompt would be asked
             prompt=before.prompt if over else self.task.prompt(slot.observation),
             steps=(*before.steps, step),
         )

@@ -95,8 +95,8 @@ def _check_same_model(run: Run, config: Config) -> None:
 
         # raises where the base is another one than the adapters were trained on
         check_base(folder, locate(base_of(folder, name)))
-    # weights behind a name of the hub may not be here; an adapter's sizes are its base's, in another place
     elif not is_hub_name(name) and not is_adapter(Path(name)):
+        # weights behind a name of the hub may not be here; an adapter's sizes are its base's, in another place
         _check_sizes(folder, Path(name))
 
 

@@ -71,8 +71,8 @@ def daemon_info(run: Run) -> DaemonInfo | None:
             None if ticks is None else int(ticks),
             None if end is None else float(end),
         )
-    # whatever stands there (a file of another program, of another version) only means that nothing is known
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # whatever stands there (a file of another program, of another version) only means that nothing is known
         return None
 
 

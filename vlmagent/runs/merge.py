@@ -61,8 +61,8 @@ def _evaluations(run: Run) -> list[EvaluationRow]:
     try:
         with StoreReader(run.database) as reader:
             return reader.evaluations()
-    # a card without results is better than no model
     except StoreError:
+        # a card without results is better than no model
         return []
 
 

@@ -61,8 +61,8 @@ def run_rank(run: Run) -> NoReturn:
     stop, end = folder / paths.STOP, folder / paths.rank_end(rank)
     try:
         status = train_rank(run, lambda: asked.is_set() or stop.exists(), lambda: _give_up(end))
-    # everything, SystemExit included: without last words the supervisor can only say "ended without a word"
     except BaseException as error:
+        # everything, SystemExit included: without last words the supervisor can only say "ended without a word"
         if isinstance(error, VlmAgentError):
             print(f"Error: {error}", file=sys.stderr)
         else:

@@ -130,8 +130,8 @@ def show_run(run: Run) -> dict[str, Any]:
         with contextlib.suppress(StoreError), StoreReader(run.database) as reader:
             steps = reader.env_steps()
         columns: dict[str, Any] = dataclasses.asdict(row)
-    # one shape whatever became of the database: lists and `--json` have the same keys for every run
     else:
+        # one shape whatever became of the database: lists and `--json` have the same keys for every run
         columns = dict.fromkeys(RunRow.__dataclass_fields__)
         columns |= {"id": run.name, "error": str(row) if row else None, "created_at": created_at(run) or None}
     info = daemon_info(run)

@@ -82,9 +82,9 @@ def number(value: Any) -> float | None:
 
 
 def image_key(image: ImageArray) -> str:
+    """SHA-256 over the shape and the raw bytes of a picture, as hexadecimal text."""
     # the shape first: the same bytes as 2 x 8 and as 4 x 4 are two pictures. Not over the PNG: a picture that is
     # already stored need not be encoded to be found
-    """SHA-256 over the shape and the raw bytes of a picture, as hexadecimal text."""
     digest = hashlib.sha256(str(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()

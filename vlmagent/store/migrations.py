@@ -85,7 +85,7 @@ def m001_first_schema(db: Database) -> None:
 def m002_rankings(db: Database) -> None:
     """Indexes that find the largest advantages and the lowest log-probs; a reader works without them, slowly."""
     # with legality and episode in the index, filters on them are decided without visiting the row; partial, because
-    # most rows of an interrupted update have no advantage yet
+    # steps of evaluations and of an unfinished update have no advantage
     db.execute(
         "CREATE INDEX transitions_advantage ON transitions (abs(advantage), legal_output, episode_id) "
         "WHERE advantage IS NOT NULL"

@@ -235,8 +235,8 @@ class StoreReader:
             raise StoreError(f"The run database {self.path} holds no picture {sha256[:12]}….")
         try:
             return codec.decode_image(found[0][0])
-        # what Pillow raises for bytes that are no picture, broken chunks and impossible sizes
         except (OSError, SyntaxError, ValueError):
+            # what Pillow raises for bytes that are no picture, broken chunks and impossible sizes
             raise StoreError(f"The picture {sha256[:12]}… in {self.path} is damaged.") from None
 
     def search(self, text: str, limit: int = 50, offset: int = 0) -> list[TransitionRow]:
@@ -278,9 +278,9 @@ class StoreReader:
         return bool(self.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)))
 
     def _open(self) -> sqlite3.Connection:
+        """Open read-only; a finished database in a read-only folder is opened as immutable."""
         # a WAL database needs its `-shm` file, which SQLite creates beside it: impossible in a read-only folder. An
         # immutable file needs none, but SQLite then looks neither at locks nor at a WAL
-        """Open read-only; a finished database in a read-only folder is opened as immutable."""
         problem: sqlite3.Error | None = None
         for options in ("mode=ro", "mode=ro&immutable=1"):
             if problem is not None and not self._immutable(problem):

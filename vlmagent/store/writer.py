@@ -316,6 +316,6 @@ def mark_failed(path: Path | str, error: str) -> bool:
             connection.execute("COMMIT")
         # 0 rows: the database has no run yet, and somebody else has to record it
         return changed == 1
-    # called while another error is on its way, which must not be hidden
     except Exception:
+        # called while another error is on its way, which must not be hidden
         return False

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from vlmagent.agents.api.endpoints import Endpoint
 
+# /v1, /v2, ... somewhere in the path: where servers put OpenAI's API, and what is forgotten most often
 _VERSION = re.compile(r"/v\d")
 
 
@@ -35,6 +36,7 @@ def status_advice(endpoint: Endpoint, status: int, key: str | None) -> str:
     Args:
         key: what was sent; None for nothing.
     """
+    # 401 and 403: the key; 402 and, with "insufficient_quota", 429: the account; 404 and 405: the path or the model
     if status in (401, 403):
         return _key_advice(endpoint, key)
     if status in (402, 429):
@@ -60,6 +62,7 @@ def _key_advice(endpoint: Endpoint, key: str | None) -> str:
 
 def connection_problem(error: BaseException) -> str:
     """Why a connection failed, from the system's own error behind the library's."""
+    # httpx wraps the system's error several times; the innermost says what a person can act on
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = cause.verify_message
@@ -79,11 +82,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     """An exception, what it came from, and the members of groups among these."""
     waiting, seen = [error], set()
     while waiting:
+        # exceptions may refer to each other in a circle
         current = waiting.pop(0)
         if id(current) in seen:
             continue
         seen.add(id(current))
         yield current
+        # connections tried to several addresses at once fail as a group
         if isinstance(current, BaseExceptionGroup):
             waiting += current.exceptions
         waiting += [cause for cause in (current.__cause__, current.__context__) if cause is not None]

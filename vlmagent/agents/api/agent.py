@@ -54,6 +54,7 @@ class ApiAgent:
         self._known: dict[str, AnswerRow] = {}
         self._keep: Keep = lambda _: None
         route = find_route(endpoint.base_url)
+        # one event loop for the agent's life: connections belong to the loop they were opened in
         self._runner = asyncio.Runner()
         self._client = self._runner.run(_make_client(endpoint, key, budget, route))
 
@@ -64,6 +65,7 @@ class ApiAgent:
             known: answers of an earlier process of the same evaluation; they are not asked again, and paid for.
             keep: called with every answer as it arrives.
         """
+        # a failed request is asked again; what it cost counts all the same, below
         self._known = {row.key: row for row in known if row.error is None}
         self._keep = keep
         self.budget.spent += sum(row.cost for row in known)
@@ -84,6 +86,7 @@ class ApiAgent:
         prompts = [self.task.prompt(observation) for observation in observations]
         rows = self._runner.run(self._ask(prompts, [o.image for o in observations], seed))
         return [
+            # a stream per environment, not one for all: which answers come first must not change what is drawn
             self._decide(prompt, observation, row, np.random.default_rng([seed, 1, index]))
             for index, (prompt, observation, row) in enumerate(zip(prompts, observations, rows, strict=True))
         ]
@@ -106,9 +109,11 @@ class ApiAgent:
 
     async def _answer(self, prompt: str, image: ImageArray, seed: int, index: int) -> AnswerRow:
         key = question_key(self.endpoint, prompt, image, seed, index)
+        # also when an evaluation is resumed: the same question in the same step gets the answer that was paid for
         if key in self._known:
             return self._known[key]
         row = await self._client.ask(key, prompt, data_url(image))
+        # after every single answer, not at the end of the batch: a crash in between loses nothing that was paid
         self._keep(row)
         return row
 
@@ -131,6 +136,8 @@ async def _make_client(endpoint: Endpoint, key: str | None, budget: Budget, rout
 
 def question_key(endpoint: Endpoint, prompt: str, image: ImageArray, seed: int, index: int) -> str:
     """Digest of one question: whom, what, and for which step of which environment of an evaluation."""
+    # the seed and the index make the same picture at another step another question: a sampled answer must not be
+    # repeated for every state that looks alike
     parts = [endpoint.base_url, endpoint.model, prompt, image_key(image), seed, index]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -70,11 +70,14 @@ def read_answer(body: bytes) -> ModelAnswer:
     document = _parsed(body)
     _raise_if_error(document)
     choice = _first_choice(document)
+    # gateways put an error either at the top or into the choice, where the message would be
     _raise_if_error(choice)
     finish = choice.get("finish_reason")
     finish = finish if isinstance(finish, str) else None
+    # a provider's failure in the middle of an answer: its beginning may be there, but is no answer of the model
     if finish is not None and finish.lower() == "error":
         raise AnswerError("finish_reason: error", _BAD_GATEWAY)
+    # an empty choice means no answer at all (`_first_choice`) and is read as one without text
     if choice and "message" not in choice:
         raise AnswerFormatError("a choice without a message")
     text, refused = _text(choice.get("message"))
@@ -88,7 +91,9 @@ def error_text(body: bytes) -> str:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
+        # a document nested thousands deep makes the parser fail with RecursionError, which is no ValueError
         return text
+    # Google's gateway wraps its error documents in a list
     document = document[0] if isinstance(document, list) and document else document
     return _message(document) or text
 
@@ -101,8 +106,10 @@ def flaw(row: AnswerRow) -> Flaw | None:
     """
     if row.error is not None:
         return None
+    # a refusal first: its words end in order and hold text, and yet no action
     if row.refusal:
         return "refused"
+    # None: thinking was opened and not closed
     start = answer_start(row.text)
     if start is None or (row.finish_reason or "").lower() in _CUT_REASONS:
         return "cut"
@@ -141,12 +148,14 @@ def _raise_if_error(document: dict[str, Any]) -> None:
     error = document.get("error")
     if not error:  # many servers send "error": null with every answer
         return
+    # some servers give the HTTP status as `code`, others as `status`; others put words there
     code = error.get("code", error.get("status")) if isinstance(error, dict) else None
     try:
         status = int(code)  # type: ignore[arg-type]  # anything may stand there
     except (TypeError, ValueError, OverflowError):
         status = _BAD_GATEWAY
     text = _message(document) or json.dumps(error)
+    # a status that is none of an error would be taken for a redirect or a success
     raise AnswerError(text, status if 400 <= status < 600 else _BAD_GATEWAY)
 
 
@@ -162,12 +171,14 @@ def _text(message: Any) -> tuple[str, bool]:
     if not isinstance(message, dict):
         return "", False
     content, refusal = message.get("content"), message.get("refusal")
+    # content in parts: texts and refusals may be mixed; several texts belong together without a gap
     if isinstance(content, list):
         refusals = [part.get("refusal") for part in content if isinstance(part, dict)]
         refusal = next((words for words in (refusal, *refusals) if isinstance(words, str) and words), None)
         content = "".join(_part_text(part) for part in content)
     text = content if isinstance(content, str) else ""
     refusal = refusal if isinstance(refusal, str) else ""
+    # words of a refusal stand in for an answer, so that people see why
     return text or refusal, bool(refusal)
 
 
@@ -189,4 +200,5 @@ def _usage(document: dict[str, Any]) -> tuple[int | None, int | None]:
 
 def _tokens(count: Any) -> int | None:
     """A count of tokens as sent; None where it is no number that a count could be."""
+    # `type(...) is int`, because True is an int as well; huge numbers would make a nonsense of the budget
     return count if type(count) is int and 0 <= count < 10**9 else None

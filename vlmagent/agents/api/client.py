@@ -36,11 +36,14 @@ from vlmagent.errors import RunFailedError
 from vlmagent.store.rows import AnswerRow
 from vlmagent.text import harmless
 
+# 408, 425 and 429 ask for another try, 409 is a lock that was not had in time (clients of OpenAI repeat the same ones);
+# 5xx are the server's own failures
 RETRIED = frozenset({408, 409, 425, 429, *range(500, 600)})
 HOPELESS = frozenset({401, 402, 403, 404, 407})
 """The key, the account, the model, the URL or the proxy is wrong: the next request would fare no better."""
 CONNECT_SECONDS = 5.0
 """For a connection before the first answer: three attempts of TCP. Afterwards it may take as long as an answer."""
+# characters of a server's words in a message: enough for a sentence, too little to flood a log
 QUOTED = 300
 USER_AGENT = "vlmagent"
 _log = logging.getLogger(__name__)
@@ -83,13 +86,17 @@ class ApiClient:
         self._via = route.via
         self._advice = url_advice(endpoint, route.via)
         self._sleep = sleep
+        # `asyncio` queues those who wait here in order: the earliest request is sent first
         self._slots = asyncio.Semaphore(endpoint.concurrency)
         self._stopped: ApiStoppedError | None = None
+        # wakes requests that wait for the budget when another one has been settled
         self._settled = asyncio.Condition()
         self._under_way = 0
         self._failures = 0
         self._answered = False
+        # most input tokens that any answer was charged so far: the best guess for the next request's
         self._input_tokens = 0
+        # the last wish for patience that was told, so that eight requests do not say it eight times
         self._told = ""
         headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json"}
         if key:
@@ -128,13 +135,16 @@ class ApiClient:
             ApiStoppedError: this and every further request may not be sent.
         """
         async with self._slots:
+            # inside the slot: waiting for a turn is not counted as the request's own time
             tries = Tries(started=time.monotonic())
             while True:
                 tries.attempts += 1
+                # set aside before each attempt, not each request: a failed attempt may have been charged as well
                 reserved = await self._reserve(prompt)
                 try:
                     answer = await self._attempt(prompt, picture)
                 except RequestError as error:
+                    # a refused attempt costs nothing; one that may have been answered is taken for as dear as could be
                     tries.spent += await self._settle(reserved, reserved if error.charged else 0.0)
                     pause = next_pause(self.endpoint, error, tries, self._answered)
                     if pause is None:
@@ -143,24 +153,30 @@ class ApiClient:
                     tries.waited += pause
                     await self._sleep(pause)
                 except BaseException:  # stopped or cancelled on the way: it may well be charged
+                    # also when the task is cancelled: an amount that stays set aside would shrink the budget for the
+                    # rest
                     await self._settle(reserved, reserved)
                     raise
                 else:
                     tries.spent += await self._settle(reserved, self._cost(prompt, answer))
+                    # failures in a row: one answer shows that the endpoint works
                     self._failures, self._answered = 0, True
                     return self._row(key, answer, tries)
 
     async def _reserve(self, prompt: str) -> float:
         """Set aside what the next attempt may cost at most; waits while answers under way may leave enough."""
+        # the larger of both: estimates may be too low for pictures, and prompts may be longer than any before
         tokens = max(self._input_tokens, estimated_tokens(prompt) + self.endpoint.image_tokens)
         worst = self.endpoint.cost(tokens, self.endpoint.max_output_tokens)
         async with self._settled:
             while True:
+                # asked in each round: another request may have stopped everything while this one waited
                 if self._stopped is not None:
                     raise self._stopped
                 if self.budget.reserve(worst):
                     self._under_way += 1
                     return worst
+                # nobody under way could give anything back, so waiting would last for ever
                 if not self._under_way:
                     self._stop(
                         f"The budget is spent: {self.budget}, and the next request may cost up to {worst:.4f} $. "
@@ -178,15 +194,18 @@ class ApiClient:
     def _cost(self, prompt: str, answer: ModelAnswer) -> float:
         """What an answer cost; where the server counted no tokens, at most so much."""
         asked, written = answer.input_tokens, answer.output_tokens
+        # a server that counts nothing is charged at the most, so that the budget cannot be overdrawn unseen
         if asked is None:
             asked = estimated_tokens(prompt) + self.endpoint.image_tokens
         else:
+            # what the server really counts for text and picture; later requests set aside at least that
             self._input_tokens = max(self._input_tokens, asked)
         return self.endpoint.cost(asked, self.endpoint.max_output_tokens if written is None else written)
 
     def _row(self, key: str, answer: ModelAnswer, tries: Tries) -> AnswerRow:
         return AnswerRow(
             key=key,
+            # a model that echoes what it was sent could put the key into the database
             text=self.redact(answer.text),
             refusal=answer.refused,
             finish_reason=None if answer.finish_reason is None else self.quote(answer.finish_reason),
@@ -207,6 +226,7 @@ class ApiClient:
         """Say once what is waited for, while nobody has seen an answer yet."""
         wish = "asks for patience" if error.wait is None else f"asks to wait {error.wait:g} s"
         text = f"{self.endpoint.url}{self._via} {wish} ({error}): waiting, {EARLY_WAIT:.0f} s at most."
+        # after the first answer nothing needs to be said: pauses are normal, and end
         if error.busy and not self._answered and text != self._told:
             self._told = text
             _log.warning("%s", text)
@@ -220,11 +240,13 @@ class ApiClient:
         problem = str(error)
         if error.wait is not None and error.wait > self.endpoint.max_wait:
             problem += f"; it asks to wait {error.wait:.0f} s"
+        # of the first failure all others will suffer; one sentence beats one failure for every environment
         if error.retry and not self._answered:
             attempts = f" ({tries.attempts} attempts)" if tries.attempts > 1 else ""
             text = f"No answer from {self.endpoint.url}{self._via}: {problem}{attempts}. {error.advice}"
             self._stop(text.rstrip(), outage=True)
         self._failures += 1
+        # None: the first reason stays; requests under way end one after the other and all count here
         if self._failures >= self.endpoint.max_failures and self._stopped is None:
             self._stopped = ApiStoppedError(
                 f"{self._failures} requests in a row to {self.endpoint.base_url} had no answer; the last one: "
@@ -237,13 +259,16 @@ class ApiClient:
     async def _attempt(self, prompt: str, picture: str) -> ModelAnswer:
         """Send once."""
         status, headers, body = await self._exchange(self._body(prompt, picture))
+        # read even on errors: the body has the server's reason
         if status != 200:
             self._raise_status(status, headers, body, error_text(body), charged=False)
         try:
             return read_answer(body)
         except AnswerError as error:
+            # HTTP 200 with an error in the document: gateways answer like that when the provider behind them fails
             self._raise_status(error.status, headers, body, str(error), charged=True)
         except AnswerFormatError as error:
+            # most often the web interface of the server, at a URL without /v1
             page = "a web page, " if body.lstrip()[:1] == b"<" else ""
             problem = f"{page}an answer that is not in OpenAI's format ({error}): {self.quote(body)}"
             raise RequestError(problem, retry=True, charged=True, advice=self._advice) from None
@@ -257,6 +282,7 @@ class ApiClient:
         document: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": [{"role": "user", "content": content}],
+            # the program's own fields cannot be overridden: `Endpoint` refuses them in `request`
             self.endpoint.token_limit_key: self.endpoint.max_output_tokens,
             **self.endpoint.request,
         }
@@ -266,21 +292,26 @@ class ApiClient:
     async def _exchange(self, body: bytes) -> tuple[int, httpx2.Headers, bytes]:
         """Status, headers and body of one attempt, within the endpoint's time and size limits."""
         limit = self.endpoint.timeout
+        # a machine that is not there swallows packets silently: nobody should wait a whole time limit to learn that
         connect = limit if self._answered else min(limit, CONNECT_SECONDS)
         timeout = httpx2.Timeout(limit, connect=connect)
         try:
             async with (
+                # httpx's limits are per operation: a server that sends a byte a minute would never exceed one. This one
+                # is for all
                 asyncio.timeout(limit),
                 self._http.stream("POST", self.endpoint.url, content=body, timeout=timeout) as response,
             ):
                 return response.status_code, response.headers, await self._read(response)
         except httpx2.ConnectTimeout:
+            # before the general clauses below, of which these are special cases
             problem = f"no connection within {connect:g} s"
             raise RequestError(problem, retry=True, slow=True, advice=self._advice) from None
         except (httpx2.ConnectError, httpx2.ProxyError, httpx2.PoolTimeout) as error:
             problem = self.quote(f"no connection: {connection_problem(error)}")
             raise RequestError(problem, retry=True, advice=self._advice) from None
         except (TimeoutError, httpx2.TimeoutException):
+            # the server may be at work on it still, and charge it
             problem = f"no answer within {limit:g} s"
             advice = "If the model is only slow, give it an entry with a longer timeout (--endpoints FILE)."
             raise RequestError(problem, retry=True, charged=True, slow=True, advice=advice) from None
@@ -293,6 +324,7 @@ class ApiClient:
         limit, body = self.endpoint.max_answer_bytes, bytearray()
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
+                # a body without end must not fill the memory; what is read of an error suffices for its words
                 body += chunk
                 if len(body) > limit and response.status_code == 200:
                     problem = f"an answer of more than {limit:,} bytes"
@@ -312,7 +344,9 @@ class ApiClient:
         """
         words = self.quote(text)
         problem = f"HTTP {status}: {words}" if words else f"HTTP {status}"
+        # OpenAI's 429 for an empty account: waiting does not fill it
         quota = status == 429 and b"insufficient_quota" in body
+        # other 4xx mean that this very request is wrong; before the first answer, all of them are
         rejected = status < 500 and status not in RETRIED
         if status in HOPELESS or quota or (rejected and not self._answered):
             self._stop(
@@ -333,18 +367,21 @@ class ApiClient:
     def quote(self, text: str | bytes) -> str:
         """A server's words as they may be shown and stored: one short line."""
         plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        # split and join: line breaks and tables of a web page become one line
         line = harmless(" ".join(self.redact(plain).split()))
         return line if len(line) <= QUOTED else line[:QUOTED] + "…"
 
 
 def estimated_tokens(text: str) -> int:
     """Tokens of a text, rather too many than too few: three characters a token."""
+    # 16: roles and separators that chat templates put around a text
     return len(text) // 3 + 16
 
 
 def retry_after(headers: httpx2.Headers) -> float | None:
     """What ``Retry-After`` asks for, in seconds: a number or a date; None when there is none to be read."""
     value = headers.get("retry-after", "").strip()
+    # float() also reads "nan" and "inf": the former is no wish, the latter is longer than any patience
     try:
         seconds = float(value) if value else math.nan
     except ValueError:
@@ -358,5 +395,6 @@ def _seconds_until(date: str) -> float | None:
         moment = parsedate_to_datetime(date)
     except (ValueError, TypeError):
         return None
+    # HTTP dates are in GMT; one written without a zone is read as that
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (aware - datetime.now(UTC)).total_seconds())

@@ -29,6 +29,7 @@ class Budget:
 
     def reserve(self, amount: float) -> bool:
         """Set ``amount`` aside; False, and nothing set aside, when it does not fit."""
+        # a rounding error of sums must not refuse a request that fits exactly
         if self.limit is not None and self.spent + self._reserved + amount > self.limit + 1e-12:
             return False
         self._reserved += amount
@@ -36,6 +37,7 @@ class Budget:
 
     def settle(self, reserved: float, actual: float) -> float:
         """Replace what was set aside by what it cost; returns the cost."""
+        # requests settle in any order; rounding must not leave a negative rest
         self._reserved = max(0.0, self._reserved - reserved)
         self.spent += actual
         return actual
@@ -62,9 +64,11 @@ def estimate(endpoint: Endpoint, prompt_tokens: int, episodes: int, lengths: tup
         prompt_tokens: of one prompt, without its picture.
         lengths: mean steps an episode of a good and of a poor player.
     """
+    # a poor player's episodes are longer in some tasks and shorter in others
     low, high = (round(episodes * length) for length in sorted(lengths))
     if not endpoint.priced:
         return Estimate(low, high, None, None)
     tokens = prompt_tokens + endpoint.image_tokens
+    # 100 tokens: about a sentence of thoughts and an action
     short = endpoint.cost(tokens, min(100, endpoint.max_output_tokens))
     return Estimate(low, high, low * short, high * endpoint.cost(tokens, endpoint.max_output_tokens))

@@ -79,11 +79,13 @@ class Endpoint(Section):
     @classmethod
     def _plain_url(cls, url: str) -> str:
         """The URL without what many copy along: blanks around it, a last slash, ``/chat/completions``."""
+        # people paste the whole address that documentation shows
         url = url.strip().rstrip("/").removesuffix(ASKED_AT).rstrip("/")
         problem = _url_problem(url)
         if problem:
             shown = harmless(without_credentials(url))
             raise ValueError(f"'{shown}' is not a URL such as {EXAMPLE_URL}: {problem}")
+        # the URL names results and goes into the database, so secrets in it are refused and not merely hidden
         parts = urlsplit(url)
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("it must hold no key, user or query, since it is written to logs and databases")
@@ -99,6 +101,7 @@ class Endpoint(Section):
                 "token_limit_key"
             )
         try:
+            # NaN and infinities are no JSON, though Python would write them
             json.dumps(request, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"it cannot be written as JSON ({error})") from None
@@ -118,6 +121,7 @@ class Endpoint(Section):
         """US dollars; 0 where no price is known."""
         if self.input_price is None or self.output_price is None:
             return 0.0
+        # prices are per million tokens
         return (input_tokens * self.input_price + output_tokens * self.output_price) / 1e6
 
 
@@ -163,14 +167,17 @@ def _by_name(name: str, extra: Path | None, others: tuple[str, ...]) -> Endpoint
 def _by_url(name: str) -> Endpoint:
     """``openai:MODEL@URL``; the model's name may hold an @ itself, a URL begins with its scheme."""
     text = name.removeprefix(PREFIX)
+    # non-greedy model, so that the first "@http" is the border; blanks behind the @ come from copying
     match = re.fullmatch(r"(?P<model>.+?)@\s*(?P<url>https?://.*)", text, re.IGNORECASE | re.DOTALL)
     model = match["model"] if match else text
+    # an @ without a URL behind it is a typing error, and would be sent to OpenAI as a model's name
     if not model.strip() or (match is None and "@" in text):
         shown = harmless(PREFIX + without_credentials(text) if "://" in text else name)
         raise UsageError(
             f"The baseline '{shown}' is not openai:MODEL@URL, with a URL that begins with http:// or https://. "
             f"Example: openai:llava@{EXAMPLE_URL}"
         )
+    # no price is known for a server given by URL, so a budget would stop nothing
     values: dict[str, Any] = {"model": model, "max_cost": None}
     if match:
         values |= {"base_url": match["url"], "key_variable": OWN_KEY, "key_optional": True}
@@ -179,6 +186,7 @@ def _by_url(name: str) -> Endpoint:
             "provider": "OpenAI",
             "base_url": OPENAI_URL,
             "key_variable": OPENAI_KEY,
+            # newer models of OpenAI refuse `max_tokens`
             "token_limit_key": "max_completion_tokens",
         }
     return validate(Endpoint, values, prefix="")
@@ -186,6 +194,7 @@ def _by_url(name: str) -> Endpoint:
 
 def without_credentials(url: str) -> str:
     """A URL as it may be shown: user and password as three stars, however badly it is written."""
+    # rpartition on both: a scheme is the last "://", a host stands behind the last "@"; all before it may be a password
     scheme, separator, rest = url.rpartition("://") if "://" in url else ("", "", url)
     credentials, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{'***' if credentials else ''}{at}{host}"
@@ -193,6 +202,7 @@ def without_credentials(url: str) -> str:
 
 def _url_problem(url: str) -> str:
     """Why nothing can be asked at a URL; "" if something can."""
+    # control characters in a URL could forge lines of a log
     if re.search(r"\s", url) or not url.isprintable():
         return "it holds a blank or a character that cannot be printed"
     try:
@@ -200,6 +210,7 @@ def _url_problem(url: str) -> str:
         if parts.scheme not in ("http", "https"):
             return "it does not begin with http:// or https://"
         host, port = parts.hostname or "", parts.port
+        # a name that DNS cannot hold raises UnicodeError, which is a ValueError
         host.encode("idna")
     except ValueError:  # its text may quote a password
         if url.count(":") > 2 and "[" not in url:
@@ -224,6 +235,7 @@ def read_key(name: str, endpoint: Endpoint, environment: Mapping[str, str] = os.
             f"The baseline '{name}' ({endpoint.model}) needs a key of {endpoint.provider}: set the environment "
             f"variable {endpoint.key_variable}. Nothing was asked and nothing was spent."
         )
+    # a key with a line break would be refused by the HTTP library with a message that quotes it
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise UsageError(
             f"The environment variable {endpoint.key_variable} holds no usable key: it has characters that no key has "

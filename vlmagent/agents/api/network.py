@@ -60,6 +60,7 @@ def find_route(base_url: str, environment: Mapping[str, str] = os.environ) -> Ro
         raise UsageError(f"Nothing can be asked at {harmless(base_url)}: {harmless(str(error))}.") from None
     url = urlsplit(base_url)
     host = url.hostname or ""
+    # decided before certificates: those of a broken setting are only looked at if something on the way speaks TLS
     variable, value = _proxy_setting(url.scheme, host, url.port, environment)
     # A context that trusts nobody costs nothing and is never asked when nothing on the way speaks TLS.
     if url.scheme == "https" or value.lower().startswith("https:"):
@@ -74,6 +75,7 @@ def find_route(base_url: str, environment: Mapping[str, str] = os.environ) -> Ro
 
 def is_this_machine(host: str) -> bool:
     """Whether a host's name or address means this machine: 127.0.0.0/8, ::1, 0.0.0.0, ::, localhost."""
+    # a last dot marks a name as complete (DNS): `localhost.` is localhost
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -81,6 +83,7 @@ def is_this_machine(host: str) -> bool:
         address = ip_address(name)
     except ValueError:
         return False
+    # ::ffff:127.0.0.1, an IPv4 address as an IPv6 socket shows it
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return address.is_loopback or address.is_unspecified
@@ -92,11 +95,14 @@ def _proxy_setting(
     """Variable and value of the proxy to use; two empty strings for none."""
     if is_this_machine(host) or _is_excepted(host, port, _setting("NO_PROXY", environment)[1]):
         return "", ""
+    # HTTPS_PROXY goes before ALL_PROXY, as in curl
     for name in (f"{scheme}_PROXY", "ALL_PROXY"):
         variable, value = _setting(name.upper(), environment)
         if value:
+            # curl takes a proxy without a scheme for an http one
             return f"${variable}", value if "://" in value else f"http://{value}"
     # macOS and Windows keep proxies in the system's settings too; elsewhere this finds nothing new
+    # only for the real environment: tests pass their own, and must not see the machine's settings
     if environment is os.environ and not proxy_bypass(host):
         return "the system's settings", getproxies().get(scheme, "")
     return "", ""
@@ -124,12 +130,15 @@ def _matches(entry: str, host: str, port: int | None) -> bool:
     if entry == "*":
         return True
     try:
+        # strict=False: 10.1.2.3/8 means the network that the address is in
         return ip_address(host.strip("[]")) in ip_network(entry.strip("[]"), strict=False)
     except ValueError:
         pass  # one of them is a name
     name, colon, wanted = entry.rpartition(":")
+    # host:port. An IPv6 address has colons itself, and its port stands behind a bracket
     if colon and wanted.isdigit() and (":" not in name or name.endswith("]")):
         return wanted == str(port) and _matches(name, host, port)
+    # `.example.org`, `*.example.org` and `example.org` all mean the domain with everything below
     domain = entry.removeprefix("*").lstrip(".")
     return bool(domain) and (host == domain or host.endswith(f".{domain}"))
 
@@ -145,13 +154,16 @@ def _proxy(variable: str, value: str, base_url: str, certificates: ssl.SSLContex
     if scheme not in PROXY_SCHEMES:
         problem = f"'{harmless(scheme)}' is none of {', '.join(PROXY_SCHEMES)}"
     elif scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        # httpx would raise an ImportError in the first request, long after the start
         problem = "SOCKS proxies need a package that is not installed: pip install 'httpx2[socks]'"
     else:
         try:
             port = urlsplit(value).port  # out of range is a ValueError
             proxy = httpx2.Proxy(value, ssl_context=certificates if scheme == "https" else None)
+            # what is only found when the name is looked up: reported here as a mistake in the variable
             host = proxy.url.host
             host.encode("idna")
+            # blanks and % in a host are accepted by the URL's parser and by no resolver; port 0 means none
             if host and not re.search(r"[\s%]", host) and port != 0:
                 return proxy
         except (httpx2.InvalidURL, ValueError):
@@ -170,10 +182,12 @@ def _certificates(environment: Mapping[str, str]) -> ssl.SSLContext:
     Raises:
         UsageError: the environment names a place where there are no certificates.
     """
+    # the first that is set, even if it is broken: falling back silently would trust others than was asked for
     for name in CERTIFICATE_VARIABLES:
         value = environment.get(name, "").strip()
         if value:
             return _trusting(name, value)
+    # without the environment: what counts of it was read above
     return httpx2.create_ssl_context(trust_env=False)
 
 
@@ -181,11 +195,13 @@ def _trusting(name: str, value: str) -> ssl.SSLContext:
     # not ssl.create_default_context(): it also opens what $SSLKEYLOGFILE names, and fails when it cannot
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
+        # the two names that may be either are those of requests and curl
         if name == "SSL_CERT_DIR" or (name != "SSL_CERT_FILE" and Path(value).is_dir()):
             problem = _folder_problem(value)
             context.load_verify_locations(capath=value)
         else:
             context.load_verify_locations(cafile=value)
+            # OpenSSL accepts a file without certificates; every connection would fail later with "unknown issuer"
             problem = "" if context.cert_store_stats()["x509"] else "it holds no certificate"
     except ssl.SSLError:
         problem = "it holds no certificate in PEM format"

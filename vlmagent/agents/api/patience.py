@@ -73,15 +73,20 @@ def next_pause(endpoint: Endpoint, error: RequestError, tries: Tries, answered: 
     if not error.retry or (error.wait is not None and error.wait > endpoint.max_wait):
         return None
     if error.wait is not None and not answered:
+        # see above: also "Retry-After: 0" counts as a wish
         pause = max(error.wait, 1.0)  # "Retry-After: 0" must not become a busy loop
+        # in seconds in all, not per wait: a server that asks for a minute again and again is given five
         return pause if tries.waited + pause <= EARLY_WAIT else None
     impatient = not answered and not error.busy
+    # one whole time limit is spent already, and nothing speaks for a second
     if impatient and error.slow:
         return None
     if tries.attempts >= (min(EARLY_ATTEMPTS, endpoint.attempts) if impatient else endpoint.attempts):
         return None
+    # the server knows better than any formula how long it takes
     if error.wait is not None:
         return error.wait
     longest = min(EARLY_PAUSE, endpoint.max_wait) if impatient else endpoint.max_wait
     doubled: float = endpoint.backoff * 2.0 ** (tries.attempts - 1)
+    # exponential backoff with jitter: requests that failed together must not all come back together
     return min(doubled, longest) * random.uniform(0.5, 1.0)
