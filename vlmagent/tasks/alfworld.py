@@ -110,6 +110,7 @@ class AlfworldTask:
             games_per_type=counts,
             error=UsageError,
             failure=RunFailedError,
+            # Gymnasium's checker would reset and step each environment once more, which here starts a game each time
             disable_env_checker=True,
             **arguments,
         )
@@ -120,6 +121,7 @@ class AlfworldTask:
 
     def observe(self, image: ImageArray, state: AlfworldInfo) -> Observation:
         """The picture, the game's text with the goal in a line below it, and the admissible commands."""
+        # one text for both: `prompt` takes them apart again at the last line feed, and no goal has one
         text = f"{state['description']}\n{state['goal_text']}"
         return Observation(image, text, state["admissible"])
 
@@ -159,6 +161,7 @@ class AlfworldTask:
         drawn = drill(state, self.exchangeable, rng) if self.cot else None
         if drawn is None:
             return None
+        # the picture is not looked at: drills are texts, so an empty one does
         observation = self.observe(np.empty(0, np.uint8), {**state, "goal_text": drawn.goal})
         answer = {"thoughts": drawn.thoughts}
         if drawn.action is not None:

@@ -48,10 +48,12 @@ def thoughts(state: AlfworldInfo, action: str) -> str:
 def _described(state: AlfworldInfo) -> str:
     """Where the agent is, whether that is open, and what it holds."""
     scene = state["scene"]
+    # a world with real frames: what is in the picture only the simulator knows, so the game's own words stand
     if scene is None:
         return state["description"]
     if not scene["places"]:
         return f"{_MIDDLE} {_held(scene)}"
+    # several places may be within reach; the one that the agent went to last comes first
     place = scene["places"][0]
     door = _DOOR[place["open"]]
     at = f"I am at {place['name']}, which is {door}." if door else f"I am at {place['name']}."
@@ -75,6 +77,7 @@ def _things(scene: SceneInfo) -> str:
     things = _visible(scene)
     if things:
         return f"I see {_listed(things)}."
+    # a closed place may be empty or full: saying "nothing" would be untrue of what is not seen
     return "" if scene["places"][0]["open"] is False else "I see nothing."
 
 
@@ -94,6 +97,7 @@ def _listed(things: Sequence[ThingInfo]) -> str:
 
 
 def _holds_wanted(state: AlfworldInfo) -> bool:
+    # by kind: the goal asks for an apple, and the hand holds apple 2
     return state["holding"] is not None and kind_of(state["holding"]) == state["thing"]
 
 
@@ -127,6 +131,7 @@ def _sought(state: AlfworldInfo) -> str:
 
 def _found(state: AlfworldInfo, action: str) -> str:
     """Whether what is looked for lies in sight; nothing where nothing can be seen or taken."""
+    # a wrong thing in the hand has to be put away first, so whether the right one is here does not matter yet
     searched, hidden = _searched(state), _hidden(state)
     if searched is None or hidden or (state["holding"] and not _holds_wanted(state)):
         return ""
@@ -157,6 +162,7 @@ def drill(state: AlfworldInfo, kinds: Sequence[str], rng: np.random.Generator) -
 
 def primer(kinds: Sequence[str], places: Sequence[str], rng: np.random.Generator) -> tuple[str, str]:
     """A few commands to take things, and what then is here and what is not: the least that shows how to find a name."""
+    # a random order and a random part of the kinds: what is here must not follow from what was asked
     asked = [str(kind) for kind in rng.permutation(kinds)[:ASKED]]
     here = {
         kind: f"{kind} {rng.integers(1, 4, endpoint=True)}"
@@ -193,11 +199,14 @@ def _exchanged(state: AlfworldInfo, kinds: Sequence[str], rng: np.random.Generat
     """Another thing than the goal's, while the hand holds one that is neither."""
     held = state["holding"]
     assert held is not None
+    # a command that puts the thing away, or opens the closed place first, which takes nothing before
     ways = (f"move {held} ", f"put {held} ", "open ")
     away = next((command for command in reversed(state["admissible"]) if command.startswith(ways)), None)
     if away is None:
         return None
+    # neither what is held nor the goal's own thing: the answer has to be that the hand holds the wrong one
     thing = str(rng.choice([kind for kind in kinds if kind not in (kind_of(held), state["thing"])]))
+    # as a whole word: the goal's "cup" must not be found in "cupboard"
     goal = re.sub(rf"\b{re.escape(state['thing'])}\b", thing, state["goal_text"])
     return Drill(goal, thoughts({**state, "thing": thing}, away), away)
 
@@ -211,6 +220,7 @@ def _in_sight(state: AlfworldInfo, kind: str) -> list[str]:
 def _hidden(state: AlfworldInfo) -> bool:
     """Whether no thing can be seen: in the middle of a room, before a closed door, or with no picture to go by."""
     places = state["scene"]["places"] if state["scene"] else ()
+    # the middle of a room has no places; `open` is None where a place has no door
     return not places or places[0]["open"] is False
 
 
@@ -229,6 +239,7 @@ def _reason(state: AlfworldInfo, action: str) -> str:
         return _reason_to_go(state, action.removeprefix("go to "))
     if verb == "open":
         return f"The {kind_of(rest)} is closed, so I open it to {_purpose(state)}."
+    # only the goal's own thing is taken for the goal; taking another one has no reason but that it was chosen
     if verb == "take" and kind_of(rest.partition(" from ")[0]) == state["thing"] and not state["holding"]:
         return "I take it."
     if verb in ("move", "put"):

@@ -159,6 +159,7 @@ class Offers:
 
 def offers_of(task: Task) -> Offers:
     """What a task offers. Looked up once, where whoever needs it is made."""
+    # `isinstance` with these protocols asks only whether the members are there
     return Offers(
         illegal_reward=float(task.illegal_reward) if isinstance(task, PricesIllegalOutputs) else 0.0,
         eval_episodes=int(task.eval_episodes) if isinstance(task, SetsEvalEpisodes) else None,

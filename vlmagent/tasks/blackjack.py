@@ -68,8 +68,10 @@ class BlackjackTask(GameTask[BlackjackInfo]):
 
         A: an ace; soft: it counts 11 there.
         """
+        # in the game's rank: ace 1, faces 11 to 13, which count ten
         points = [min(parse_card(name).rank, 10) for name in state["player"]]
         names = ["A" if value == 1 else str(value) for value in points]
+        # totals after two, three, ... cards: the hand begins with two
         totals = [_total(points[:count]) for count in range(2, len(points) + 1)]
         more = "".join(f", + {name} = {total}" for name, total in zip(names[2:], totals[1:], strict=True))
         hand = f"{names[0]} + {names[1]} = {totals[0]}{more}"

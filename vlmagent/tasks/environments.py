@@ -54,6 +54,7 @@ class Abilities:
 
 def abilities_of(env: gym.Env[ImageArray, EnvAction]) -> Abilities:
     """What an environment, whatever wraps it, can do."""
+    # wrappers such as `TimeLimit` do not hand on what Gymnasium does not know
     inner = env.unwrapped
     return Abilities(
         begin_reset=inner.begin_reset if isinstance(inner, BeginsResets) else _nothing,
@@ -86,6 +87,7 @@ def check_reward(reward: Any, task: str, seed: int, step: int) -> float:
         UsageError: it is none, or not finite: nothing can be learnt from that, and the loss would look as if the
             policy had diverged.
     """
+    # numpy numbers and 0-dimensional arrays are rewards, too; None and text are not
     try:
         value = float(reward)
     except (TypeError, ValueError):

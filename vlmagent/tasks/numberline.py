@@ -60,6 +60,7 @@ class NumberLineTask(GameTask[NumberLineInfo]):
 
     def expert_action(self, state: NumberLineInfo, rng: np.random.Generator) -> str:
         """One step towards the target."""
+        # at the target the episode has ended, so equality does not come up
         return "+" if state["current"] < state["target"] else "-"
 
     def expert_response(self, state: NumberLineInfo, action: str) -> str:
@@ -67,6 +68,7 @@ class NumberLineTask(GameTask[NumberLineInfo]):
         if not self.cot:
             return response({"action": action})
         current, target = state["current"], state["target"]
+        # the expert's words stay true for an action that is not its own: only the verb follows the action
         relation = "smaller" if current < target else "larger"
         verb = "increase" if action == "+" else "decrease"
         thoughts = (

@@ -35,9 +35,12 @@ _CLOSING: Mapping[str, re.Pattern[str]] = {
     for opening, closing in {'"': '"', "'": "'", "`": "`", "“": '”"', "„": '“”"', "‘": "’'", "«": "»"}.items()
 }
 """Opening quote -> an escaped character, or a quote that closes."""
+# up to 8 blanks, then "or", "and", | or &, or a slash that begins no comment (/* or //)
 _ALTERNATIVE = re.compile(r"[ \t]{0,8}(?:(?:or|and)\b|[|&]|/(?![/*]))", re.IGNORECASE)
 """Behind a closed string: it is one of several, as in the prompts' own ``"-" or "+"``, and so no answer of its own."""
+# a JSON number or word; only if the object goes on or ends behind it, since `10 or 11` is no number
 _LITERAL = re.compile(r"(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)(?=\s*(?:[,}\]]|\Z))")
+# an escaped character, a double quote, or any bracket
 _BRACKET = re.compile(r'\\.|["{}[\]]', re.DOTALL)
 # Repetitions have limits, so that no text makes the search for a key take longer than linear time.
 _NEXT = r"""\s{0,40}+\\?["'“‘]?\w[\w -]{0,40}\\?["'”’]?\s{0,8}:"""
@@ -112,16 +115,20 @@ def extract_thoughts(output: str) -> str:
 
     "" when there is none. Without an action key the whole output counts as thought. Encodable as UTF-8.
     """
+    # an output that was cut while thinking is all thought
     begin, key = answer_start(output), _action_key(output)
     if begin is None:
         return _tidy(_THINKING.sub(" ", output))
     stop = len(output) if key is None else key.start()
+    # thoughts may also be written behind the action
     thoughts = _THOUGHTS.search(output, begin, stop) or (_THOUGHTS.search(output, key.end()) if key else None)
     if thoughts is None:
         return _tidy(_THINKING.sub(" ", output[:stop]))
     start = thoughts.end()
     stop = stop if start <= stop else len(output)
     closing = _closing_quote(output, start, stop) if output.startswith('"', start, stop) else None
+    # a quote only closes the thoughts if the object goes on behind it: models quote inside their thoughts without
+    # escapes
     if closing is not None and output[closing + 1 : stop].lstrip()[:1] in ("", ",", "}", '"'):
         return _tidy(_unescape(output[start : closing + 1]))
     return _tidy(output[start:stop])
@@ -136,10 +143,13 @@ def with_action(output: str, action: str) -> str:
     if key is not None:
         end = _value(output, key.end()).end
         written = output[key.end() : end]
+        # what stood between colon and value stays, a line feed included
         gap = written[: len(written) - len(written.lstrip())] if written else " "
         return f'{output[: key.end()]}{gap}"{action}"{output[end:]}'
+    # the model was still thinking: its thinking is closed before an answer can stand
     if answer_start(output) is None:
         return f'{output}</think>\n{{\n"action": "{action}"\n}}'
+    # the object that was begun goes on with one more key; an output without any object becomes one
     begun = output.rstrip().removesuffix("}").rstrip(", \n")
     return f'{begun},\n"action": "{action}"\n}}' if begun.strip("{ \n") else f'{{\n"action": "{action}"\n}}'
 
@@ -148,6 +158,7 @@ def _action_key(output: str) -> re.Match[str] | None:
     """The match of the answer's ``"action":``, from its opening quote to the colon: the last, or one that holds it."""
     begin = answer_start(output)
     keys = [] if begin is None else list(_KEY.finditer(output, begin))
+    # the first key that holds the last one is the outermost
     for key in keys[:-1][:_MOST_KEYS]:
         if _holds(output, key, keys[-1]):
             return key
@@ -161,6 +172,7 @@ def _holds(output: str, key: re.Match[str], later: re.Match[str]) -> bool:
     """
     try:
         # objects become lists of pairs, so that keys that occur twice are still there
+        # from the key on, with a brace in front: the object's earlier keys need not be valid
         pairs, size = _PAIRS.raw_decode("{" + output[key.start() :])
     except (ValueError, RecursionError):
         return False
@@ -174,9 +186,11 @@ def _value(output: str, colon: int) -> _Value:
     Args:
         colon: offset behind the key's colon.
     """
+    # blanks are not part of the value, but a value may begin on the next line
     start = colon + len(output[colon:]) - len(output[colon:].lstrip())
     opening = output[start : start + 1]
     closing = _string_end(output, start) if opening in _CLOSING else None
+    # `"-" or "+"` names two actions and must not be read as the first one
     if closing is not None and not _ALTERNATIVE.match(output, closing + 1):
         text = output[start + 1 : closing].strip()
         meaning = _unescape(output[start : closing + 1]) if opening == '"' else text
@@ -186,6 +200,7 @@ def _value(output: str, colon: int) -> _Value:
     if end is None:
         end = _open_end(output, start, quotes=not unclosed)
     written = output[start:end].rstrip(_AROUND)
+    # the opening quote that was never closed is no part of the action
     text = written[1:].strip() if unclosed else written
     return _Value(text, text, start + len(written) if written else colon)
 
@@ -248,6 +263,7 @@ def _named(region: str, legal_actions: Sequence[str]) -> list[str]:
     """The distinct legal actions that ``region`` names, longest first; text once matched is masked."""
     named = []
     for action in sorted(dict.fromkeys(legal_actions), key=len, reverse=True):
+        # masked, so that `10`, once found, is not found as `1` and `0` again
         region, count = _pattern(action).subn(_masked, region)
         if count:
             named.append(action)
@@ -261,7 +277,10 @@ def _masked(found: re.Match[str]) -> str:
 @lru_cache(maxsize=4096)
 def _pattern(action: str) -> re.Pattern[str]:
     """Matches ``action`` as a whole: no letter, digit or decimal part may touch its ends."""
+    # between the words of an action any white space may stand, also a line feed
     body = r"\s+".join(re.escape(word) for word in action.split())
+    # letters or digits must not go on at either end, unless the action is a sign (`+`), which has no such ends; "0.5"
+    # does not name 5
     before = r"(?<!\w)(?<!\d\.)" if re.match(r"\w", action) else ""
     after = r"(?!\w|\.\d)" if re.search(r"\w\Z", action) else ""
     return re.compile(before + body + after, re.IGNORECASE)
@@ -282,7 +301,9 @@ def _unescape(quoted: str) -> str:
 
 def _tidy(text: str) -> str:
     """One line, without the JSON punctuation around it."""
+    # surrogates that a tokenizer leaves of half a character cannot be printed or stored
     line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split()).strip("{}, ")
+    # a quote of the JSON around the thoughts, not one of a pair inside them
     if line.count('"') == 1 or (line[:1] == line[-1:] == '"' and '": ' not in line):
         line = line.strip('"')
     return line.strip()

@@ -42,6 +42,7 @@ class PointsTask(GameTask[PointsInfo]):
     ) -> None:
         super().__init__(cot=cot, rule_set=rule_set, env=env)
         self.target = int(self.env_options["target"])
+        # EZPoints has no such option: its faces always count 10
         face_cards = self.env_options.get("face_cards", 10)
         self.high_faces = face_cards != 10
         self.actions = action_names(self.operators, face_cards)
@@ -89,7 +90,9 @@ class PointsTask(GameTask[PointsInfo]):
     def _reason(self, state: PointsInfo, action: str) -> str:
         """What the formula lacks, by the whole formula that ``action`` leads to; that there is none, if so."""
         formula, finished = state["formula_text"], action == "="
+        # "=" leads to no further formula; it is judged by the formula as it stands
         rest = self._completion(state, None if finished else action)
+        # `()`: complete, nothing is missing; None: no completion is short enough
         if finished and rest == ():
             return f"'{formula}' is a complete formula, since '{formula}={self.target}'"
         if rest is not None and not finished:
@@ -105,7 +108,9 @@ class PointsTask(GameTask[PointsInfo]):
         limit = state["steps_left"] - 1  # the last step is for "="
         if action is not None:
             tokens.append(action)
+            # the action takes one of the steps that are left
             limit -= 1
+            # a number takes a card; an operator or bracket takes none
             if action.isdecimal():
                 if int(action) not in remaining:
                     return None

@@ -44,6 +44,7 @@ class Points24Task(PointsTask):
         "current formula to make it equal {target}.}}\n"
     )
 
+    # a deal without a solution has no demonstration: the expert could only say that there is none
     def make_sft_env(self) -> gym.Env[ImageArray, EnvAction]:
         """The environment of supervised samples: only deals with a solution (paper, appendix D.4)."""
         return self._make({**self.env_options, "solvable_only": True})

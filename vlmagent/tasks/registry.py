@@ -71,6 +71,7 @@ def _by_name(name: str) -> type[Task]:
     try:
         return _load(targets[name])
     except Exception as error:
+        # a plug-in's mistake, whatever it raises, is told as such and not as one of this program
         where = f"the entry point '{name} = {targets[name]}'"
         raise UsageError(f"The task '{name}' could not be imported through {where}: {error!r}") from error
 
@@ -90,7 +91,9 @@ def _by_env_id(name: str) -> type[Task]:
             f"The task '{name}' names the module '{module}', which could not be imported: {error!r}"
         ) from error
     known: list[str] = []
+    # every task is imported here: only its class knows its environment's id
     for task_class in _loadable():
+        # Gymnasium registers `EnvId`; some tasks write the module before it, too
         if task_class.env_id in (env_id, name):
             return task_class
         known.append(task_class.env_id)

@@ -13,4 +13,5 @@ def response(fields: Mapping[str, object]) -> str:
 
 def lines(fields: Mapping[str, object]) -> str:
     """The lines between the braces."""
+    # not escaped to ASCII: the model would have to learn to write six characters for one
     return ",\n".join(f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in fields.items())
