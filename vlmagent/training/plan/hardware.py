@@ -78,6 +78,7 @@ def find_hardware() -> Hardware:
     """The device that ``model.device = auto`` would use."""
     gpus = find_gpus()
     if gpus:
+        # all are taken to be like the first one
         first = gpus[0]
         flops, bandwidth = peak(first.name)
         return Hardware(first.name, "cuda", len(gpus), first.memory, flops, bandwidth, here=True)
@@ -93,17 +94,21 @@ def find_gpus() -> list[Gpu]:
     if not torch.cuda.is_available():
         return []
     found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    # hip: a build of torch for ROCm, which calls AMD GPUs cuda too
     amd = torch.version.hip is not None  # every one of those that torch supports has it
+    # compute capability 8.0 (Ampere) is the first with bfloat16
     return [Gpu(one.name, int(one.total_memory), amd or one.major >= 8) for one in found]
 
 
 def usable_cores() -> int:
     """CPU cores that this process may run on."""
+    # fewer than the machine has under a container's or taskset's limit; other systems than Linux do not tell
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak(name: str) -> tuple[float, float]:
     """Peak operations per second and bandwidth of a GPU by name; one that is not known counts as an A100."""
+    # in the order of the table: "H100 PCIe" before "H100", "L40S" before "L40", both before "L4"
     for part, tera, terabytes in _GPUS:
         if part.lower() in name.lower():
             return tera * TERA, terabytes * TERA
@@ -123,6 +128,7 @@ def _measure_cpu(side: int = 768, seconds: float = 0.3) -> tuple[float, float]:
 def _rate(work: object, amount: float, seconds: float) -> float:
     """``amount`` per second, over about ``seconds``."""
     assert callable(work)
+    # the first call allocates and starts threads: it is not measured
     work()
     started, rounds = time.perf_counter(), 0
     while (passed := time.perf_counter() - started) < seconds or not rounds:

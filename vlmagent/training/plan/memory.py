@@ -164,10 +164,13 @@ def held(config: Config, sizes: Sizes, tokens: Tokens, share: Share, hardware: H
     width = 2 if half else FLOAT
     weights = weight_bytes(config, sizes, half)
     memory = share.memory(weights, sizes.trained)
+    # at most as many different states as there are samples and steps
     seen = config.sft.all_samples + config.ppo.env_steps
     longest = Tokens(tokens.picture, tokens.prompt, config.rollout.max_new_tokens, tokens.vision)
     rows = rows_per_micro_batch(config, longest)
+    # see `Policy.exact`: else outputs are scored a second time after they were sampled
     exact = not half and config.model.quantization == "none"
+    # on a GPU torch's AdamW steps all tensors together, with a temporary of their size
     step = FLOAT * sizes.trained / (share.processes if share.stage else 1) if hardware.kind == "cuda" else 0.0
     return Held(
         half=half,
@@ -226,6 +229,7 @@ def rows_per_micro_batch(config: Config, tokens: Tokens) -> int:
     share = Share.of(config)
     rows = min(config.ppo.micro_batch_size, share.part(config.ppo.minibatch_size))
     budget = config.ppo.max_tokens_per_micro_batch
+    # a sample that alone is larger than the budget goes alone
     return max(1, min(rows, budget // tokens.total) if budget else rows)
 
 
@@ -233,6 +237,7 @@ def _sampling(
     config: Config, sizes: Sizes, tokens: Tokens, share: Share, memory: Memory, width: int
 ) -> Sampling:
     envs, layers = share.part(config.rollout.num_envs), sizes.layers
+    # of one environment, over all layers
     by_token = sizes.cached * layers.depth * width
     one_layer = sizes.cached * width * envs * tokens.total
     # keys and values are repeated for every query head that shares them
@@ -250,6 +255,7 @@ def _sampling(
 def _tuning_pass(config: Config, sizes: Sizes, tokens: Tokens, share: Share, width: int) -> Pass:
     """Fine-tuning has micro-batches of its own, and dropout, which keeps its masks."""
     batch = share.part(config.sft.batch_size)
+    # 0: the whole batch at once
     rows = min(config.sft.micro_batch_size or batch, batch)
     # texts without pictures are scored from their first token on
     positions = tokens.total if config.sft.primer_samples or config.sft.language_samples else tokens.output
@@ -269,13 +275,16 @@ def _pass(
     dropout: bool = False,
 ) -> Pass:
     tables = SCORING_TABLES_ENTROPY if entropy else SCORING_TABLES
+    # + 1: the last prompt token's logits are there too (`Policy._scored`)
     logits = rows * (tokens.output + 1) * sizes.decoder.vocab_size * FLOAT * tables + _slices(sizes, width)
     language = (sizes.layers, tokens.total)
     stacks = (language, (sizes.tower, tokens.vision)) if config.model.train_vision else (language,)
+    # nothing is kept for a way back: one layer's numbers after the other's, the fullest one counts
     if not gradients:
         layer = max(count * _layer(stack, width, READING_VECTORS, READING_INNER) for stack, count in stacks)
         return Pass(rows, 0.0, float(rows * layer), float(logits))
     recompute = config.model.activation_checkpointing
+    # of the residual stream around the layers, which are added below
     kept = float(STREAM_VECTORS * sizes.layers.width * width * tokens.total)
     going = 0.0
     for stack, count in stacks:
@@ -284,6 +293,7 @@ def _pass(
             layer += count * (width + 1) * (6 * stack.width + stack.inner)
         # recomputing keeps the layers' inputs alone, and has all of one layer while it goes back through it
         kept += stack.depth * (count * width * stack.width if recompute else layer)
+        # recompute is 0 or 1: 1 has all of one layer there again
         going = max(going, layer * (BACKWARD + recompute))
     return Pass(rows, rows * kept, rows * going, float(logits))
 

@@ -38,8 +38,10 @@ class Host:
 
 def host_memory(config: Config, sizes: Sizes, share: Share, held: Held) -> Host:
     """Of a machine whose devices have memory of their own; on the CPU ``held`` says it all."""
-    neighbours = -(-share.processes // share.machines)
+    neighbours = -(-share.processes // share.machines)  # rounded up
+    # quantised weights go to their device as they are read
     whole = 0.0 if config.model.quantization != "none" else weight_bytes(config, sizes, held.half)
+    # put together whole in the first process when it writes a checkpoint
     moments = 2.0 * FLOAT * sizes.trained
     return Host(
         loading=neighbours * (RESERVE + whole),
@@ -80,6 +82,7 @@ def rooms(config: Config, sizes: Sizes, run: Path | None) -> list[Room]:
     if config.sft.all_samples:
         wanted.append(("the supervised start, kept", paths.cache_dir(), saved))
     return [
+        # a folder that is not there yet lies on the disk of its nearest parent
         Room(what, folder, amount, shutil.disk_usage(paths.existing(folder)).free)
         for what, folder, amount in wanted
     ]

@@ -109,6 +109,7 @@ def make_plan(config: Config, run_dir: Path | None = None) -> TrainingPlan:
         architecture, processor = find_architecture(settings.name), None
     network, family = build_on_meta(architecture, settings)
     tokens = count_tokens(config, task, architecture, family, network.config, processor)
+    # nothing is computed: the head's parameters are only counted
     with torch.device("meta"):
         head = ValueHead(network.config.get_text_config().hidden_size, settings.value_head)
     value_head = sum(parameter.numel() for parameter in head.parameters())
@@ -117,6 +118,7 @@ def make_plan(config: Config, run_dir: Path | None = None) -> TrainingPlan:
     found = find_hardware()
     costs = [estimate(config, sizes, tokens, hardware) for hardware in _devices(config, found)]
     places = rooms(config, sizes, run_dir)
+    # optimiser steps: an epoch's last minibatch may be smaller
     per_update = -(-config.ppo.steps_per_update // config.ppo.minibatch_size) * config.ppo.epochs
     return TrainingPlan(
         config=config,
@@ -140,6 +142,7 @@ def _devices(config: Config, found: Hardware) -> list[Hardware]:
     """The device here, and those to compare with where it is no GPU."""
     # the built-in model is made for CPUs: a large GPU says nothing about it
     others = [] if found.kind == "cuda" or config.model.name == "tiny" else list(REFERENCES)
+    # a run for a GPU that is not here: this machine's CPU says nothing about it
     return others if config.model.device == "cuda" and others else [found, *others]
 
 
@@ -196,6 +199,7 @@ def _notes(config: Config, family: Family, network: Any) -> list[str]:
     ]
     unused = family.unused_modules(network.config)
     if unused and settings.lora.enabled and not settings.lora.skip_unused and settings.train_vision:
+        # only adapters learn there: the layer's own weights are frozen
         with_adapters = sum(p.numel() for name, p in network.named_parameters() if _is_unused(unused, name))
         notes.append(
             f"{with_adapters:,} of these parameters sit in a vision layer that the model never reads and get no "

@@ -74,6 +74,7 @@ class Share:
             return cls(1, 1, 0, 0)
         machines = 1 if wanted.hostfile is None else len(read_hostfile(Path(wanted.hostfile)))
         zero = read_zero_config(wanted.deepspeed).get("zero_optimization", {})
+        # "auto" leaves it to DeepSpeed too
         bucket = zero.get("reduce_bucket_size", BUCKET)
         return cls(
             wanted.processes, machines, int(zero.get("stage", 0)), BUCKET if bucket == "auto" else int(bucket)
@@ -95,14 +96,17 @@ class Share:
         held = weights / count if stage == 3 else weights
         return Memory(
             weights=held,
+            # float32: 4 bytes a number; AdamW has two moments (8), ZeRO's copy of the weights makes it 12
             gradients=4.0 * trained / (count if stage >= 2 else 1),
             optimizer=(12.0 if copied else 8.0) * trained / (count if stage >= 1 else 1),
+            # stage 0 exchanges the gradients themselves: no buffer is larger than they are
             exchange=4.0 * (self.bucket if stage else min(self.bucket, trained)),
             gathered=weights if stage == 3 else 0.0,
         )
 
     def device(self, hardware: Hardware) -> Hardware:
         """What one process has of a device: a GPU of its own, or its part of the machine's cores and memory."""
+        # rounded up: the fullest machine
         neighbours = -(-self.processes // self.machines)
         if hardware.kind == "cuda" or neighbours == 1:
             return hardware

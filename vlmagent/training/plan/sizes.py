@@ -96,13 +96,17 @@ class Sizes:
         """
         config: Any = network.config
         vision_parts = lora.vision_modules(network)
+        # adapters are counted on their own
         named = [(name, p) for name, p in network.named_parameters() if "lora_" not in name]
+        # embeddings are looked up, not multiplied with; the output layer's products are `speed.Flops`' own term
         tables = ("embed_tokens", "lm_head")
         vision = sum(p.numel() for name, p in named if any(f".{part}." in name for part in vision_parts))
+        # matrices: what bitsandbytes packs into 8 or 4 bits
         linear = sum(p.numel() for name, p in named if p.dim() == 2 and not any(t in name for t in tables))
         held = sum(p.numel() for _, p in named)
         embedding = sum(p.numel() for name, p in named if any(table in name for table in tables))
         tower = config.vision_config
+        # Qwen2-VL's hidden_size is that of its output, embed_dim its own
         width = getattr(tower, "embed_dim", None) or tower.hidden_size
         return cls(
             language=held - vision - embedding,
@@ -116,8 +120,10 @@ class Sizes:
             tower=Layers(
                 getattr(tower, "num_hidden_layers", None) or tower.depth,
                 width,
+                # without intermediate_size: towers whose MLP is four times as wide
                 getattr(tower, "intermediate_size", 4 * width),
             ),
+            # three colours; Qwen reads a picture as a film of two equal frames
             patch_numbers=3 * tower.patch_size**2 * getattr(tower, "temporal_patch_size", 1),
             levels=1 + len(getattr(tower, "deepstack_visual_indexes", None) or ()),
         )
@@ -133,7 +139,9 @@ class Sizes:
         """Numbers that the key-value cache holds of one token in one layer."""
         decoder = self.decoder
         head = getattr(decoder, "head_dim", None) or decoder.hidden_size // decoder.num_attention_heads
+        # fewer than query heads where several of those share keys and values
         heads = getattr(decoder, "num_key_value_heads", None) or decoder.num_attention_heads
+        # 2: keys and values
         return int(2 * heads * head)
 
 
@@ -142,6 +150,7 @@ def build_on_meta(architecture: Architecture, settings: ModelConfig) -> tuple[An
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
     quiet()
+    # a copy: the next line takes something out of it
     fields = json.loads(json.dumps(dict(architecture.config)))
     saved = CONFIG_MAPPING[fields.pop("model_type")].from_dict(fields)
     config = family_of(saved.model_type).model_config(saved, settings.tiles)
@@ -184,6 +193,7 @@ def count_tokens(
     image = samples[0].image
     assert image is not None  # the solver's samples always have one
     height, width = image.shape[:2]
+    # 0 stands for no tiles (`Idefics3.image_tokens`)
     pictures = (
         dict(architecture.pictures) if config.model.tiles else {**architecture.pictures, "longest_edge": 0}
     )
@@ -193,10 +203,13 @@ def count_tokens(
         output = mean(len(sample.response) for sample in samples) / OUTPUT_CHARACTERS
     else:
         shown = Image.fromarray(image)
+        # the processor has put the picture's placeholders among the ids
         prompt = (
             mean(len(family.encode(processor, s.prompt, shown, b"").input_ids) for s in samples) - picture
         )
         output = mean(len(processor.tokenizer(sample.response)["input_ids"]) for sample in samples)
+    # patches that the encoder works on become fewer tokens: side by side merged (Qwen) or shuffled together
+    # (Idefics3)
     merged = getattr(model.vision_config, "spatial_merge_size", getattr(model, "scale_factor", 1)) ** 2
     end = 1  # the token that ends an output
     return Tokens(

@@ -30,7 +30,9 @@ class Flops:
         Going back costs as much again for the activations, and for the weights as much as their trained share.
         """
         decoder = sizes.decoder
+        # two products (scores, weighted values) of two operations over half of all pairs: 4 / 2 = 2
         attention = 2 * decoder.num_hidden_layers * tokens.total**2 * decoder.hidden_size
+        # logits are computed at output positions only
         head = 2 * decoder.vocab_size * decoder.hidden_size * tokens.output
         forward = 2 * sizes.language * tokens.total + 2 * sizes.vision * tokens.vision + attention + head
         share = min(1.0, sizes.trained / max(sizes.language + sizes.vision, 1))
@@ -60,9 +62,12 @@ def seconds(config: Config, sizes: Sizes, tokens: Tokens, share: Share, hardware
     # every token of an output needs all weights once, however many outputs are written together
     reading = weight_bytes(config, sizes, half) / hardware.bandwidth
     decoding = max(reading, DECODE_STEP_SECONDS if hardware.kind == "cuda" else 0.0)
+    # generations per update; the last one may be smaller
     batches = -(-ppo.steps_per_update // config.rollout.num_envs)
+    # bfloat16: outputs are scored again after sampling (`VlmAgent`)
     again = flops.forward if half else 0.0
     return Seconds(
+        # `flops.forward` is the prompts' reading; writing waits for memory, not for products
         collect=count * (flops.forward + again) / speed + batches * tokens.output * decoding,
         update=ppo.epochs * count * flops.training / speed,
         sft=config.sft.all_samples / share.processes * flops.training / speed,

@@ -40,8 +40,10 @@ def cache_key(config: Config, texts: list[str]) -> str:
         "model": _model_identity(config),
         "sft": config.sft.model_dump(mode="json", exclude=NO_EFFECT),
         "seed": config.seed,
+        # \0 stands in no text: different lists never join to the same one
         "texts": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
     }
+    # 96 bits tell results apart for good, in a name that people can handle
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -51,6 +53,7 @@ def _model_identity(config: Config) -> object:
     folder = locate(config.model.name)
     return [
         str(folder),
+        # instead of the contents, of which there may be gigabytes
         sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.glob("*.safetensors")),
         config.model.model_dump(mode="json", include=TRAINED_AS),
     ]
@@ -76,6 +79,7 @@ def sft_policy(
         The policy, in eval mode with a fresh value head, and whether it came from the cache; from there only the first
         process has it, the others the policy as it was built.
     """
+    # the tokenizer has to know the captions' words, where there are captions
     with_captions = bool(config.sft.caption_samples or config.sft.caption_share)
     texts = corpus(task, with_captions, config.sft.corpus_samples)
     device = choose_device(config.model.device)
@@ -84,9 +88,12 @@ def sft_policy(
         on_built(policy)
         return policy, False
     folder = paths.cache_dir() / "sft" / cache_key(config, texts)
+    # the first process decides for all: other machines may have another cache, or none
     if ranks.share((folder / CURVE).is_file()):
+        # overwritten by the first process's weights (`Trainer._started`)
         if ranks.rank:
             return build_policy(config.model, texts, config.seed), True
+        # the log has the same curve as that of the run which trained it
         for point in json.loads((folder / CURVE).read_text()):
             on_progress(SftProgress(**point))
         policy = load_policy(folder, config.model, config.seed).to(device)
@@ -97,6 +104,7 @@ def sft_policy(
     policy.to(device)
     on_built(policy)
     curve = train_sft(policy, config, task, on_progress, should_stop, run=run, state=state, ranks=ranks)
+    # the cache first: a kill between the two leaves the result in one place at least
     if ranks.rank == 0:
         _store_in_cache(policy, curve, folder)
         if run:

@@ -61,7 +61,9 @@ def _record(id_: str, sample: SftSample, out: Path) -> dict[str, Any]:
     prompt = sample.prompt
     if sample.image is not None:
         record["image"] = f"images/{id_}.png"
+        # 1: quick, a little larger: there may be tens of thousands of pictures
         Image.fromarray(sample.image).save(out / record["image"], compress_level=1)
+        # LLaVA's placeholder, on a line of its own
         prompt = f"<image>\n{prompt}"
     turns = [{"from": "human", "value": prompt}, {"from": "gpt", "value": sample.response}]
     return record | {"conversations": turns}

@@ -34,6 +34,7 @@ def text_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
     Tokens that the policy never writes (those that open a turn) are masked.
     """
     states = [policy.encode(sample.prompt, None) for sample in batch]
+    # the first token as the state, all others as what was written after it: one pass scores prompt and response
     begins = [
         replace(
             state, input_ids=state.input_ids[:1], token_types={k: v[:1] for k, v in state.token_types.items()}
@@ -45,6 +46,7 @@ def text_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
         for state, sample in zip(states, batch, strict=True)
     ]
     scores = policy.score(begins, texts, temperature=1.0, need_entropy_grad=False)
+    # banned tokens have the log-prob -inf
     written = scores.mask & scores.token_logprobs.isfinite()
     return replace(scores, token_logprobs=scores.token_logprobs.where(written, 0.0), mask=written)
 
@@ -57,7 +59,9 @@ def split_loss(scores: Scores, lengths: Sequence[int]) -> tuple[torch.Tensor, to
         lengths: tokens of each response, the last of its row.
     """
     columns = torch.arange(scores.mask.shape[1], device=scores.mask.device)
+    # one past each row's last token; outputs are padded on the right
     ends = torch.where(scores.mask, columns + 1, 0).amax(1, keepdim=True)  # (B, 1)
+    # true in the padding too, where losses are zero
     response = columns >= ends - torch.tensor(lengths, device=columns.device).unsqueeze(1)
     losses = -scores.token_logprobs / max(sum(lengths), 1)  # zero outside of the mask
     return losses[response].sum(), losses[~response].sum()

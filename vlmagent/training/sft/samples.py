@@ -55,6 +55,7 @@ def _expert_states(task: Task, seed: int, random_actions: float = 0.0) -> Iterat
     try:
         for episode in count():
             image, state = env.reset(seed=sft_episode_seed(seed, episode))
+            # breaks the expert's ties, and draws the random actions
             rng = np.random.default_rng(derive(seed, "expert", episode))
             for place in count():
                 observation = task.observe(image, state)
@@ -81,6 +82,7 @@ def thinned_samples(
     """Those of ``solver_samples`` that ``SftConfig.keep_states`` and ``keep_first`` leave."""
     rng = np.random.default_rng(derive(seed, "thinned"))
     for met in _expert_states(task, seed, random_actions):
+        # drawn for every state, also where keep_first decides: which of the others stay does not depend on it
         if rng.random() < sft.keep_states or met.place < sft.keep_first:
             yield _sample(task, met)
 
@@ -130,6 +132,7 @@ def drills(task: Task, seed: int, random_actions: float = 0.0) -> Iterator[SftSa
     assert drill is not None, "check_offered comes first"
     rng = np.random.default_rng(derive(seed, "drills"))
     for met in _expert_states(task, derive(seed, "drilled"), random_actions):
+        # None: nothing in this state is worth a drill
         drawn = drill(met.state, rng)
         if drawn is not None:
             yield SftSample(met.observation.image, *drawn)
@@ -162,6 +165,7 @@ def corpus(task: Task, with_captions: bool = False, size: int = 2000) -> list[st
     samples = list(islice(solver_samples(task, 0), size))
     if with_captions:
         samples += islice(captions(task, 0), size)
+    # as the built-in model's chat template writes them (`tiny.CHAT_TEMPLATE`)
     prompts = dict.fromkeys(f"USER: {s.prompt}\nASSISTANT: " for s in samples)
     responses = dict.fromkeys(s.response for s in samples)
     # twice, so that a text that occurs once is merged too (the trainer ignores pairs seen a single time)
@@ -181,10 +185,13 @@ def renamed(
     keep theirs, which games do not always choose well.
     """
     rng = np.random.default_rng(derive(seed, "renamed"))
+    # an alternation takes the first that fits: of two names that begin alike the longer one has to come first
     longest_first = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    # an article, a name, a number behind it: "a mug 2", "mug 2" or "mug"
     named = re.compile(rf"\b(an? )?({longest_first})( \d+)?\b")
     for sample in samples:
         if rng.random() < share:
+            # a permutation: different names stay different
             drawn = dict(zip(names, rng.permutation(names).tolist(), strict=True))
             numbers = rng.integers(1, NUMBERS, len(names), endpoint=True)
             yield _renamed(sample, named, drawn, dict(zip(names, numbers.tolist(), strict=True)))
@@ -197,6 +204,7 @@ def _renamed(
 ) -> SftSample:
     """One sample with other names, found by ``named`` as (article and space, name, space and number)."""
     texts = (sample.prompt, sample.response)
+    # (name, number) of everything that is numbered in prompt or response
     met = {(found[2], found[3]) for text in texts for found in named.finditer(text) if found[3]}
     # two things of a kind keep their numbers, which tell them apart
     alone = [name for name, count in Counter(name for name, _ in met).items() if count == 1]
@@ -209,6 +217,7 @@ def _renamed(
         return (found[1] or "") + drawn[found[2]] + number(found)
 
     def ruled(found: re.Match[str]) -> str:
+        # "a egg" would teach wrong grammar, which the model then writes
         name = with_article(drawn[found[2]]) if found[1] else drawn[found[2]]
         return name + number(found)
 
@@ -230,6 +239,7 @@ def check_offered(task: Task, sft: SftConfig) -> None:
     offers = offers_of(task)
     if sft.primer_samples and offers.primer is None:
         raise UsageError(f"The task '{task.name}' has no primer. Use sft.primer_samples=0.")
+    # drills ask for thoughts, which a task without them never writes
     if sft.drill_share and (offers.drill is None or not task.cot):
         without = "" if offers.drill is None else " without chain of thought"
         raise UsageError(f"The task '{task.name}' has no drills{without}. Use sft.drill_share=0.")

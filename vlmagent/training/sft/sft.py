@@ -75,6 +75,7 @@ def train_sft(
         SftInterruptedError: ``should_stop`` answered True between two steps in one of the processes.
     """
     loop = _Loop(policy, config, on_progress, should_stop, run, state, ranks)
+    # dropout is on only here: RL scores under the distribution that it samples from
     policy.train()
     for index, stage in enumerate(stages(task, config.sft, config.seed)):
         loop.run_stage(index, stage)
@@ -118,11 +119,12 @@ class _Loop:
         """All steps of one stage, or those that are left of it."""
         sft, size = self.sft, self.sft.batch_size
         self.engine.restart(stage.lr)
-        steps = -(-stage.samples // size)
+        steps = -(-stage.samples // size)  # rounded up
         first = self._continued(index, stage, steps)
         for step in range(first, steps):
             self._pause(index, step, fresh=step == first)
             self.engine.set_lr_factor(warmup_cosine(step, steps, sft.warmup, sft.final_lr_ratio))
+            # exactly as many as the config says: the last batch may be smaller
             batch = list(islice(stage.stream, min(size, stage.samples - step * size)))
             loss = self._accumulate(batch, (index, step))
             self.engine.step()
@@ -137,6 +139,7 @@ class _Loop:
         self.engine.close()
 
     def _prompt_weight(self, batch: Sequence[SftSample]) -> float:
+        # a stage has pictures in all its samples or in none, and so has a batch
         return self.sft.language_prompts if batch[0].image is None else 0.0
 
     def _scores(self, batch: Sequence[SftSample]) -> Scores:
@@ -161,17 +164,22 @@ class _Loop:
             own, tokens = batch[:1], [0]
 
         def go(group: Sequence[int], counts: bool) -> float:
+            # by tokens, of all processes: the loss is a mean over the whole batch's tokens
             share = sum(tokens[index] for index in group) / sum(lengths) if counts else 0.0
             responses, prompts = split_loss(
                 self.score([own[index] for index in group]), [tokens[index] for index in group]
             )
+            # engines average over the processes, which undoes `world`
             self.engine.backward((responses + self._prompt_weight(batch) * prompts) * (share * world))
             return float(responses.detach()) * share * world
 
+        # without pictures nothing there gets a gradient, but ZeRO would step it with zeros: weight decay goes on
         self._freeze_vision(batch[0].image is None)
         seed = derive(self.config.seed, "dropout", *when, *([rank] if world > 1 else []))
         with dropout_seed(self.policy, seed):
+            # prompts count as 0: only the number of samples limits a micro-batch here
             parts = accumulate(self.engine, self.ranks, self.batcher, [Size(0, n) for n in tokens], go)
+        # one exchange for the loss and the check that all drew the same batch; 32 bits are exact in float64
         table = self.ranks.table([sum(parts), _fingerprint(batch)])
         if len(set(table[:, 1])) > 1:
             raise RunFailedError(
@@ -187,6 +195,7 @@ class _Loop:
         if index < self.state.stage:
             return steps
         passed = min(self.state.step * self.sft.batch_size, stage.samples)
+        # the whole stream up to there is drawn and thrown away: generators cannot jump
         next(islice(stage.stream, passed, passed), None)
         self.engine.load_state_dict(self.state.optimizer)
         return self.state.step
@@ -195,6 +204,7 @@ class _Loop:
         """Save when it is time to, or when asked to stop; ``fresh`` says that nothing happened since."""
         stop, every = anyone(self.ranks, self.should_stop()), self.sft.checkpoint_every
         due = stop or (every > 0 and len(self.curve) % every == 0)
+        # what was just loaded need not be written again
         if self.run and due and not fresh:
             points = [asdict(point) for point in self.curve]
             state = SftState(index, step, points, self.engine.state_dict())
@@ -213,6 +223,7 @@ def _fingerprint(batch: Sequence[SftSample]) -> int:
 
 def _parameter_groups(policy: Policy, lr: float) -> list[dict[str, Any]]:
     """What learns from pictures alone, if anything does, and the rest: without pictures weight decay would go on."""
+    # by identity: tensors compare number by number
     seeing = {id(parameter) for parameter in vision_parameters(policy.model)}
     trained = policy.trained_parameters()
     vision = [parameter for parameter in trained if id(parameter) in seeing]
@@ -223,6 +234,7 @@ def _parameter_groups(policy: Policy, lr: float) -> list[dict[str, Any]]:
 @contextmanager
 def dropout_seed(policy: Policy, seed: int) -> Iterator[None]:
     """Draw the masks of dropout from ``seed``, so that a continued run equals one left alone."""
+    # without dropout nothing is drawn
     if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in policy.modules()):
         yield
         return
