@@ -46,9 +46,11 @@ class VlmAgentApp(OpeningApp):
         self.run_folder = run
         self.images = images
         self._notice = notice
+        # a movement drawn in many frames would take time from the training beside it
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
+        # a theme that is not registered (any more) would be refused with an exception
         known = load_theme()
         self.theme = known if known in self.available_themes else DEFAULT
 
@@ -65,6 +67,7 @@ class VlmAgentApp(OpeningApp):
 
     def open_first(self) -> None:
         """The list of runs, and on top of it the run that was asked for."""
+        # imported here, because `vlmagent play` replaces this method and shows no list
         from vlmagent.tui.screens.runs import RunsScreen
 
         self.push_screen(RunsScreen(self.run_folder))
@@ -73,6 +76,7 @@ class VlmAgentApp(OpeningApp):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the screen's keys do, by name, then what every Textual application has."""
+        # one binding stands here once for each of its keys; `system` marks Textual's own and the digits that seek
         seen: set[str] = set()
         for active in screen.active_bindings.values():
             binding = active.binding
@@ -80,6 +84,8 @@ class VlmAgentApp(OpeningApp):
                 seen.add(str(binding.id))
                 title = f"{binding.description}: {binding.tooltip}"  # the palette looks through titles only
                 pressed = f"key {self.get_key_display(binding)}"
+                # the node is where the action is looked up: `move` of a chart is not `move` of its screen. Both are
+                # defaults of the lambda, so that each command keeps its own and not the last ones of the loop
                 action, node = binding.action, active.node
                 yield SystemCommand(title, pressed, lambda a=action, n=node: self.run_action(a, n))
         yield from super().get_system_commands(screen)
@@ -89,16 +95,21 @@ class VlmAgentApp(OpeningApp):
         from vlmagent.tui.screens.help import HelpScreen, KeyHelp, keys_of
 
         if not isinstance(self.screen, HelpScreen):
+            # the table of `vlmagent play` has keys that are no bindings: those of the actions, which change with the
+            # state
             name = type(self.screen).__name__.removesuffix("Screen").lower()
             more: list[KeyHelp] = getattr(self.screen, "more_keys", list)()
             self.push_screen(HelpScreen(name, [*more, *keys_of(self.screen)]))
 
     def action_next_theme(self) -> None:
         """The other of our own themes."""
+        # one of Textual's themes may have been chosen in the palette: from there the key leads back to the first of
+        # these
         names = [theme.name for theme in THEMES]
         self.theme = names[(names.index(self.theme) + 1) % len(names)] if self.theme in names else names[0]
 
     def watch_theme(self, theme: str) -> None:
         """Remember the choice."""
+        # the constructor sets the theme as well, which is nobody's choice
         if self.is_running:
             save_theme(theme)

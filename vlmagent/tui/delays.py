@@ -25,6 +25,7 @@ class Delays:
             with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
                 action()
 
+        # one that has fired stays in the table: to stop it again does nothing
         self._timers[name] = self._owner.set_timer(seconds, act)
 
     def cancel(self, name: str) -> None:

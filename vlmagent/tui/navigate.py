@@ -21,6 +21,7 @@ from vlmagent.tui.settings import images_of
 class OpeningApp(App[None]):
     """An application whose screens may ask for each other."""
 
+    # on the monotonic clock: when the last screen was put on top; 0 lies before every wish
     _opened_at = 0.0
 
     @on(OpenTrain)
@@ -61,6 +62,7 @@ class OpeningApp(App[None]):
     @on(OpenPlay)
     def open_play(self, wish: OpenPlay) -> None:
         """Ask who is to play, then sit down at the table."""
+        # only a worker may wait for the answer of a screen
         self.run_worker(self._play(wish), group="play", exclusive=True)
 
     async def _play(self, wish: OpenPlay) -> None:
@@ -68,6 +70,7 @@ class OpeningApp(App[None]):
         from vlmagent.tui.play.screen import PlayScreen
         from vlmagent.tui.screens.choose import ChooseScreen
 
+        # in the order of the question: the answer is an index into it
         modes: dict[Mode, tuple[str, str]] = {
             "human": ("you play", "the checkpoint gives hints when asked"),
             "watch": ("the checkpoint plays", "you watch, step, or take over"),
@@ -81,8 +84,10 @@ class OpeningApp(App[None]):
         chosen = await self.push_screen_wait(ChooseScreen(question, list(modes.values())))
         if chosen is None:
             return
+        # on a thread: the plan reads the run's config and looks for a checkpoint
         plan = await attempt(self, lambda: plan_run(wish.run, list(modes)[chosen], start=start))
         if plan is not None:
+            # not through `_put_on_top`: the wish is older than the answer that was just given
             self.push_screen(PlayScreen(plan))
 
     def _put_on_top(
@@ -91,4 +96,6 @@ class OpeningApp(App[None]):
         """Open a screen, unless another one came on top after it was asked for."""
         if wish.asked_at >= self._opened_at:
             self.push_screen(make(), on_return)
+            # after the import and the making of the screen, which may take a second: keys of that time were for the old
+            # one
             self._opened_at = time.monotonic()

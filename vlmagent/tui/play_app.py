@@ -18,6 +18,7 @@ from vlmagent.tui.play.screen import PlayScreen
 from vlmagent.tui.start import SCREENSHOT_SIZE, need_terminal
 from vlmagent.tui.widgets.picture import prepare_graphics
 
+# between looks at whether everything is there to be photographed
 _LOOK_SECONDS = 0.1
 
 
@@ -41,6 +42,7 @@ class PlayApp(VlmAgentApp):
         """The table instead of the list of runs; asked to terminate, the log is completed first."""
         self.push_screen(self.table, lambda _: self.exit())
         if not self.is_headless:
+            # left to itself Python ends at SIGTERM at once: the session would stay "running" in its log
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
 
 
@@ -50,6 +52,7 @@ def run_play(plan: SessionPlan, images: str = "auto") -> None:
     Raises:
         UsageError: there is no terminal, or ``images`` is not valid.
     """
+    # before the application: the terminal answers questions through standard input, which Textual reads from then on
     graphics = prepare_graphics(images)
     need_terminal("Playing", "`vlmagent eval` lets a checkpoint or the expert play, and logs the episodes.")
     PlayApp(plan, graphics.mode, notice=graphics.notice).run()
@@ -77,10 +80,13 @@ def photograph_play(plan: SessionPlan, folder: Path) -> Path:
 
 async def _photograph(plan: SessionPlan) -> str:
     app = PlayApp(plan)
+    # else the opponent has left the first state before its opinion of it is complete
     app.table.playback.playing = False
     async with app.run_test(size=SCREENSHOT_SIZE) as pilot:
+        # no limit of time: loading a large model may take minutes, and a process that dies raises in `_complete`
         while not _complete(app.table.game):
             await pilot.pause(_LOOK_SECONDS)
+        # "... is ready" would cover a corner of the picture
         app.clear_notifications()
         await pilot.pause(_LOOK_SECONDS)
         return app.export_screenshot(title=command("vlmagent", "play", plan.config.task))
@@ -92,9 +98,11 @@ def _complete(game: Game) -> bool:
     Raises:
         VlmAgentError: it will never be.
     """
+    # a process that died will not come back: nobody presses the key that starts it again
     problem = game.problem or (game.desk.words if game.desk.state == "dead" else "")
     if problem:
         raise VlmAgentError(problem)
     if game.you is None or game.desk.state == "loading":
         return False
+    # there is nothing to wait for where nobody thinks, or where the opinion may not be seen
     return game.opponent is None or not game.shows_opinion or (game.opinion is not None and game.opinion.done)

@@ -15,12 +15,15 @@ AFTER_SECONDS = 2.0
 
 def spare_what_stays() -> threading.Thread:
     """Load the screens that were not opened yet, then let the collector forget all there is; returns at once."""
+    # a daemon: the program may end in the middle of an import
     thread = threading.Thread(target=_load_and_freeze, name="collector", daemon=True)
     thread.start()
     return thread
 
 
 def _load_and_freeze() -> None:
+    # what is imported later would be walked through by every pass, so these come first
     from vlmagent.tui.screens import compare, episodes, help, replay, train  # noqa: F401
 
+    # what is garbage at this moment is kept for good: little, once, and cheaper than a pass before
     gc.freeze()

@@ -21,6 +21,7 @@ def load_theme() -> str | None:
     """The theme chosen last, None without a (readable) choice."""
     try:
         theme = json.loads(_file().read_text(encoding="utf-8"))["theme"]
+    # no file yet, no JSON, or JSON of another shape
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return theme if isinstance(theme, str) else None
@@ -34,4 +35,5 @@ def save_theme(theme: str) -> None:
 
 def images_of(app: App[Any]) -> str:
     """How pictures are drawn in this application."""
+    # another application than the dashboard's has no such setting, and half blocks work in all of them
     return str(getattr(app, "images", "half"))

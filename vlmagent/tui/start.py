@@ -23,7 +23,9 @@ from vlmagent.tui.data.trail import Place
 from vlmagent.tui.messages import Open, OpenCompare, OpenEpisodes, OpenReplay, OpenTrain
 from vlmagent.tui.widgets.picture import prepare_graphics
 
+# columns and rows: enough for the wide layouts of all screens (110 and 100 columns, 32 rows)
 SCREENSHOT_SIZE = (132, 40)
+# half a second without a worker counts as settled; after ten seconds a picture is taken as it is
 _LOOK_SECONDS, _QUIET_LOOKS, _MOST_LOOKS = 0.1, 5, 100
 
 
@@ -37,6 +39,7 @@ def run_dashboard(run: Run | None, images: str = "auto") -> None:
     Raises:
         UsageError: there is no terminal, or ``images`` is none of these.
     """
+    # before the application: the terminal answers questions through standard input, which Textual reads from then on
     graphics = prepare_graphics(images)
     need_terminal(
         "The dashboard",
@@ -72,6 +75,7 @@ def take_screenshots(folder: Path, run: Run) -> list[Path]:
 
 
 async def _photograph(folder: Path, run: Run) -> list[Path]:
+    # an SVG is made of characters: the terminal's own graphics would leave a hole
     app = VlmAgentApp(None, "half")
     made: list[Path] = []
     async with app.run_test(size=SCREENSHOT_SIZE) as pilot:
@@ -87,6 +91,7 @@ async def _photograph(folder: Path, run: Run) -> list[Path]:
             made.append(file)
 
         await take("runs", None)
+        # `s` smooths the curves
         await take("train", OpenTrain(run), "s")
         updates = _telling_updates(run)
         await take("episodes", OpenEpisodes(run, updates))
@@ -111,6 +116,7 @@ async def _settle(pilot: Pilot[None]) -> None:
     quiet = 0
     for _ in range(_MOST_LOOKS):
         await pilot.pause(_LOOK_SECONDS)
+        # a worker is what reads; a timer may start the next one a moment after the last has ended
         quiet = 0 if any(worker.is_running for worker in pilot.app.workers) else quiet + 1
         if quiet == _QUIET_LOOKS:
             return
@@ -120,12 +126,14 @@ def _telling_updates(run: Run) -> tuple[int, int] | None:
     """Updates worth a picture: the one whose successes and failures are nearest to a balance, and its neighbours."""
     try:
         with StoreReader(run.database) as reader:
+            # NaN: no episode ended in that update
             known = [row for row in reader.metric_series("rollout/success") if not math.isnan(row.value)]
     except StoreError:
         return None
     best = min(known, key=lambda row: abs(row.value - 0.5), default=None)
     if best is None:
         return None
+    # updates count from 1
     return max(1, best.update_index - 1), min(known[-1].update_index, best.update_index + 1)
 
 
@@ -133,10 +141,13 @@ def _telling_place(run: Run, updates: tuple[int, int] | None) -> Place | None:
     """A place worth a picture: the least probable outputs of successes come first, of those a later step."""
     try:
         with StoreReader(run.database) as reader:
+            # from the most telling to anything at all
             for filter in (Filter(success=True, updates=updates), Filter(updates=updates), Filter()):
+                # `False` sorts first: later steps before the first one, each in the order of the ranking
                 rows = output_page(reader, filter, "logprob", limit=20).rows
                 for row in sorted(rows, key=lambda row: row.step == 0):
                     return row.episode_id, row.step
+                # outputs without log-probs (an expert's) are in no ranking
                 for episode in episode_page(reader, filter, limit=1):
                     return episode.id, 0
     except StoreError:

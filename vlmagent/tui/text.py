@@ -16,7 +16,9 @@ from textual.content import Content
 
 from vlmagent.text import harmless
 
+# characters; a model that never stops writes more, and laying all of it out would hold up the screen
 BLOCK_LIMIT = 20_000
+# more than a terminal is wide
 LINE_LIMIT = 400
 
 
@@ -28,6 +30,7 @@ def safe(raw: str, limit: int = BLOCK_LIMIT, *, lines: bool = True) -> str:
     Args:
         lines: keep line feeds; otherwise the result is one line.
     """
+    # cut first: the rest need not be gone through character by character
     shown = harmless(raw[:limit], lines=lines)
     if len(raw) <= limit:
         return shown
@@ -50,10 +53,12 @@ def safe_cell(raw: str, limit: int = LINE_LIMIT, *, style: str = "") -> Text:
     Args:
         limit: cells it may take, wide characters counting two.
     """
+    # cut twice: first by characters, which bounds the work, then by cells, of which a wide character takes two
     shown = cut(safe(raw, limit, lines=False), limit)
     return Text(shown, style=style, no_wrap=True, overflow="ellipsis", end="")
 
 
+# tables are filled anew at every look, mostly with the texts that they had before
 @lru_cache(maxsize=256)
 def cut(text: str, width: int) -> str:
     """``text`` in at most ``width`` cells."""
@@ -62,6 +67,7 @@ def cut(text: str, width: int) -> str:
     used = 0
     for at, character in enumerate(text):
         used += get_character_cell_size(character)
+        # one cell is for the ellipsis
         if used > width - 1:
             return text[:at] + "…"
     return text
@@ -86,10 +92,13 @@ def told_apart(names: Sequence[str], limit: int) -> list[str]:
     """``names``, those longer than ``limit`` without the beginning they share, so that cutting leaves what differs."""
     long = [name for name in names if len(name) > limit]
     shared = 0
+    # one name alone, or the same one twice, shares all of itself: nothing would be left of it
     if len(set(long)) > 1:
         shared = len(
+            # column by column from the left, as far as all names have the same character
             list(itertools.takewhile(lambda column: len(set(column)) == 1, zip(*long, strict=False)))
         )
+    # in place of a single character the ellipsis would gain nothing
     return [f"…{name[shared:]}" if shared > 1 and name in long else name for name in names]
 
 

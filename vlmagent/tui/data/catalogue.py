@@ -63,6 +63,7 @@ class RunSummary:
         return f"{self.name} {self.task} {self.model} {self.state}".lower()
 
 
+# (time of change in ns, bytes) of each file that tells of a change
 _Signature = tuple[tuple[int, int], ...]
 
 
@@ -78,7 +79,9 @@ class Catalogue:
         """All runs, newest first. A run that cannot be read is listed as ``damaged``; never raises."""
         runs = [run.resolve() for run in folders.all_runs()]
         if self._extra is not None and self._extra not in runs and self._extra.exists():
+            # first: the order is by time below, and among equals the run that was asked for leads
             runs.insert(0, self._extra)
+        # a new table: runs that were deleted are forgotten
         self._known = {run: self._look(run) for run in runs}
         summaries = [summary for _, summary in self._known.values()]
         return sorted(summaries, key=lambda summary: -(summary.created_at or 0.0))
@@ -86,6 +89,7 @@ class Catalogue:
     def _look(self, run: Run) -> tuple[_Signature, RunSummary]:
         signature = _signature(run)
         known = self._known.get(run)
+        # a lock leaves no trace in the files: a run that was kept from being read must be tried again
         if known is None or known[0] != signature or known[1].locked:
             return signature, summarise(run, self._beats)
         if known[1].state in LIVE or known[1].alive:  # its process may have died without a word
@@ -101,6 +105,7 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
         beats: what is known of heartbeats from looking at runs before.
     """
     shown = runs_status.show_run(run)
+    # state and row first: they are known also of a run whose metrics cannot be read
     state, alive = _state(run, shown, beats)
     summary = RunSummary(
         run=run,
@@ -111,6 +116,7 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
         env_steps=shown["env_steps"],
         goal_steps=_goal(shown["config_json"], int(shown["env_steps"] or 0)),
         created_at=shown["created_at"],
+        # of a process that was killed, the last sign of life is the best that is known
         ended_at=shown["finished_at"] or shown["heartbeat_at"],
         error=str(shown["error"] or ""),
         alive=alive,
@@ -119,6 +125,7 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
         with StoreReader(run.database) as reader:
             success = tuple(row.value for row in reader.metric_series("rollout/success"))
             speed = [row.value for row in reader.metric_series("rollout/env_steps_per_second")]
+    # the row is worth showing without its curve; what is wrong stands in `error`
     except (StoreError, OSError, ValueError):
         return summary
     return replace(summary, success=success, speed=speed[-1] if speed else None)
@@ -127,9 +134,12 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
 def _state(run: Run, shown: Mapping[str, Any], beats: runs_status.Heartbeats) -> tuple[str, bool]:
     """The state as the dashboard sees it, and whether the run's process exists."""
     state = str(shown["state"])
+    # there is no row, only a folder: nobody's silence can be told
     if shown["heartbeat_at"] is None:
         return state, state in LIVE
+    # `show_run` lists the columns of the row beside what it found out itself
     row = RunRow(**{name: shown[name] for name in RunRow.__dataclass_fields__})
+    # from the state before silence is counted in: a process that says nothing is shown as lost but can be stopped
     return seen_state(state, run, row, beats), state in LIVE
 
 
@@ -137,6 +147,7 @@ def _goal(config_json: str | None, env_steps: int) -> int:
     """Environment steps of a run that has made ``env_steps``; 0 when unknown."""
     try:
         return Goal.of(json.loads(config_json or "{}"), (0, env_steps)).env_steps
+    # no JSON: the row of a damaged database
     except ValueError:
         return 0
 
@@ -144,6 +155,7 @@ def _goal(config_json: str | None, env_steps: int) -> int:
 def _signature(run: Run) -> _Signature:
     """Sizes and times of the files that change when a run does."""
     found = []
+    # a commit changes the `-wal` only, a checkpoint of SQLite the database, a start `daemon.json`
     for name in (paths.DATABASE, f"{paths.DATABASE}-wal", paths.DAEMON):
         try:
             status = (run.path / name).stat()

@@ -44,8 +44,11 @@ def fit(
         choose: the columns that fit when they have at least these widths.
         context: handed to each ``fill``.
     """
+    # gone through once a turn
     rows = list(rows)
     least: dict[str, int] = {}
+    # a column that was widened may push another one out, or have others narrowed: choose again until all cells fit.
+    # Widths only grow, and no further than the longest cell, so that this ends
     while True:
         columns = choose(least)
         cells = [cells_of(row, columns, context) for row in rows]

@@ -11,6 +11,7 @@ from vlmagent.text import command
 
 def called(run: Run) -> str | os.PathLike[str]:
     """A run as commands know it: its name where it lies under the runs folder, else its path."""
+    # resolved, because the runs folder may be given relative to here, or through a link
     inside = run.path.parent.resolve() == paths.runs_dir().resolve()
     return run.name if inside else run
 

@@ -47,10 +47,12 @@ def choose_sides(
     Args:
         known: all evaluations of both runs.
     """
+    # twice the same run: its own evaluations are the two sides
     if left == right and left.checkpoint is None and left.database is None:
         found = known[left.run]
         last = pick(found, None)
         first = pick(found, "start")
+        # the start was not evaluated, or nothing else was: any other evaluation makes a pair with the last
         if first is None or first == last:
             first = next((one for one in found if one != last and not one.problem), first)
         return first, last
@@ -59,6 +61,7 @@ def choose_sides(
 
 def _chosen(side: CompareSide, found: list[Evaluation]) -> Evaluation | None:
     if side.database is not None:
+        # by the file's name, which is unique in the run: its path may be written in another way
         return next((one for one in found if one.database.name == side.database.name), None)
     return pick(found, side.checkpoint)
 
@@ -72,6 +75,7 @@ def comparable_with(run: Run, others: Iterable[Run]) -> Run | None:
         if (
             sides[0] is not None
             and sides[1] is not None
+            # evaluations without a common seed have nothing to show side by side
             and pair_up(_episodes(sides[0]), _episodes(sides[1]))[0]
         ):
             return other
@@ -100,6 +104,7 @@ class Side:
         self.weight: float | None = None
         self._source = Source(evaluation.database)
         self._pictures = Pictures(self._source)
+        # the tokenizer of the checkpoint that played
         self._pieces = PieceReader(evaluation.run, evaluation.checkpoint)
 
     async def episodes(self) -> list[EpisodeRow]:
@@ -111,6 +116,7 @@ class Side:
 
         def read(reader: StoreReader) -> tuple[Story, float | None]:
             name = self.evaluation.run.name
+            # without pictures: decoding a whole episode of them would hold up its first step
             return read_story(reader, episode, name, self._pieces, images=False), thought_weight(reader.run())
 
         self.story, self.weight = await self._source.query(read)
@@ -124,6 +130,7 @@ class Side:
         except StoreError:
             return None
 
+    # never reads, so that a screen may call it while it draws
     def known_image(self, step: int) -> ImageArray | None:
         """The same, if it was read before."""
         return self._pictures.known(_step_of(self.story, step).image_sha256) if self.story else None
@@ -169,6 +176,7 @@ class Comparison:
 
     async def find(self) -> tuple[Evaluation | None, Evaluation | None]:
         """Look for the evaluations of both runs; returns those that the two sides stand for."""
+        # each run once, in order: both sides may be of the same
         runs = list(dict.fromkeys(side.run for side in self.wanted))
         self.known = await self._worker.call(lambda: {run: read_evaluations(run) for run in runs})
         return choose_sides(*self.wanted, self.known)
@@ -178,6 +186,7 @@ class Comparison:
         for side in self.sides:
             side.close()
         self.sides = [Side(left), Side(right)]
+        # the pair that was shown belongs to the sides just closed
         self.pair = None
         self.pairs, alone = pair_up(await self.sides[0].episodes(), await self.sides[1].episodes())
         self.tally = count(self.pairs, alone)
@@ -195,6 +204,7 @@ class Comparison:
         if self.pair is None:
             return []
         stories = [side.story.steps if side.story else () for side in self.sides]
+        # where one episode is over there is nothing to differ from
         return ["bad" if a and b and a.action != b.action else "plain" for a, b in zip_longest(*stories)]
 
     def missing(self, chosen: tuple[Evaluation | None, Evaluation | None]) -> dict[Run, str]:
@@ -212,5 +222,6 @@ class Comparison:
             elif not self.known[side.run]:
                 found[side.run] = "no evaluation"
             else:
+                # a run beside itself: one evaluation was found, and it takes two
                 found[side.run] = "no second evaluation" if any(chosen) else "no evaluation that can be read"
         return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from vlmagent.tui.data.raster import Floats, short
 
+# as many as `widgets.chart.Chart` has colours for: a run and five laid over it
 LINE_STYLES = 6
 
 
@@ -30,6 +31,7 @@ class Line:
 
     def at(self, x: float) -> float:
         """The known value nearest to ``x``, NaN without any."""
+        # NaN is a value that is not known, such as the success rate of an update in which no episode ended
         known = np.flatnonzero(np.isfinite(self.y))
         if not known.size:
             return math.nan
