@@ -44,6 +44,8 @@ DeepspeedOption = Annotated[
         metavar="NAME|FILE",
     ),
 ]
+SHOWN_ROWS = 50
+"""Rows of an answer in SQL on a terminal, unless --limit says otherwise."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 

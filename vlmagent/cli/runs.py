@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vlmagent.cli.options import JsonOption, print_out
+from vlmagent.cli.options import SHOWN_ROWS, JsonOption, print_out
 from vlmagent.paths import Run
 from vlmagent.text import command
 
@@ -30,6 +30,23 @@ MergeOption = Annotated[
         "--merge",
         help="Write the newest checkpoint here as a plain Hugging Face model, adapters merged, with a card.",
         metavar="DIR",
+    ),
+]
+
+QuestionArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="A SELECT statement; - reads it from standard input. Without one: the tables and their columns.",
+        metavar="[QUERY]",
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        "-n",
+        min=1,
+        help=f"Rows at most. Default: {SHOWN_ROWS} for a table, all for --json and --csv.",
     ),
 ]
 
@@ -108,6 +125,22 @@ def runs_export(
         typer.echo(f"{path} exported to {export.export_run(path, out).describe()}")
     else:
         _export_sft(path, out, actor, successes)
+
+
+@runs_app.command("sql")
+def runs_sql(
+    question: QuestionArgument = None,
+    run: RunArgument = None,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV and nothing else.")] = False,
+    limit: LimitOption = None,
+) -> None:
+    """Ask a run's database a question in SQL, also while it trains; nothing can be changed."""
+    from vlmagent.cli.sql import sql_command
+    from vlmagent.runs import folders
+
+    database = folders.resolve_run(run).database
+    sql_command(database, question, as_json=as_json, as_csv=as_csv, limit=limit)
 
 
 def _export_sft(run: Run, out: Path, actor: str, successes: bool) -> None:

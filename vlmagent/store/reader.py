@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from vlmagent.errors import StoreError, unknown_choice
 from vlmagent.store import codec
@@ -78,7 +78,7 @@ class StoreReader:
             self.close()
             raise
 
-    def __enter__(self) -> StoreReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
