@@ -25,8 +25,11 @@ from vlmagent.runs.follow import PHASES, RunView
 from vlmagent.store.rows import EventRow, TransitionRow
 from vlmagent.text import duration, encodable, harmless, is_unicode, number, percent, sparkline
 
+# seconds between redraws, the same for lines
 POLL_SECONDS = 0.5
+# seconds that the command waits for the run's process to end after the run has
 CLOSING_SECONDS = 10.0
+# seconds between lines about the supervised start: a log file must stay readable
 SFT_LINE_SECONDS = 5.0
 LONGEST_NAME = 255
 """Of a file, on the usual disks."""
@@ -66,6 +69,7 @@ def _redraw(view: RunView, console: Console) -> str:
         while True:
             view.refresh()
             live.update(picture(view, console), refresh=True)
+            # all other states are ends
             if view.state not in ("starting", "running"):
                 return view.state
             time.sleep(POLL_SECONDS)
@@ -78,6 +82,7 @@ def picture(view: RunView, console: Console) -> RenderableType:
     parts.append(_numbers(view, console, width))
     if view.newest is not None:
         parts += [Text(), _transition(view.newest, console, width)]
+    # phases stand in the title already
     recent = [event for event in view.events if event.level != "phase"][-3:]
     if recent:
         parts.append(Text())
@@ -112,6 +117,7 @@ def _bar(view: RunView, width: int) -> RenderableType:
     left = view.seconds_left
     if view.state == "running" and not math.isnan(left):
         text += f", {duration(left)} left"
+    # 50 cells for the counts and the time left beside the bar
     length = max(10, width - 50)
     bar = ProgressBar(total=1.0, completed=view.fraction, width=length)
     if length + GAP + len(text) > width - 2:  # the padding around the picture
@@ -127,6 +133,7 @@ def _numbers(view: RunView, console: Console, width: int) -> RenderableType:
         return Text() if math.isnan(loss) else Text(f"SFT loss   {number(loss)}")
     rate, episodes = view.recent
     success = Text(f"success    {percent(rate)} of the last {episodes} episodes  ")
+    # one value for each update of this view, drawn as a row of blocks
     bars = sparkline(
         [view.success[key] for key in sorted(view.success)], max(8, width - 50), ascii_only(console)
     )
@@ -138,6 +145,7 @@ def _numbers(view: RunView, console: Console, width: int) -> RenderableType:
 def _transition(row: TransitionRow, console: Console, width: int) -> RenderableType:
     """The newest step: thoughts (or the whole output) and action; shown as written, never obeyed."""
     grid = Table.grid(padding=(0, 1))
+    # about three lines of the terminal
     said = plain(row.thoughts or row.output, console, 3 * max(10, width - 16))
     grid.add_row(Text("thoughts  " if row.thoughts else "output    ", style="dim"), Text(said))
     action = Text(plain(row.action, console, 60))
@@ -160,6 +168,7 @@ def _event(event: EventRow, console: Console, width: int) -> Text:
 
 def _print_lines(view: RunView, console: Console) -> str:
     """Each event, update and every few seconds of SFT as one line without escape sequences."""
+    # what was printed last of each kind; ids and updates only grow
     seen_event, seen_update, sft_at = 0, 0, 0.0
     info = daemon_info(view.run)
     since = info.started if info else 0.0  # what an earlier process of this run said is not news
@@ -174,6 +183,7 @@ def _print_lines(view: RunView, console: Console) -> str:
             sft_at = samples.at
             _line(console, sft_line(view))
         for update, rows in view.updates.items():
+            # an update whose rows were written by an earlier process was printed by its reader
             if update > seen_update and all(row.at >= since for row in rows.values()):
                 seen_update = update
                 _line(console, update_line(view, update))
@@ -223,6 +233,7 @@ def _say_how_it_ended(view: RunView, state: str, console: Console) -> None:
         _line(console, f"Log: {log}")
     elif state in ("lost", "damaged"):
         _line(console, f"The run is {state}: {view.problem or 'its process is gone'}", "bold red")
+        # the log's own last words: without a process nobody wrote a reason into the database
         for line in export.log_tail(view.run, 5):
             _line(console, f"  {line}")
         _line(console, f"Log: {log}")
@@ -238,6 +249,7 @@ def plain(text: str, console: Console, limit: int) -> str:
 
     Brackets stay; callers never let rich parse the result as markup.
     """
+    # cut before it is made harmless: outputs may be megabytes long, and characters do not change in number
     cut = harmless(text[: limit + 1])
     cut = cut if len(cut) <= limit else cut[: limit - 1] + "…"
     return encodable(cut, console.encoding)

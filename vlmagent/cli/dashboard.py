@@ -24,6 +24,7 @@ def tui(
     """The dashboard: all runs, or one of them, live."""
     from vlmagent.runs import folders
 
+    # pictures are taken of one run: without a name, of the newest
     folder = None if run is None and screenshot is None else folders.resolve_run(run)
     from vlmagent.tui.start import run_dashboard, take_screenshots
 

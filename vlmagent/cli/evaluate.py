@@ -151,8 +151,10 @@ def _print_results(found: Evaluations, form: str) -> None:
             lambda: eval_table(document["results"], document["over_runs"], document["comparisons"]),
         )
     for problem in found.problems:
+        # an interruption names what is left to do; it is no error
         typer.echo(problem if found.interrupted else f"Error: {problem}", err=True)
     if found.problems:
+        # 130 as for any interrupted command
         raise typer.Exit(130 if found.interrupted else 1)
 
 

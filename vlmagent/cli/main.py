@@ -34,6 +34,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
+# each part adds its own verbs; the order is that of --help
 for part in (train, evaluate, runs, dashboard, play, processes, report, command):
     part.add_commands(app)
 
@@ -43,6 +44,7 @@ def main() -> None:
     # before anything loads torch: threads that wait must not spin, or an evaluation beside a training run takes the
     # cores that both of them need
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # before anything is printed, an error message included
     prepare_output()
     try:
         _run()
@@ -55,6 +57,7 @@ def _run() -> None:
     try:
         app()
     except SystemExit:
+        # typer ends every command that way; what is still in the buffer may fail to be written
         flush_output()
         raise
     except VlmAgentError as error:
@@ -62,8 +65,10 @@ def _run() -> None:
         _say(f"Error: {error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
+        # 128 + 2, SIGINT's number: what shells expect of an interrupted command
         raise SystemExit(130) from None
     except OSError as error:
+        # an error of some other file is a mistake of the program and deserves its traceback
         if is_of_output(error):
             raise broken_output(error) from None
         raise

@@ -19,6 +19,8 @@ from vlmagent.text import plain_characters
 STAND_IN = "vlmagent.stand-in"
 """Name of the codec error handler that writes ``text.STAND_INS``."""
 
+# the errno values of a reader that has gone, a full disk or quota, a dead device, a closed descriptor, a file that is
+# as large as it may be
 _BROKEN = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 
 
@@ -48,6 +50,7 @@ def prepare_output() -> None:
 def _stand_in(error: UnicodeError) -> tuple[str, int]:
     """What an encoding lacks, in characters that every encoding has."""
     if not isinstance(error, UnicodeEncodeError):
+        # the handler is also asked when bytes are decoded: for that there is no stand-in
         raise error
     return plain_characters(error.object[error.start : error.end]), error.end
 
@@ -63,6 +66,7 @@ def flush_output() -> None:
         OutputError: standard output is broken.
     """
     try:
+        # ValueError: the stream was closed
         sys.stdout.flush()
     except (OSError, ValueError) as error:
         raise broken_output(error) from None
@@ -75,6 +79,7 @@ def is_of_output(error: OSError) -> bool:
 
 def broken_output(error: Exception) -> OutputError:
     """The error to end with; what is still to be written goes nowhere, or the interpreter would complain of it."""
+    # the interpreter flushes standard output once more at its end and would print a second error
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

@@ -14,6 +14,7 @@ from vlmagent.text import duration
 if TYPE_CHECKING:
     from vlmagent.training.plan.plan import Cost, TrainingPlan
 
+# decimal, as disks and cards are sold
 MB = 10**6
 GB = 10**9
 
@@ -48,6 +49,7 @@ def _work(plan: TrainingPlan) -> list[str]:
         f"micro-batch            {max(rows):,} samples ({max(rows) * tokens.total:,} tokens), "
         f"minibatch {ppo.minibatch_size:,}",
         f"supervised start       {config.sft.samples:,} samples, "
+        # division rounded up: the last batch may be smaller
         f"{-(-config.sft.samples // config.sft.batch_size):,} steps of {config.sft.batch_size:,}",
         f"PPO                    {plan.updates:,} updates of {ppo.steps_per_update:,} env steps, "
         f"{plan.optimizer_steps:,} optimiser steps",
@@ -79,6 +81,7 @@ def _costs(plan: TrainingPlan) -> Grid:
         columns.append(Column(f"{name}\n({where})", "number"))
     grid = Grid(columns)
     for label, write in _ROWS:
+        # a line of zeros in every column says nothing
         if label in _OPTIONAL and not any(_OPTIONAL[label](cost) for cost in plan.costs):
             continue
         grid.add(cell(label), *(cell(write(plan, cost)) for cost in plan.costs))

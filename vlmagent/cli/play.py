@@ -52,6 +52,7 @@ def play(
     from vlmagent.play.plan import PlayRequest, plan_session
 
     plan = plan_session(PlayRequest(task, human, versus, run, opponent, seed, set_ or (), hints))
+    # Textual is loaded only when the plan holds: mistakes are said at once
     from vlmagent.tui.play_app import photograph_play, run_play
 
     if screenshot is not None:

@@ -24,13 +24,16 @@ def _daemon(folder: Path) -> None:
     from vlmagent.runs import daemon
 
     run = Run(folder)
+    # first of all: until the run is held nothing of it may be read or written, and whoever started this waits for it
     with daemon.daemon_session(run) as stop:
         config = load_config(run.config_file)
         if config.distributed.processes > 1:
+            # only watches, and so leaves the memory that torch takes to the ranks
             from vlmagent.runs.supervisor import supervise
 
             supervise(run, config, stop)
             return
+        # after the lock: importing torch takes seconds, in which the run would look as if nobody held it
         from vlmagent.training.train import train as run_training
 
         run_training(run, stop.is_set)

@@ -70,6 +70,7 @@ def _overrides(request: TrainRequest) -> dict[str, Any]:
     """What goes over the recipe: --set, and over that --agent and --model."""
     from vlmagent.config import merge, parse_overrides
 
+    # each over the one before: an option of its own is written for this command alone
     over: dict[str, Any] = parse_overrides([*request.overrides])
     if request.agent is not None:
         over = merge(over, {"agent": request.agent})
@@ -86,7 +87,9 @@ def _check_same_task(config: str, task: str) -> None:
     from vlmagent.config import find_config, read_yaml
     from vlmagent.tasks.recipes import task_name
 
+    # a recipe that names no task fits any
     own = read_yaml(find_config(config)).get("task", task)
+    # by the registered name too: the argument may be `module:EnvId` where the recipe says `numberline`
     if own != task and task_name(str(own)) != task_name(task):
         raise UsageError(
             f"--config {config} is a recipe for the task '{own}', not for '{task}'. Name that task, or another recipe."
@@ -118,6 +121,7 @@ def _check(config: Config, *, fetch: bool, trains: bool) -> None:
     from vlmagent.training.preflight import check_environment
     from vlmagent.training.sft.samples import check_offered
 
+    # from cheap to dear: the hub is only asked when everything else is right
     task = task_from_config(config)
     if trains:
         if config.agent == "vlm":
@@ -128,5 +132,6 @@ def _check(config: Config, *, fetch: bool, trains: bool) -> None:
             check_environment(task, config)
     if config.model.name != "tiny" and fetch:
         check_model(config.model.name)
+    # the CNN baseline may take pretrained encoders, which can be missing like a model
     if config.agent == "cnn":
         check_encoders(config.cnn)

@@ -109,9 +109,11 @@ def _show_works(works: Sequence[Work], jobs: int, console: Console, cancelled: t
 
         def changed(work: Work, state: str) -> None:
             if work.title not in lines:
+                # no total: how long one work takes is not known, so its bar only moves
                 lines[work.title] = progress.add_task(work.title, total=None)
             progress.update(lines[work.title], description=f"{work.title}: {state}")
             if state in ("done", "failed", "stopped"):
+                # a finished line goes, and stays above the bars as text
                 progress.remove_task(lines[work.title])
                 progress.advance(everything)
                 progress.console.print(f"{work.title}: {state}", highlight=False, markup=False)

@@ -43,7 +43,7 @@ def eval_table(
     """
     parts: list[Any] = [Text()]
     for task in dict.fromkeys(str(row["task"]) for row in rows):
-
+        # bound as a default: a function made in a loop would otherwise see the last task
         def of_task(items: Sequence[Mapping[str, Any]], task: str = task) -> list[Mapping[str, Any]]:
             return [item for item in items if item["task"] == task]
 
@@ -60,12 +60,14 @@ def _task_table(
     """What is exact about a system stands in the footnote, so that the table fits into 80 columns."""
     titles = ("success %", "95 %", "return", "reached %", "legal %")
     grid = Grid([Column("system"), *(Column(title, "number") for title in titles)])
+    # only then is it needed to tell runs of one checkpoint apart
     several = len({row["run"] for row in rows if row["checkpoint"]}) > 1
     for row in rows:
         grid.add(_system(row, several), *_numbers(row))
     for row in over_runs:
         grid.add(cell(f"{row['system']}, mean of {row['runs']} runs", "bold"), *_numbers(row))
     published = published_rows(task)
+    # a gap between what was measured here and what was published
     grid.sections.add(len(grid.rows))
     for entry in published:
         mean_return = "" if entry.mean_return is None else f"{entry.mean_return:.2f}"
@@ -192,6 +194,7 @@ def run_panel(run: Run, row: Mapping[str, Any]) -> Group:
     try:
         with StoreReader(run.database) as reader:
             parts.append(_metrics(reader.latest_metrics()))
+            # checkpoints of removed folders are in the database still; only those on disk can be used
             checkpoints = [Path(c.path).name for c in reader.checkpoints() if (run.path / c.path).is_dir()]
             evaluations = [evaluation.more for evaluation in reader.evaluations()]
             events = reader.events()[-8:]

@@ -72,6 +72,7 @@ def train(
     """Train an agent: SFT on solver samples, then PPO. Starts a daemon and shows its progress; ctrl-c detaches."""
     from vlmagent.training.distributed.hosts import distributed_overrides
 
+    # a plan may be made for machines that are not here, so their files need not exist
     where = distributed_overrides(gpus, processes, hostfile, deepspeed, must_exist=not plan)
     request = TrainRequest(task, config, (*(set_ or ()), *where), model, agent, run_dir, resume)
     if plan:
@@ -96,6 +97,7 @@ def sft(
     from vlmagent.training.distributed.hosts import distributed_overrides
 
     where = distributed_overrides(gpus, processes, hostfile, deepspeed)
+    # no RL: a run that only makes its supervised start, which goes into the cache
     overrides = (*(set_ or ()), *where, "ppo.env_steps=0")
     _start(_run_of(TrainRequest(task, config, overrides, model, run_dir=run_dir, suffix="-sft")), detach)
 
@@ -115,6 +117,7 @@ def _run_of(request: TrainRequest) -> Run:
         return run
     config = build_config(request)
     check_distributed(config)
+    # the two agents' runs of one task lie side by side; their names tell them apart
     suffix = "-cnn" if config.agent == "cnn" and not request.suffix else request.suffix
     return folders.create_run(config, request.run_dir, suffix=suffix)
 
@@ -133,6 +136,7 @@ def data(
     from vlmagent.tasks.registry import task_from_config
     from vlmagent.training.sft.dataset import write_dataset
 
+    # last, so that --no-cot goes over what --set says of cot
     overrides = (*(set_ or ()), *(() if cot else ("cot=false",)))
     resolved = build_config(TrainRequest(task, config, overrides), trains=False)
     with Progress(console=stderr_console(), transient=True) as progress:
@@ -148,6 +152,7 @@ def data(
 
 
 def _print_plan(request: TrainRequest) -> None:
+    # the hub is not asked: a plan can be made offline, and of a model that nobody has downloaded
     config = build_config(request, fetch=False)  # first: what is wrong with it is said before torch is loaded
     from rich.console import Console
 
@@ -162,6 +167,7 @@ def _start(run: Run, detach: bool) -> None:
     from vlmagent.runs import launch
 
     pid = launch.start_daemon(run)  # a process of its own: closing this terminal does not end the training
+    # on standard error: with --detach the run's path is all of standard output, for scripts
     typer.echo(f"Run {run} started (pid {pid}). Log: {run.log}", err=True)
     if detach:
         typer.echo(str(run))
@@ -177,6 +183,7 @@ def _start(run: Run, detach: bool) -> None:
             err=True,
         )
     elif state != "done":  # stopped on purpose is no failure
+        # 1 for a failure; a run that was stopped did what it was told
         raise typer.Exit(1 if state in ("failed", "lost") else 0)
     else:
         typer.echo(

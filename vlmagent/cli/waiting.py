@@ -39,6 +39,7 @@ def progress_bars(console: Console) -> Any:
             return text
 
     return Progress(
+        # a spinner of dots needs Braille characters
         SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
         Title(""),
         BarColumn(bar_width=10 if console.width < 100 else 30),
@@ -63,6 +64,7 @@ def interruptible(console: Console) -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield asked
         return
+    # put back below: after the block ctrl-c does what it did before
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield asked

@@ -23,6 +23,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from vlmagent.cli.doctor.checks import diagnose
 
     waiting = stderr_console()
+    # a spinner belongs to a terminal; in a log it would be noise
     if waiting.is_terminal:
         with waiting.status("Looking; torch takes a few seconds ..."):
             diagnosis = diagnose()

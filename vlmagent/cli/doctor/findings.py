@@ -83,6 +83,7 @@ class Diagnosis:
 def examine(checks: Sequence[Check]) -> Diagnosis:
     """Run all checks at the same time and wait for them, for none longer than its limit."""
     begun = time.monotonic()
+    # all are started before the first is waited for: together they take as long as the slowest
     under_way = [_Running(check) for check in checks]
     found = [finding for one in under_way for finding in one.wait(begun)]
     return Diagnosis(tuple(found))
@@ -100,6 +101,7 @@ class _Running:
 
     def _look(self) -> None:
         try:
+            # a list at once: a generator would do its looking outside the try and outside the thread
             self._found = list(self._check.look())
         except BaseException as error:  # whatever it is, it becomes a line
             said = f"This could not be checked: {type(error).__name__}: {error}"
@@ -108,6 +110,7 @@ class _Running:
             self._found = [self._problem(said, todo)]
 
     def wait(self, begun: float) -> list[Finding]:
+        # from the common beginning: limits do not add up
         self._thread.join(max(0.0, begun + self._check.limit - time.monotonic()))
         if not self._thread.is_alive():
             return self._found

@@ -45,6 +45,7 @@ def _without(absent: list[str]) -> Iterator[Finding]:
         text = f"Not installed; its library textworld 1.7 does not work on Python {version}."
         yield _found("alfworld", State.NOTE, text, "Use Python 3.11 or 3.12.")
         return
+    # some of its packages are here and some are not: an installation that broke off
     if len(absent) < len(available.PACKAGES):
         yield _found("alfworld", State.PROBLEM, f"Half installed: {', '.join(absent)} is missing.", command)
     else:
@@ -63,6 +64,7 @@ def _without(absent: list[str]) -> Iterator[Finding]:
 def _games() -> Finding:
     """How many of the real games are here, by split."""
     todo = f"{_download()}\nIf they are elsewhere: export ALFWORLD_DATA=FOLDER (that holds json_2.1.1)"
+    # looking for the games raises where there are none, as it does for a run
     try:
         root = data_root(None)
     except AlfworldError:

@@ -57,6 +57,7 @@ def check_processor() -> Iterator[Finding]:
 
 def _cpu_quota() -> float | None:
     """Cores that the container may keep busy; None without a limit."""
+    # "QUOTA PERIOD" in microseconds, or "max PERIOD" without a limit (cgroup v2)
     words = _cgroup("cpu.max")
     return int(words[0]) / int(words[1]) if len(words) == 2 and words[0].isdigit() else None
 
@@ -65,6 +66,7 @@ def _cgroup(name: str) -> list[str]:
     try:
         return (CGROUP / name).read_text(encoding="ascii").split()
     except (OSError, ValueError):
+        # no such file: no container, cgroup v1, or another system
         return []
 
 
@@ -100,6 +102,7 @@ def ask(module: str) -> dict[str, Any]:
         TorchError: the process failed.
         TimeoutExpired: it took too long.
     """
+    # -m with this very Python: the packages of this environment are what is asked about
     done = subprocess.run(
         [sys.executable, "-m", module], capture_output=True, text=True, errors="replace", timeout=TORCH_SECONDS,
         stdin=subprocess.DEVNULL,
@@ -107,6 +110,7 @@ def ask(module: str) -> dict[str, Any]:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}"]
         raise TorchError(lines[-1])
+    # the last line: libraries may print before it
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
 
@@ -132,12 +136,14 @@ def ask_driver() -> list[str] | str | None:
             _SMI, capture_output=True, text=True, errors="replace", timeout=_SMI_SECONDS, stdin=subprocess.DEVNULL
         )  # fmt: skip
     except OSError:
+        # no such program: not necessarily no GPU, but none of NVIDIA's that could be used
         return None
     except subprocess.TimeoutExpired:
         return f"no answer within {_SMI_SECONDS:g} s"
     said = done.stdout.strip() or done.stderr.strip()
     if done.returncode:
         return said.splitlines()[0] if said else f"it ended with code {done.returncode}"
+    # "NAME, VERSION" becomes "NAME (driver VERSION)"
     return [line.replace(", ", " (driver ", 1) + ")" for line in done.stdout.splitlines() if ", " in line]
 
 
@@ -157,6 +163,7 @@ def check_gpu() -> Iterator[Finding]:
         todo = "Try again when the machine is idle."
         yield _found("GPU", State.NOTE, f"Not known: loading torch took over {TORCH_SECONDS:g} s.", todo)
         return
+    # torch decides: a driver alone does not train
     yield from _usable(torch, driver) if torch.gpus else _unusable(torch, driver)
 
 
@@ -167,6 +174,7 @@ def _torch_range() -> str:
 
 def _usable(torch: TorchView, driver: list[str] | str | None) -> Iterator[Finding]:
     """One line for each kind of GPU; another when some are hidden from torch."""
+    # equal ones are counted, since machines with eight of a kind are common
     for gpu, count in Counter(torch.gpus).items():
         text = f"{gpu.name}, {gpu.memory / GIB:.0f} GiB"
         text = f"{count} x {text} each" if count > 1 else text
@@ -187,6 +195,7 @@ def _unhide() -> str:
 
 def _unusable(torch: TorchView, driver: list[str] | str | None) -> Iterator[Finding]:
     """Why the processor is all there is."""
+    # below: a driver that fails, GPUs that torch does not use, a build that finds no driver, and nothing at all
     build = ""
     if torch.cuda:
         build = f"CUDA {torch.cuda}"

@@ -49,6 +49,7 @@ def check_database() -> Iterator[Finding]:
         yield _found("SQLite", State.PROBLEM, text, todo, essential=True)
         return
     text = f"{features.version} with full-text search"
+    # the folder may not be there yet: the one above it lies on the same disk
     where = paths.existing(paths.runs_dir())
     try:
         with tempfile.TemporaryDirectory(prefix=".vlmagent-doctor-", dir=where) as folder:
@@ -84,6 +85,7 @@ def _folder(name: str, folder: Path, variable: str, holds_databases: bool) -> It
         todo = f"vlmagent train TASK {_JOURNAL}, or a local disk: export {variable}=FOLDER"
         yield _found(name, State.PROBLEM, text, todo)
     elif str(folder).startswith("~"):
+        # a shell expands ~ only unquoted and at the beginning; quoted it arrives here as a name
         todo = f'export {variable}="$HOME"{shlex.quote(str(folder)[1:])}'
         yield _found(name, State.NOTE, f"{text}: '~' is taken for a folder's name", todo)
     elif free < LITTLE:
@@ -106,6 +108,7 @@ def _not_writable(folder: Path) -> str | None:
             return f"{where} is {'a link to nothing' if where.is_symlink() else 'a file'}"
         with contextlib.suppress(FileNotFoundError):
             folder.lstat()  # a name may be too long
+        # written and forced to disk: quotas and network disks may refuse no earlier
         with tempfile.TemporaryFile(dir=where) as file:
             file.write(bytes(4096))
             file.flush()

@@ -16,9 +16,11 @@ def main() -> None:
 
     from vlmagent.training.plan.hardware import find_gpus
 
+    # torch does not raise when it cannot use a GPU, it warns; that is the reason wanted
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         gpus = find_gpus()
+    # where in torch's source a warning came from interests nobody here
     said = " ".join(str(one.message).split("(Triggered")[0].strip() for one in caught)
     told = {
         "version": str(torch.__version__),

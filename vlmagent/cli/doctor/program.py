@@ -39,6 +39,7 @@ def check_python() -> Iterator[Finding]:
         todo = "Make an environment with another Python, and install vlmagent there."
         yield _found("Python", State.PROBLEM, f"{version} (needs {needs})", todo, essential=True)
     else:
+        # the markers of its packages say up to which Python they work
         fits = all(installed.applies(one, "alfworld") for one in wanted.extras.get("alfworld", ()))
         alfworld = "right for" if fits else "too new for"
         yield _found("Python", State.OK, f"{version}, {alfworld} the extra alfworld ({sys.executable})")
@@ -51,6 +52,7 @@ def check_packages() -> Iterator[Finding]:
     others = [one for one in needed if one.name not in SHOWN]
     for requirement in sorted(needed, key=_as_shown):
         version = installed.version_of(requirement)
+        # metadata without files: an installation that was removed by hand
         if requirement.name in SHOWN and version is not None and installed.is_absent(requirement.name):
             yield _wrong(requirement, f"{version} without its files")
         elif version is None or not installed.in_range(requirement, version):
@@ -89,6 +91,7 @@ def _extra(extra: str, brings: str, packages: tuple[Requirement, ...]) -> Findin
     if not lacking:
         listed = ", ".join(f"{one.name} {installed.version_of(one)}" for one in packages)
         return found(State.OK, f"{listed}: {brings}")
+    # a wrong version is a problem, none at all only an extra that was not chosen
     wrong = [f"{one.name} {version} (needs {one.specifier})" for one, version in lacking if version]
     if wrong:
         return found(State.PROBLEM, f"{', '.join(wrong)}: {brings} may fail.", command)

@@ -25,6 +25,7 @@ _found = partial(Finding, AREA)
 
 def check_terminal() -> Iterator[Finding]:
     """Size, colours, characters; unknown where the output goes elsewhere."""
+    # `__stdout__`, the real one: what is asked here is the terminal, not where text goes at the moment
     if sys.__stdout__ is None or not sys.__stdout__.isatty():
         text = "Standard output is not a terminal: its size, colours and pictures are not known."
         yield _found("Output", State.NOTE, text)
@@ -66,6 +67,7 @@ def _colours(name: str) -> Finding:
         return _found("Colours", State.NOTE, text, "export TERM=xterm-256color")
     if os.environ.get("NO_COLOR"):
         return _found("Colours", State.NOTE, "none, as NO_COLOR asks", "unset NO_COLOR")
+    # Rich works it out from TERM and COLORTERM, as it will when the dashboard draws
     system = Console(file=sys.__stdout__).color_system
     if system == "truecolor":
         return _found("Colours", State.OK, "16 million")

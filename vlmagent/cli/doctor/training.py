@@ -46,6 +46,7 @@ def _tried(line: str, names: Iterable[str], remedy: str, essential: str = "") ->
     """One line for all environments in order, and one for each that is not."""
     good = []
     for name in names:
+        # all that work share a line; each that does not needs its own remedy
         said = _problem(name)
         if said is None:
             good.append(name)

@@ -23,6 +23,7 @@ def main() -> None:
     try:
         told = _try()
     except VlmAgentError as error:
+        # other errors end the process with a traceback, whose last line is shown
         told = {"problem": str(error)}
     print(json.dumps(told))
 
@@ -38,6 +39,7 @@ def _try() -> dict[str, Any]:
     config = recipe_of(TASK, {})
     task = task_from_config(config)
     policy = build_policy(config.model, corpus(task, False, TEXTS), config.seed)
+    # after building: only what every run does in its look ahead is timed
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="vlmagent-doctor-") as folder:
         size = check_network(config, task, policy, Run(Path(folder)))

@@ -34,10 +34,12 @@ def document(diagnosis: Diagnosis) -> dict[str, Any]:
 
 def show(diagnosis: Diagnosis, console: Console) -> None:
     """Print all findings by area, and what they come to."""
+    # findings come in the order of their checks, so those of an area stand together
     for area, found in groupby(diagnosis.findings, key=lambda finding: finding.area):
         console.print(Text(area, style="bold"))
         for finding in found:
             if console.is_terminal:
+                # elsewhere a line each, so that a log can be searched by line
                 _show(finding, console)
             else:
                 console.print(_line(finding, console), soft_wrap=True)
@@ -60,6 +62,7 @@ def _show(finding: Finding, console: Console) -> None:
 def _line(finding: Finding, console: Console) -> Text:
     """The same in one line, which is not to be broken."""
     sign = _sign(finding, console)
+    # padded by hand: in one line there is no table that would do it
     sign.pad_right(SIGN_WIDTH + 2 - len(sign))
     return Text(" ").join([sign + _said(finding, console), *_ways(finding, console)])
 

@@ -37,6 +37,7 @@ def check_runs() -> Iterator[Finding]:
     yield _found("Runs", State.OK, _counted(len(folders), seen, states))
     if lost := states.get("lost"):
         text = f"The process is gone of {_names(lost)}."
+        # the newest one: the most likely to be wanted
         yield _found("Lost", State.PROBLEM, text, command("vlmagent", "train", "--resume", lost[0]))
     if damaged := states.get("damaged"):
         text = f"The database cannot be read of {_names(damaged)}."
@@ -61,6 +62,7 @@ def check_keys() -> Iterator[Finding]:
     """Whether the key of each endpoint is set; the key itself is neither shown nor sent anywhere."""
     from vlmagent.agents.api.endpoints import endpoints, find_endpoint, read_key
 
+    # only the shipped endpoints: a user's own file is not known here
     for name in endpoints():
         endpoint = find_endpoint(name)
         found = partial(Finding, KEYS, name)
@@ -71,6 +73,7 @@ def check_keys() -> Iterator[Finding]:
         try:
             key = read_key(name, endpoint)
         except UsageError as error:
+            # by its words: there is one kind of error for a key that is missing and one that cannot be used
             unusable = "no usable key" in str(error)
             text = f"{variable} {'holds no usable key' if unusable else 'is not set'} ({endpoint.provider}); {asks}."
             yield found(State.PROBLEM if unusable else State.NOTE, text, f"export {variable}=KEY")
