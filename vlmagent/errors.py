@@ -31,7 +31,9 @@ class RunFailedError(VlmAgentError):
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
     """The choice most like ``value``, or None when nothing comes close."""
+    # names are compared in small letters, and told as they are spelt
     by_lower = {choice.lower(): choice for choice in choices}
+    # 0.5: more generous than difflib's 0.6, since names here are short and one wrong letter weighs much
     found = difflib.get_close_matches(value.lower(), list(by_lower), n=1, cutoff=0.5)
     return by_lower[found[0]] if found else None
 

@@ -39,14 +39,18 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         OSError: it could not be written; what was there before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # beside its place: a rename is one operation only within one file system
     temporary = _begun(path)
     try:
         with temporary.open("wb") as file:
             yield file
+            # what Python still holds must be with the kernel before the kernel can be told to write it
             file.flush()
+            # without it a power cut after the rename may leave an empty file under the final name
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
+        # gone already after the rename; a failure to clear up must not hide the error on its way
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
@@ -68,16 +72,19 @@ def whole_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
         OSError: it could not be written, or ``final`` was there; what was there before is untouched.
     """
     temporary = _begun(final)
+    # left by a process of the same id that was killed
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        # every file for its content, every folder for the names in it
         for file in (*temporary.rglob("*"), temporary):
             sync(file)
         if replace:
             _replace(temporary, final)
         else:
             temporary.rename(final)
+        # the rename itself stands in the parent folder
         sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -86,8 +93,10 @@ def whole_folder(final: Path, *, replace: bool = False) -> Iterator[Path]:
 def _replace(whole: Path, final: Path) -> None:
     """Put a whole folder in the place of another. Each line leaves a state that ``recover`` understands."""
     ready, old = final.with_name(READY + final.name), final.with_name(OLD + final.name)
+    # an earlier replacement may have been interrupted: its temporary names would be in the way
     recover(final)
     whole.rename(ready)
+    # from here to the last rename nothing stands under the final name; `ready` tells that the new one is whole
     if final.exists():
         final.rename(old)
     ready.rename(final)
@@ -98,6 +107,7 @@ def recover(final: Path) -> None:
     """Bring a folder back that a killed process was replacing: the new one where it was whole, else the old one."""
     ready, old = final.with_name(READY + final.name), final.with_name(OLD + final.name)
     if ready.is_dir():  # it was whole before it got this name
+        # the process was killed before it moved the old one away
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)
             final.rename(old)
@@ -109,6 +119,7 @@ def recover(final: Path) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder that readers may be looking for: from one moment to the next there is nothing under its name."""
+    # a rename first: removing a tree file by file would show readers half of it
     doomed = folder.with_name(GONE + folder.name)
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
@@ -119,6 +130,7 @@ def tidy(parent: Path) -> None:
     """Finish what killed processes left below ``parent``: folders in the middle of a replacement come back, what was
     only begun or being removed goes. Only for a process that alone writes there.
     """
+    # `recover` is harmless where one name has both states
     for state in (READY, OLD):
         for place in parent.glob(f"{state}*"):
             recover(parent / place.name.removeprefix(state))
@@ -130,12 +142,14 @@ def remove_abandoned(parent: Path) -> None:
     """``tidy`` where several processes write: only what was begun long ago goes; the rest may be being written."""
     for place in (*parent.glob(f"{BEGUN}*"), *parent.glob(f"{GONE}*")):
         with contextlib.suppress(OSError):  # another process may be removing it, too
+            # the newest of all files in it: a folder's own time stands still while a large file in it is written
             newest = max(path.stat().st_mtime for path in (place, *place.rglob("*")))
             if time.time() - newest > ABANDONED_SECONDS:
                 _remove(place)
 
 
 def _remove(place: Path) -> None:
+    # a link to a folder is removed, never what it leads to
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place, ignore_errors=True)
     else:
@@ -148,6 +162,7 @@ def point_link(link: Path, target: str) -> None:
     Raises:
         OSError: among others, where the file system has no links.
     """
+    # made aside and renamed over: removing the old link first would leave a moment without any
     temporary = _begun(link)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
@@ -167,6 +182,7 @@ def new_file(folder: Path, stem: str, suffix: str) -> Path:
         OSError: the folder cannot be written, or holds thousands of such files.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # the first free name is made, not looked for: between looking and making another process could take it
     for path in _free_names(folder, stem, suffix):
         with contextlib.suppress(FileExistsError):
             path.touch(exist_ok=False)
@@ -191,6 +207,7 @@ def _free_names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
 
 def remedy(error: OSError | Exception) -> str:
     """What to do about a file that could not be written: by the real cause, not by the likeliest."""
+    # from most to least particular, by errno and not by words, which differ between systems
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT):
         return "Free some space"
@@ -205,6 +222,7 @@ def remedy(error: OSError | Exception) -> str:
 
 def sync(path: Path) -> None:
     """Force a file or folder to disk."""
+    # read-only suffices, for fsync and for folders, which cannot be opened for writing
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+# names, here and below, are part of the format on disk: older runs have the same
 LATEST = "latest"
 DATABASE = "run.db"
 CONFIG = "config.yaml"
@@ -115,6 +116,7 @@ def cache_dir() -> Path:
 def existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there: what a disk's room and its permissions are asked of."""
     path = folder.absolute()
+    # lexists: a link to nothing is in the way all the same
     while not os.path.lexists(path) and path != path.parent:
         path = path.parent
     return path.resolve() if path.exists() else path
@@ -134,6 +136,7 @@ def config_dir() -> Path:
     """The folder of shipped recipes: ``configs/`` of a checkout, else the copy inside the installed package."""
     package = Path(__file__).resolve().parent
     checkout = package.parent / "configs"
+    # those of a checkout are what somebody edits; an installed package has no pyproject.toml above it
     if checkout.is_dir() and (package.parent / "pyproject.toml").is_file():
         return checkout
     return package / "configs"

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# the highest bit of a 32-bit seed: set for evaluation, clear for all that trains or plays
 EVALUATION_BIT = 2**31
 
 
 def derive(seed: int, purpose: str, *counters: int) -> int:
     """A seed in [0, 2^32) for one purpose; equal arguments give equal seeds, different ones unrelated streams."""
+    # crc32 and not `hash`, which differs from process to process
     words = [seed, zlib.crc32(purpose.encode()), *counters]
+    # SeedSequence mixes its words so that neighbouring counters give unrelated seeds
     return int(np.random.SeedSequence(words).generate_state(1, np.uint32)[0])
 
 
@@ -59,5 +62,6 @@ class EvaluationSeeds:
 
     def __call__(self, env_index: int, count: int) -> int | None:
         """Seed of the episode after ``count`` others in an environment; None when there are no more."""
+        # counting through the environments row by row
         number = env_index + count * self.num_envs
         return evaluation_episode_seed(self.seed, number) if number < self.episodes else None

@@ -11,6 +11,7 @@ import shlex
 import unicodedata
 from collections.abc import Sequence
 
+# eight and eight, from low to high
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 
 
@@ -23,6 +24,7 @@ def harmless(text: str, *, lines: bool = False) -> str:
     Args:
         lines: keep line feeds.
     """
+    # isprintable is False for control characters, escape sequences and lone surrogates alike
     if text.isascii() and text.isprintable():  # nearly always: the loop below costs a screen its speed
         return text
     return "".join(_harmless_character(c, lines) for c in text)
@@ -46,6 +48,7 @@ STAND_INS = {
 
 def plain_characters(text: str) -> str:
     """``text`` in ASCII: stand-ins for the characters that the program itself prints, question marks for others."""
+    # one character may become several ("lambda"): for output that is not measured any more
     return "".join(c if c.isascii() else STAND_INS.get(c, "?") for c in text)
 
 
@@ -79,6 +82,7 @@ def command(*words: str | os.PathLike[str]) -> str:
 
 def _word(word: str | os.PathLike[str]) -> str:
     text = os.fspath(word)
+    # only of paths: an option that was given as a string has to keep its dash
     return f"./{text}" if text.startswith("-") and not isinstance(word, str) else text
 
 
@@ -90,6 +94,7 @@ def is_unicode(encoding: str | None) -> bool:
 def sparkline(values: Sequence[float], width: int, ascii_: bool = False) -> str:
     """Values in [0, 1] as one row of blocks, averaged down to at most ``width``; NaN is a blank."""
     blocks = ASCII_BLOCKS if ascii_ else BLOCKS
+    # rounded up, so that no more than `width` groups come out
     size = max(1, math.ceil(len(values) / width))
     means: list[float] = []
     for start in range(0, len(values), size):
@@ -108,6 +113,7 @@ def number(value: float) -> str:
     """Three or four significant digits, one of a tiny number; a dash for what is not known."""
     if math.isnan(value):
         return "-"
+    # smaller numbers, such as learning rates, would be shown as 0.0000
     if 0 < abs(value) < 5e-5:
         return f"{value:.0e}".replace("e-0", "e-")
     if abs(value) >= 100:
@@ -125,6 +131,7 @@ def duration(seconds: float) -> str:
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
+    # the larger unit and the next one: more digits than that nobody reads
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     if whole < 2 * 86400:

@@ -60,6 +60,7 @@ def evaluate_jobs(
     """
     for job in jobs:
         yield Progress(job.title)
+        # only now: one system's network after the other
         system = job.load()
         try:
             yield from _evaluate_job(job, system, found, should_stop)
@@ -75,6 +76,7 @@ def _evaluate_job(
     plan = EvaluationPlan(job.config, job.task, system, job.episodes, job.seed, job.run, job.folder)
     where = f" {system.checkpoint}" if system.checkpoint else ""
     title = f"{job.config.task}: {system.name}{where}"
+    # by fingerprint: a system that has changed since begins anew
     earlier = find_earlier(plan) if job.resume else None
     taken = finished(earlier) if earlier else None
     if taken is not None:
@@ -85,6 +87,7 @@ def _evaluate_job(
     yield Progress(title, 0, plan.episodes)
     steps = evaluation_steps(plan, resume=earlier, should_stop=should_stop)
     try:
+        # by hand and not with `yield from`: what the steps return and raise is needed here
         while True:
             yield Progress(title, next(steps), plan.episodes)
     except StopIteration as end:
@@ -94,6 +97,7 @@ def _evaluate_job(
         kept = "They are kept: repeat the command with --resume."
         found.problems.append(f"{title}: {error} of {plan.episodes}. {kept}")
     except RunFailedError as error:
+        # what stops one system (a refused key, a crashed environment) need not stop the others
         found.problems.append(f"{title}: {error}")
     finally:
         steps.close()  # whoever waited may have gone: environments and database are given back now, not some time

@@ -69,6 +69,7 @@ class EvaluationPlan:
     @property
     def num_envs(self) -> int:
         """Episodes played side by side."""
+        # no more environments than episodes: the rest would be made and never played
         return min(self.system.num_envs or self.config.eval.num_envs, self.episodes)
 
     @property
@@ -79,6 +80,7 @@ class EvaluationPlan:
         parts += [system.name, system.checkpoint, system.env_steps, system.model, system.identity]
         parts += [self.episodes, self.seed, system.temperature, self.num_envs]
         # str for what JSON does not know: two values that print alike are alike
+        # 24 hexadecimal digits, 96 bits: far beyond any chance of two alike
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
@@ -123,6 +125,7 @@ def evaluation_steps(
         InterruptedEvaluationError: ``should_stop`` answered True.
         RunFailedError: an API allows no further request, or no episode has a result. What was played is kept.
     """
+    # the same file goes on: the transitions in it are replayed and not played again
     database = resume or (_new_database(plan) if plan.folder else None)
     if database is None:
         started = time.monotonic()
@@ -143,6 +146,7 @@ def _evaluate_into(
 ) -> EvaluationSteps:
     """Play into an open database; its status tells how it ended, whatever happens."""
     about = {"fingerprint": plan.fingerprint, "system": plan.system.name, "episodes": plan.episodes}
+    # the config and what identifies this evaluation, from which `find_earlier` knows it again
     document = {**plan.config.model_dump(mode="json"), "evaluation": about}
     writer.start_run(
         str(plan.run or plan.folder),
@@ -152,6 +156,7 @@ def _evaluate_into(
         plan.seed,
     )
     writer.set_status("running")
+    # what was answered before is not asked, or paid for, once more
     if plan.system.use_journal:
         with StoreReader(writer.path) as reader:
             plan.system.use_journal(reader.answers(), writer.answer)
@@ -161,9 +166,11 @@ def _evaluate_into(
         yield from _play(plan, tally, writer, logged, should_stop)
         evaluation = _finish(plan, tally, writer.path, seconds + time.monotonic() - started)
     except (InterruptedEvaluationError, RunFailedError) as error:
+        # these two leave something to continue; any other error is a mistake, and the database says `running`
         writer.event("info", f"stopped: {error}")
         writer.set_status("stopped")
         raise
+    # after the episodes, in order: a database with this row is a finished evaluation (`finished`)
     writer.evaluation(evaluation_row(evaluation.result))
     writer.set_status("done")
     writer.flush()
@@ -191,12 +198,14 @@ def _play(
     )
     try:
         rollout.start()
+        # before stepping: the environments have to be where the log ends
         for step in _steps(logged):
             for difference in rollout.replay(step, [tally])[1]:
                 if writer:
                     writer.event("warning", f"the environment does not repeat itself: {difference}")
         shown = 0
         while rollout.active:
+            # between steps, where all environments stand still and the log is whole
             if should_stop():
                 raise InterruptedEvaluationError(writer.path if writer else None, tally.done)
             rollout.step()
@@ -215,6 +224,7 @@ def _logged(database: Path) -> tuple[list[Transition], float]:
         failures = reader.failures()
         rows = reader.transitions_after(0, -1)
         run = reader.run()
+    # the heart beat until the earlier process ended, so this is how long it worked
     seconds = run.heartbeat_at - run.created_at if run else 0.0
     return [restore_transition(row, failures.get(row.id)) for row in rows], max(seconds, 0.0)
 
@@ -238,6 +248,7 @@ def default_episodes(config: Config, task: Task) -> int:
 def _new_database(plan: EvaluationPlan) -> Path:
     """A new file for one evaluation's transitions."""
     assert plan.folder is not None
+    # names of endpoints hold colons and slashes
     system = "".join(c if (c.isascii() and c.isalnum()) or c in "-_." else "-" for c in plan.system.name)
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{system[:60]}-{plan.system.checkpoint or 'baseline'}"
     try:
@@ -253,6 +264,7 @@ def find_earlier(plan: EvaluationPlan) -> Path | None:
     """The newest database of an evaluation with the same fingerprint, finished or not."""
     if plan.folder is None:
         return None
+    # names begin with the time, so reverse order is newest first
     for database in sorted(plan.folder.glob("*.db"), reverse=True):
         try:
             with StoreReader(database) as reader:

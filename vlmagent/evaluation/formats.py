@@ -33,6 +33,7 @@ def document(evaluations: Sequence[FinishedEvaluation]) -> dict[str, Any]:
 
 def as_json(found: Mapping[str, Any]) -> str:
     """One JSON document; NaN and infinities, for which JSON has no words, are null."""
+    # `allow_nan=False` makes a forgotten NaN an error here and not one of whoever reads it
     return json.dumps(_finite(found), indent=2, default=str, allow_nan=False)
 
 
@@ -49,6 +50,7 @@ def _finite(value: Any) -> Any:
 def as_csv(found: Mapping[str, Any]) -> str:
     """One line per system, then those over several runs, then the paper's."""
     rows = [_flat(row) for row in (*found["results"], *found["over_runs"])]
+    # once a task, however many systems were evaluated on it
     for task in dict.fromkeys(row["task"] for row in found["results"]):
         rows += [
             {
@@ -58,6 +60,7 @@ def as_csv(found: Mapping[str, Any]) -> str:
             for entry in published_rows(task)
         ]  # fmt: skip
     out = io.StringIO()
+    # `ignore`: rows over runs and single ones have different fields
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -68,6 +71,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     flat = {**row, "published": 0}
     for name in ("success", "return"):
         flat[f"{name}_low"], flat[f"{name}_high"] = row[f"{name}_ci"]
+    # an empty cell: spreadsheets read "nan" as text
     return {key: "" if isinstance(v, float) and math.isnan(v) else v for key, v in flat.items()}
 
 

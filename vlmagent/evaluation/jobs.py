@@ -111,14 +111,17 @@ def resolve_jobs(request: EvalRequest) -> list[EvaluationJob]:
     Raises:
         UsageError: a task, run, checkpoint, baseline or key does not exist, or does not go with the others.
     """
+    # all keys, prices and names first: a batch must not stop in the middle for a typing error
     endpoints = _endpoints(request)
     for name in request.tasks:
         build_task(name)
+    # one budget for all jobs of the command, which they spend together
     budget = None if request.max_cost is None else Budget(request.max_cost)
     jobs: list[EvaluationJob] = []
     for subject in _subjects(request):
         config = subject.config
         task = task_from_config(config)
+        # asked for here, else the config's, else the paper's
         episodes = request.episodes or default_episodes(config, task)
         seed = config.eval.seed if request.seed is None else request.seed
         players = [*_checkpoints(subject, task), *_baselines(subject, task, request, endpoints, budget)]
@@ -131,6 +134,7 @@ def resolve_jobs(request: EvalRequest) -> list[EvaluationJob]:
                 episodes=episodes,
                 seed=seed,
                 run=subject.run,
+                # baselines without a run lie beside the runs
                 folder=(subject.run or Run(paths.runs_dir())).evaluations,
                 resume=request.resume,
                 budget=budget,
@@ -157,6 +161,7 @@ def _endpoints(request: EvalRequest) -> dict[str, Endpoint | None]:
 
 def _subjects(request: EvalRequest) -> list[_Subject]:
     only_baselines = bool(request.baselines) and not request.checkpoints and not request.runs
+    # a run's checkpoint unless only baselines were named
     checkpoints = () if only_baselines else tuple(request.checkpoints) or (paths.LATEST,)
     over = parse_overrides(request.overrides)
     pairs = _named_runs(request, over) if request.runs else _newest_runs(request, over, only_baselines)
@@ -170,6 +175,7 @@ def _subjects(request: EvalRequest) -> list[_Subject]:
 
 def _named_runs(request: EvalRequest, over: Mapping[str, Any]) -> Iterator[tuple[Config, Run]]:
     """The runs asked for, of the tasks asked for."""
+    # several names may mean one run
     runs = list(dict.fromkeys(resolve_run(name) for name in request.runs))
     configs = [load_config(run.config_file, over) for run in runs]
     for task in request.tasks:
@@ -185,6 +191,7 @@ def _newest_runs(
 ) -> Iterator[tuple[Config, Run | None]]:
     """The newest run of each task asked for, or of all where none was named."""
     if not request.tasks:
+        # no task and no run: whatever was trained last, its task included
         run = resolve_run(None)
         yield load_config(run.config_file, over), run
     for task in request.tasks:
@@ -211,7 +218,9 @@ def _checkpoints(subject: _Subject, task: Task) -> list[_Player]:
     from vlmagent.training.saved import find_checkpoint
 
     # a dict keeps the order: "latest" and its step, both asked for, are one system
+    # `latest` is resolved here: a run that goes on training must not change what is evaluated halfway
     folders = dict.fromkeys([find_checkpoint(subject.run, name) for name in subject.checkpoints])
+    # a function and not a system: only one network is in memory at a time
     load = partial(checkpoint_system, subject.config, task)
     return [_Player(f"{subject.run.name} {folder.name}", partial(load, folder)) for folder in folders]
 

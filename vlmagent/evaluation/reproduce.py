@@ -35,7 +35,9 @@ from vlmagent.runs import folders, launch, status
 from vlmagent.text import command
 from vlmagent.training.plan.hardware import usable_cores
 
+# seconds between looks; ctrl-c is noticed as quickly
 POLL_SECONDS = 0.5
+# of a failed command's words
 QUOTED_LINES = 5
 
 
@@ -95,6 +97,7 @@ def plan(item: Item, options: Options, library: Library | None = None) -> list[W
                 run = library.find(config)
                 place = run or _place(folder_name(task, variant, seed, options.overrides), config)
                 title = f"{task}: {variant.label}, seed {seed}"
+                # `setdefault`: two variants of one recipe are one run
                 works.setdefault(place, _work(item, title, config, wanted, place, trained=run is not None))
     return [*works.values(), *baselines]
 
@@ -106,6 +109,7 @@ def _place(name: str, config: Config) -> Run:
         UsageError: it is of another one.
     """
     run = Run(paths.runs_dir() / REPRODUCED / name)
+    # its folder's name says recipe and seed, but the recipe may have changed since
     if run.exists() and not same_study(load_config(run.config_file), config):
         raise UsageError(
             f"{run} holds a run of another recipe than today's. Move it away, then reproduce again: "
@@ -118,6 +122,7 @@ def _work(item: Item, title: str, config: Config, wanted: Conditions, run: Run, 
     """What one run still needs."""
     needed: tuple[str, ...] = ("start", "latest") if item.start else ("latest",)
     if trained:
+        # by what is in its database: both evaluations may be there, or one
         source = RunSource(run, config)
         needed = tuple(n for n in needed if evaluated(source, wanted, start=n == "start") is None)
     return Work(title, config, wanted, run, train=not trained, checkpoints=needed)
@@ -158,6 +163,7 @@ def run_all(
             on_change(work, "done")
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="reproduce") as pool:
+        # `result` raises what `carry_out` does not expect: a mistake of the program is no failed work
         for future in as_completed([pool.submit(carry_out, work) for work in works]):
             future.result()
     return problems
@@ -168,10 +174,12 @@ def _train(work: Work, environment: Mapping[str, str], cancelled: threading.Even
     assert work.run is not None
     if cancelled.is_set():
         raise CancelledError
+    # one that is there is continued, by the same daemon that began it
     if not work.run.exists():
         folders.create_run(work.config, work.run.path)
     if not status.is_alive(work.run) and status.run_state(work.run) != "done":
         launch.start_daemon(work.run, environment=environment)
+    # the process, not the status: a run that is done still closes its files
     while status.is_alive(work.run):
         if cancelled.wait(POLL_SECONDS):
             launch.stop_run(work.run, timeout=600)
@@ -190,6 +198,7 @@ def _evaluate(work: Work, environment: Mapping[str, str], cancelled: threading.E
         arguments += [word for name in work.baselines for word in ("--baseline", name)]
         arguments += [word for pair in _options_of(work.config) for word in ("--set", pair)]
     else:
+        # temperature by hand: the config of the run may say another one for evaluations
         arguments += ["--run", str(work.run), "--set", f"eval.temperature={temperature_of(work.config)}"]
         arguments += [word for name in work.checkpoints for word in ("--checkpoint", name)]
     _run([sys.executable, "-m", "vlmagent", "eval", *arguments, "--resume", "--json"], environment, cancelled)
@@ -220,10 +229,12 @@ def _run(words: Sequence[str], environment: Mapping[str, str], cancelled: thread
     )
     while True:
         try:
+            # communicate, not wait: a full pipe would block the process
             said = process.communicate(timeout=POLL_SECONDS)[1]
             break
         except subprocess.TimeoutExpired:
             if cancelled.is_set():
+                # the command saves each step, so ending it loses nothing that `--resume` does not find
                 process.terminate()
                 process.communicate()
                 raise CancelledError from None

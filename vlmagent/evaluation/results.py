@@ -93,7 +93,10 @@ def result_of(row: Mapping[str, Any]) -> EvalResult:
     """A stored row as a result; columns of other versions are left out or take their defaults."""
     known = {field.name for field in fields(EvalResult)}
     values: dict[str, Any] = {
-        name: tuple(v) if name.endswith("_ci") else v for name, v in row.items() if name in known
+        # JSON knows no tuples: intervals come back as lists
+        name: tuple(v) if name.endswith("_ci") else v
+        for name, v in row.items()
+        if name in known
     }
     return EvalResult(**values)
 
@@ -148,6 +151,8 @@ def over_runs(evaluations: Sequence[FinishedEvaluation]) -> list[OverRuns]:
     for evaluation in evaluations:
         result = evaluation.result
         if result.checkpoint is not None:
+            # not the training seed: that is what the runs of a group differ in; the evaluation's seed, so that they met
+            # the same episodes
             key = (result.task, result.rule_set, result.system, result.model, result.seed)
             groups.setdefault(key, []).append(evaluation)
     found = [_newest_of_each_run(group) for group in groups.values()]
@@ -159,6 +164,7 @@ def _newest_of_each_run(group: Sequence[FinishedEvaluation]) -> list[FinishedEva
     best: dict[str | None, FinishedEvaluation] = {}
     for evaluation in group:
         run = evaluation.result.run
+        # >=: of two evaluations of one checkpoint the later one counts
         if run not in best or (evaluation.result.env_steps or 0) >= (best[run].result.env_steps or 0):
             best[run] = evaluation
     return list(best.values())
@@ -208,8 +214,10 @@ def comparisons(evaluations: Sequence[FinishedEvaluation]) -> list[Comparison]:
 
 def pair(first: FinishedEvaluation, second: FinishedEvaluation) -> Pairing | None:
     """Two evaluations episode by episode; None when they share no episode."""
+    # by seed, which names an episode whatever order it was played in
     mine = {o.seed: (o.success, o.episode_return) for o in first.outcomes}
     theirs = {o.seed: (o.success, o.episode_return) for o in second.outcomes}
+    # episodes that an error cost one of the systems are left out for both
     shared = sorted(mine.keys() & theirs.keys())
     return paired([mine[s] for s in shared], [theirs[s] for s in shared], first.result.seed)
 

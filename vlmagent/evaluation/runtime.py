@@ -20,6 +20,7 @@ from vlmagent.store.study import Durations, durations
 
 STEPS_PER_EPISODE = 5
 """Assumed for evaluations, whose episodes were not played yet."""
+# how much of a recipe is trained to measure its speed
 PROBED_BATCHES, PROBED_UPDATES = 8, 2
 
 
@@ -55,12 +56,14 @@ def _seconds(work: Work, speed: Speed) -> float:
     config, seconds = work.config, 0.0
     if work.train:
         seconds += sft_samples(config) * speed.sample + config.ppo.env_steps * speed.step
+    # an evaluation's step costs at most what one of training does: it leaves out the update
     played = len(work.checkpoints) * work.conditions.episodes * STEPS_PER_EPISODE
     return seconds + played * speed.step
 
 
 def sft_samples(config: Config) -> int:
     """Samples of all stages of the supervised start."""
+    # encoders that are not fine-tuned come ready-made
     if config.agent == "cnn" and "sft" not in (config.cnn.vision, config.cnn.text):
         return 0
     return config.sft.all_samples
@@ -103,6 +106,7 @@ def probe(config: Config) -> Speed:
     Raises:
         RunFailedError: it does not run at all.
     """
+    # assumed: a sample of any stage takes as long as one of the main stage
     sft = config.sft.model_copy(
         update={
             **dict.fromkeys(SFT_STAGES, 0),
@@ -113,6 +117,7 @@ def probe(config: Config) -> Speed:
     small = config.model_copy(update={"sft": sft, "ppo": ppo})
     with tempfile.TemporaryDirectory(prefix="vlmagent-probe-") as place:
         run = folders.create_run(small, Path(place) / "run")
+        # its own cache: a start taken from the user's would cost no time and tell nothing
         environment = {**os.environ, "VLMAGENT_RUNS": place, "VLMAGENT_CACHE": f"{place}/cache"}
         environment["PYTHONIOENCODING"] = "utf-8"
         done = subprocess.run(

@@ -49,8 +49,10 @@ def bootstrap_runs(runs: Sequence[Sequence[float]], seed: int) -> tuple[float, f
     tables = [np.asarray(values, dtype=float) for values in runs]
     means = np.empty(RESAMPLES)
     for index in range(RESAMPLES):
+        # as many runs as there are, some of them several times
         drawn = rng.integers(len(tables), size=len(tables))
         means[index] = np.mean([_resampled_mean(tables[run], rng) for run in drawn])
+    # the middle 95 %
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

@@ -24,6 +24,7 @@ from vlmagent.tasks.base import Task
 from vlmagent.types import Agent
 
 UseJournal = Callable[[Sequence[AnswerRow], Callable[[AnswerRow], None]], None]
+# episodes played to guess how long they are, and steps after which one counts as endless
 TRIED_EPISODES = 20
 TRIED_STEPS = 200
 
@@ -120,7 +121,9 @@ def baseline_system(
         name,
         agent,
         model=endpoint.model,
+        # answers under another limit or other settings are another system's
         identity=[endpoint.base_url, endpoint.token_limit_key, endpoint.max_output_tokens, endpoint.request],
+        # an API answers many at once; more environments than requests would only wait
         num_envs=endpoint.concurrency,
         use_journal=agent.use_journal,
         close=agent.close,
@@ -158,6 +161,7 @@ def estimate_cost(task: Task, endpoint: Endpoint, episodes: int, seed: int) -> E
     prompts: list[int] = []
     env = task.make_env()
     try:
+        # the evaluation's own first episodes
         for number in range(min(episodes, TRIED_EPISODES)):
             for found, agent in zip(lengths, players, strict=True):
                 image, state = env.reset(seed=evaluation_episode_seed(seed, number))

@@ -30,6 +30,7 @@ def write_records(found: Collection, folder: Path) -> list[Path]:
         for run in study.runs:
             if _worth_keeping(run):
                 name = folder_name(study.task, study.variant, run.seed, overrides)
+                # without defaults: a setting that a later version adds does not rename old records
                 what = essence(run.source.config, defaults=False)
                 files.append(write_record(folder, name, record_run(run.source), what))
     for task, results in found.baselines.items():
@@ -38,6 +39,7 @@ def write_records(found: Collection, folder: Path) -> list[Path]:
 
 
 def _worth_keeping(run: Trained) -> bool:
+    # a record is not recorded again: only what lies here as a run
     return isinstance(run.source, RunSource) and run.end is not None and run.curve is not None
 
 

@@ -76,6 +76,7 @@ def command_for(item: Item, options: Options, verb: str) -> str:
     for task in options.tasks:
         words += ["--task", task]
     if options.episodes:
+        # defaults are left out: the shortest command that makes the same
         words += ["--episodes", str(options.episodes)]
     if options.eval_seed:
         words += ["--eval-seed", str(options.eval_seed)]

@@ -95,6 +95,7 @@ def collect(item: Item, options: Options, library: Library | None = None) -> Col
     baselines: dict[str, Mapping[str, EvalResult]] = {}
     recipes: list[str] = []
     for task in tasks:
+        # any variant would do for baselines, which depend on task, rules and options alone
         reference = expected_config(task, RL, 0, options.overrides)
         if reference is None:
             missing.append(f"{task}: no recipe ships for it yet")
@@ -126,6 +127,7 @@ def _trained(
         return None
     end = evaluated(source, wanted, start=False)
     start = evaluated(source, wanted, start=True) if item.start else None
+    # a run that is trained and not evaluated still has its curve
     if end is None or (start is None and item.start):
         missing.append(f"{what}, not evaluated")
     return Trained(seed, source, start, end, source.curve(item.measure))

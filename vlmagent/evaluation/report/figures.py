@@ -17,7 +17,9 @@ from vlmagent.evaluation.report.collect import Collection
 from vlmagent.evaluation.report.sources import WINDOW, Curve
 from vlmagent.evaluation.report.tables import NOTHING, mean_and_spread
 
+# points of a band, evenly over the steps that all seeds cover
 POINTS = 120
+# those of them that the table below a figure shows
 SHOWN = 5
 _COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
 
@@ -36,12 +38,14 @@ def band(curves: Sequence[Curve]) -> Band | None:
     """Several seeds' curves together, over the steps that all of them cover."""
     if not curves:
         return None
+    # each curve begins when its first window is full, and ends with its run: outside, some seeds would be missing
     low = max(float(curve.steps[0]) for curve in curves)
     high = min(float(curve.steps[-1]) for curve in curves)
     if high <= low:
         return None
     steps = np.linspace(low, high, POINTS)
     rows = np.stack([np.interp(steps, curve.steps, curve.values) for curve in curves])
+    # n - 1, as in the tables; one seed has no spread
     std = rows.std(0, ddof=1) if len(curves) > 1 else np.zeros(POINTS)
     return Band(steps, rows.mean(0), std, len(curves))
 
@@ -65,6 +69,7 @@ def markdown(found: Collection, pictures: Sequence[Path]) -> str:
             if both is None:
                 rows.append([variant.label, *[NOTHING] * (SHOWN + 1)])
                 continue
+            # evenly over the band, both ends included
             marks = np.linspace(0, POINTS - 1, SHOWN).astype(int)
             titles = titles or [f"step {both.steps[mark]:,.0f}" for mark in marks]
             cells = [

@@ -114,8 +114,10 @@ def config_of(record: Record) -> Config | None:
 def record_run(source: Source) -> Record:
     """What is to be kept of a finished run: evaluations of its start and its end, and its curves."""
     evaluations = [
+        # places tell where it was made and mean nothing elsewhere
         EvaluationRecord(result=_placeless(result), logprobs=source.logprobs(result))
         for result in source.results()
+        # evaluations half-way through training are in no table
         if counts(result, source.config)
     ]
     curves = {measure: curve for measure in MEASURES if (curve := source.curve(measure)) is not None}
@@ -143,9 +145,12 @@ def _placeless(result: EvalResult) -> EvalResult:
 
 def _thinned(curve: Curve) -> CurveRecord:
     places = np.linspace(0, len(curve.steps) - 1, min(CURVE_POINTS, len(curve.steps)))
+    # the peak is printed in tables, so thinning must not lose it
     kept = np.union1d(places.round().astype(int), [int(curve.values.argmax())])
     return CurveRecord(
-        steps=curve.steps[kept].tolist(), values=[round(value, 6) for value in curve.values[kept].tolist()]
+        # six digits: more than any figure shows, and a file that compresses
+        steps=curve.steps[kept].tolist(),
+        values=[round(value, 6) for value in curve.values[kept].tolist()],
     )
 
 
@@ -158,6 +163,7 @@ def write_record(folder: Path, name: str, record: Record, essence: object) -> Pa
     Raises:
         UsageError: the folder cannot be written.
     """
+    # what differs between two records of one name is the recipe; eight digits suffice to tell a few apart
     digest = hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()[:8]
     file = folder / f"{name}-{digest}.json"
     try:

@@ -38,6 +38,7 @@ class Library:
 
     def __init__(self, records: Path | None = None) -> None:
         self.records = read_records(records) if records else []
+        # both: a run that was started by hand counts like one that `reproduce` made
         self.runs = [*folders.all_runs(), *folders.all_runs(paths.runs_dir() / REPRODUCED)]
 
     @cached_property
@@ -52,6 +53,7 @@ class Library:
 
     def find(self, expected: Config) -> Run | None:
         """The newest finished run of a config."""
+        # the runs are sorted newest first within each folder
         for run, config in self._configs:
             if same_study(config, expected) and status.run_state(run) == "done":
                 return run
@@ -64,13 +66,16 @@ class Library:
             start: whether its supervised start has to be evaluated too.
         """
         run = self.find(expected)
+        # the folder before a record: it has more in it (every transition)
         own: list[Source] = [RunSource(run, expected)] if run else []
         known = [
             RecordSource(record, expected)
             for record, config in self._recorded
+            # a record without curves is of a system that was not trained
             if record.curves and same_study(config, expected)
         ]
         whole = (source for source in [*own, *known] if complete(source, conditions, start=start))
+        # an incomplete folder still says what is missing; an incomplete record does not help
         return next(whole, own[0] if own else None)
 
     @cached_property
@@ -87,8 +92,10 @@ class Library:
                 expected.rule_set,
                 expected.env,
             )
+            # an agent with a prompt depends on it; chance and experts read none
             prompted = result.requests is None or config.get("cot") == expected.cot
             if same and prompted and result.checkpoint is None and conditions.met_by(result):
+                # newest first: the first one found stays
                 found.setdefault(result.system, result)
         return found
 
@@ -97,6 +104,7 @@ class Library:
         """Configs and results of all finished evaluations, newest first."""
         places = [Run(paths.runs_dir()), *self.runs]  # baselines without a run lie beside the runs
         files = [file for place in places for file in place.evaluations.glob("*.db")]
+        # by the file's name, which begins with the time, whatever folder it is in
         found = list(_read_all(sorted(files, key=lambda file: file.name, reverse=True)))
         recorded = [(r.settings, e.result) for r in self.records if not r.curves for e in r.evaluations]
         return [*found, *recorded]

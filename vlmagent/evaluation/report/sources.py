@@ -39,6 +39,7 @@ class Conditions:
 
     def met_by(self, result: EvalResult) -> bool:
         """Whether a result came about like this; episodes that were lost count as played."""
+        # errors count as played: an evaluation of 200 with one failure is one of 200
         return (result.episodes + result.errors, result.seed) == (self.episodes, self.seed)
 
 
@@ -74,6 +75,7 @@ class Source(Protocol):
 
 def counts(result: EvalResult, config: Config) -> bool:
     """Whether a result is of the start or the end of a run, at the temperature of its config."""
+    # environment steps of a whole run; the last update may end it a little short of `env_steps`
     ends = (0, config.num_updates * config.ppo.steps_per_update)
     at_end = result.checkpoint is not None and result.env_steps in ends
     return at_end and result.temperature == temperature_of(config)
@@ -83,6 +85,7 @@ def evaluated(source: Source, conditions: Conditions, *, start: bool) -> EvalRes
     """The newest evaluation of a run's start or end that meets the conditions; None without one."""
     config = source.config
     found = [r for r in source.results() if counts(r, config) and (r.env_steps == 0) == start]
+    # of several evaluations the last one
     return next((r for r in reversed(found) if conditions.met_by(r)), None)
 
 
@@ -107,6 +110,7 @@ class RunSource:
         """Every evaluation of its checkpoints, oldest first; with absolute paths."""
         with StoreReader(self.run.database) as reader:
             found = [result_of(row.more) for row in reader.evaluations()]
+        # stored relative to the run, which may have been moved
         return [replace(r, database=str(self.run.path / r.database) if r.database else None) for r in found]
 
     @cached_property
@@ -124,9 +128,11 @@ class RunSource:
             return None
         table = np.array(self._episodes, dtype=float)  # (E, 3)
         first = WINDOW if len(table) >= 2 * WINDOW else FEWEST
+        # sums up to each episode, a zero in front: the difference of two is the sum between them
         sums = np.concatenate([[0.0], np.cumsum(table[:, 1 if measure == "success" else 2])])
         counts = np.arange(first, len(table) + 1)
         window = np.minimum(counts, WINDOW)
+        # the k-th point averages the last min(k, WINDOW) episodes
         return Curve(table[first - 1 :, 0], (sums[counts] - sums[counts - window]) / window)
 
     def logprobs(self, result: EvalResult) -> LogprobSums | None:

@@ -41,6 +41,7 @@ def mean_and_spread(values: Sequence[float], digits: int) -> str:
     """``97.5 ± 1.2``; a single value stands alone, none is a dash."""
     if not values:
         return NOTHING
+    # + 0.0 turns a negative zero into a positive one
     mean = f"{round(float(np.mean(values)), digits) + 0.0:.{digits}f}"  # never -0.0
     return mean if len(values) == 1 else f"{mean} ± {spread(values):.{digits}f}"
 
@@ -63,6 +64,7 @@ def table1(found: Collection) -> str:
             [f"thoughts ({label})", *(c[0] for c in cells)],
             [f"action ({label})", *(c[1] for c in cells)],
         ]
+    # the paper prints a sum for each task, before and after is not told apart
     for index, part in enumerate(("thoughts", "action")):
         printed = [f"*{LOGPROBS[task][index]:.1f}*" if task in LOGPROBS else NOTHING for task in found.tasks]
         rows.append([f"*{part} (published)*", *printed])
@@ -115,6 +117,7 @@ def _differences(found: Collection) -> list[str]:
     cells = []
     for task in found.tasks:
         means = [over_seeds(found, task, variant, success) for variant in (RL, NO_COT)]
+        # `all`: an empty list of seeds has no mean
         cells.append(f"{np.mean(means[0]) - np.mean(means[1]):+.1f}" if all(means) else NOTHING)
     return [*cells, ""]
 
@@ -136,6 +139,7 @@ def _methods(found: Collection, number: Number, digits: int) -> str:
     rows.append(["SFT start", *_cells(starts, digits)])
     rows.append(_variant_row(found, RL, number, digits))
     names = dict.fromkeys(name for of_task in found.baselines.values() for name in of_task)
+    # in the order of their first appearance: not every baseline was evaluated on every task
     for name in names:
         results = [found.baselines.get(task, {}).get(name) for task in found.tasks]
         model = next((f" ({r.model})" for r in results if r is not None and r.model), "")
@@ -216,6 +220,7 @@ def _alfworld(found: Collection, systems: Sequence[str]) -> str:
 def _our_household(found: Collection) -> list[list[str]]:
     """Our rows: a kind's success, and that of all episodes, which weights the kinds by how often they came."""
     lines: list[tuple[str, list[EvalResult]]] = []
+    # the same for all rows; "mini" where nothing was trained yet
     world = "mini"
     for variant in found.item.variants:
         study = found.study(HOUSEHOLD, variant)
