@@ -37,6 +37,7 @@ from vlmagent.tui.data.story import Story, read_story
 from vlmagent.tui.data.trail import Place
 from vlmagent.types import ImageArray
 
+# between two counts: each goes through all episodes of the run
 COUNT_SECONDS = 5.0
 MOST_FOLLOWED = 200
 """Rows that a list keeps while it follows: taking old ones out of a table costs time for each."""
@@ -85,9 +86,13 @@ class EpisodeFeed:
         self._source = Source(run.database)
         self._recordings = Worker("recordings")
         self._pieces = PieceReader(run)
+        # how many readings were begun: the number tells the newest one, whose end alone ends `loading`
         self._reads = 0
+        # where the next page begins; None where nothing can follow
         self._cursor: Any = None
+        # environment steps at the last look; -1 makes the first look find news
         self._seen = -1
+        # on the monotonic clock; 0 has the next `count` do it
         self._counted = 0.0
 
     @property
@@ -104,6 +109,7 @@ class EpisodeFeed:
         self._source.close()
         self._source = Source(recording.database)
         self.label = "" if recording.database == self.run.database else recording.name
+        # at once, not with the first page: what is shown must not be taken for episodes of the new database
         self.rows, self.summary, self.more = {}, None, False
         self.home = View()
         self.view = self.view.with_filter(updates=None)
@@ -134,8 +140,10 @@ class EpisodeFeed:
 
     def undone(self) -> View | None:
         """The view without its search, else without the filters set since ``home``; None when there are none."""
+        # the search is undone alone: it was typed last, on top of filters that may be wanted still
         if self.view.text:
             return replace(self.view, text="")
+        # at home there may be a range of updates that the list was opened with: leaving it is leaving the screen
         return None if self.view in (self.home, View()) else self.home
 
     @property
@@ -166,6 +174,7 @@ class EpisodeFeed:
             lambda reader: (read_page(reader, view, None), reader.env_steps())
         )
         self.problem = ""
+        # otherwise the user chose another view meanwhile, and its own reading is on the way
         if view == self.view:
             self._seen, self.shown = seen, view
             self.rows = {key_of(row): row for row in page.rows}
@@ -174,11 +183,14 @@ class EpisodeFeed:
     async def read_more(self) -> list[Row]:
         """Add the next page; returns what is new, which may also have come since the end was reached."""
         view, cursor = self.shown, self._cursor
+        # an empty list may be read again: its first episode may have ended since
         if cursor is None and self.rows:
             return []
         page = await self._source.query(lambda reader: read_page(reader, view, cursor))
+        # the list was begun anew, or another page was added, while this one was read
         if view != self.shown or cursor != self._cursor:
             return []
+        # a row whose place in a ranking has changed since may come a second time
         new = {key_of(row): row for row in page.rows if key_of(row) not in self.rows}
         self.rows.update(new)
         self._take(page)
@@ -211,17 +223,21 @@ class EpisodeFeed:
             shows: asked at the end whether they may join the rows; otherwise they are counted as waiting.
         """
         view = self.shown
+        # from the oldest row of the first page on, not from the newest: episodes are numbered as they begin, and one
+        # that began before others may end after them
         newest = [episode_of(row)[0] for row in list(self.rows.values())[:PAGE]]
         found = await self._source.query(lambda reader: read_news(reader, view, newest[-1] if newest else 0))
         fresh = [row for row in found if key_of(row) not in self.rows]
         if view != self.shown or not fresh:
             return False
+        # rows that join at the top would move what a reader who scrolled is looking at
         if self.rows and not shows():
             self.waiting = len(fresh)
             return False
         if len(fresh) == MOST_NEWS:  # between them and the rows there may be others
             self._hold(fresh[:PAGE], more=True)
         else:
+            # the new ones may lie between those that are there
             rows = sorted([*fresh, *self.rows.values()], key=lambda row: -episode_of(row)[0])
             self._hold(rows, more=self.more, cursor=self._cursor)
         return True
@@ -238,6 +254,7 @@ class EpisodeFeed:
 
     def _hold(self, rows: Sequence[Row], *, more: bool, cursor: Any = None) -> None:
         self.rows = {key_of(row): row for row in rows}
+        # the last row is itself a place to read on from
         self._cursor, self.more, self.waiting = cursor or rows[-1], more, 0
 
     async def look(self, row: Row) -> Look:
@@ -249,6 +266,7 @@ class EpisodeFeed:
             last = len(story.steps) - 1
             at = last if step is None else min(step, last)
             image = None
+            # numbers and output are worth showing without the picture
             with contextlib.suppress(StoreError):
                 image = reader.image(story.steps[at].image_sha256)
             return Look(story, at, thought_weight(reader.run()), image)
@@ -288,6 +306,7 @@ class RowsTrail:
     async def extend(self, by: int) -> bool:
         """The next page; before the first row, the episodes that ended meanwhile."""
         if by < 0:
+            # rankings and searches have no place before the first: a better one is found by reading them anew
             found = self._feed.shown.can_grow and await self._feed.read_news(lambda: True)
         else:
             found = await self._read_on()
@@ -298,6 +317,7 @@ class RowsTrail:
     async def _read_on(self) -> bool:
         while True:
             count = len(self._feed.rows)
+            # a page of a ranking ends after a moment, full or not: without a row that passes, go on
             await self._feed.read_more()
             if len(self._feed.rows) > count or not self._feed.more:
                 return len(self._feed.rows) > count

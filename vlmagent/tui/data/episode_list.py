@@ -33,7 +33,9 @@ from vlmagent.tui.data.step_text import cut_off, signed
 from vlmagent.tui.text import safe, safe_cell
 from vlmagent.types import Split
 
+# rows; more than any terminal shows at once
 PAGE = 100
+# rows that may join at once; where more have come, the list is begun anew from the top
 MOST_NEWS = 5 * PAGE
 OUTPUTS: dict[str, OutputOrder] = {"largest |advantage|": "advantage", "lowest log-prob": "logprob"}
 ORDERS = (*EPISODE_ORDERS, *OUTPUTS)
@@ -119,11 +121,13 @@ def episode_of(row: Row) -> tuple[int, int | None]:
 
 def read_page(reader: StoreReader, view: View, cursor: Any, limit: int = PAGE) -> Page:
     """The rows after ``cursor``, the first ones for None."""
+    # a search ranks by itself, whatever order was chosen before
     if view.lists_outputs:
         order: OutputOrder = "match" if view.text.strip() else OUTPUTS[view.order]
         found = output_page(reader, view.filter, order, text=view.text, after=cursor, limit=limit)
         return Page(found.rows, found.cursor, found.cursor is not None, found.looked_at)
     order_: EpisodeOrder = view.order  # type: ignore[assignment]
+    # the last row is the cursor; a page that is exactly full may have nothing behind it, which costs an empty one
     rows = episode_page(reader, view.filter, order_, after=cursor, limit=limit)
     return Page(rows, rows[-1] if rows else cursor, len(rows) == limit, len(rows))
 
@@ -131,6 +135,7 @@ def read_page(reader: StoreReader, view: View, cursor: Any, limit: int = PAGE) -
 def read_summary(reader: StoreReader, view: View) -> Summary:
     """Counts over the whole database."""
     total = count_episodes(reader, EVERYTHING)
+    # counting goes through all episodes: once is enough where nothing is filtered
     passing = total if view.filter == EVERYTHING else count_episodes(reader, view.filter)
     return Summary(total, passing, update_bounds(reader), split_of(reader))
 
@@ -150,7 +155,10 @@ def parse_updates(text: str, bounds: tuple[int, int] | None) -> tuple[int, int] 
     if not text:
         return None
     first, last = bounds or (0, 0)
+    # number, then perhaps a sign (-, an en dash, ..) with perhaps another number; twelve digits stay within SQLite's 64
+    # bits
     match = re.fullmatch(r"(\d{1,12})?\s*(?:(-|–|\.\.)\s*(\d{1,12})?)?", text)
+    # a sign alone matches too, and names no update
     if match is None or not (match[1] or match[3]):
         raise UsageError(f"'{text}' is no range of updates. Write 12, 5-20, 5- or -20.")
     low = int(match[1]) if match[1] else first
@@ -159,6 +167,7 @@ def parse_updates(text: str, bounds: tuple[int, int] | None) -> tuple[int, int] 
     elif match[2] is None:  # one number alone
         high = low
     else:
+        # "90-" of a run with 50 updates is an empty list that will fill, not a mistake
         high = max(last, low)
     if low > high:
         raise UsageError(f"The range of updates {low}-{high} is empty: the first comes after the last.")
@@ -179,15 +188,18 @@ def columns_for(view: View, width: int, least: Least | None = None) -> list[tupl
         replace(column, width=max(column.width, least.get(column.title, 0))) if column.width else column
         for column in (_OUTPUT_COLUMNS if view.lists_outputs else _EPISODE_COLUMNS)
     ]
+    # `room` is what an excerpt should have; lists of episodes have no open column, there 0 means: does not fit
     for title, room in _DISPENSABLE:
         if width - _used(wanted) < (room if any(not column.width for column in wanted) else 0):
             wanted = [column for column in wanted if column.title.strip() != title]
     left = width - _used(wanted)
+    # an excerpt keeps seven cells even where nothing is left for it
     return [(column, column.width or max(7, left)) for column in wanted]
 
 
 def _used(columns: Sequence[Column]) -> int:
     """Cells that columns take, without what an open one gets."""
+    # the scroll bar, and a blank of `DataTable` on either side of each cell
     return 1 + sum(column.width + 2 for column in columns)
 
 
@@ -198,6 +210,7 @@ def _right(text: str, width: int, style: str = "") -> Text:
 def _number(value: float | None, colours: Mapping[str, str], width: int) -> Text:
     if value is None:
         return _right("–", width, "dim")
+    # neither good nor bad
     if value == 0:
         return _right(signed(value), width)
     return _right(signed(value), width, colours["success" if value > 0 else "error"])
@@ -225,12 +238,15 @@ def _action(row: OutputRow, colours: Mapping[str, str], width: int) -> Text:
 
 def _excerpt(row: OutputRow, colours: Mapping[str, str], width: int) -> Text:
     """The text from a little before the first match on; matches stand out."""
+    # a third of the room for what comes before the match
     start = max(0, row.marks[0][0] - width // 3) if row.marks else 0
     if start:  # at a word, if one begins before the match
+        # `find` says -1 where there is no blank: 0 after the addition, which leaves the start as it is
         start = (row.excerpt.find(" ", start, row.marks[0][0]) + 1) or start
     shown = row.excerpt[start:]
     text = Text(safe(shown, width, lines=False), no_wrap=True, end="")
     for first, last in row.marks:
+        # marks count from the beginning of the excerpt, and may lie before or behind what is shown
         text.stylize(f"bold {colours['warning']}", max(0, first - start), max(0, last - start))
     return text
 

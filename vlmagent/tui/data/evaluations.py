@@ -17,6 +17,7 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.text import percent
 from vlmagent.tui.text import counted
 
+# the checkpoint before the first update of RL
 START = "step-0"
 
 
@@ -64,6 +65,7 @@ class Evaluation:
 def evaluation_files(run: Run) -> list[Path]:
     """The run's evaluation databases, newest first."""
     try:
+        # names begin with the time of their making
         return sorted(run.evaluations.glob("*.db"), reverse=True)
     except OSError:
         return []
@@ -73,6 +75,7 @@ def read_evaluation(run: Run, database: Path) -> Evaluation:
     """What an evaluation's own database says of it; never raises."""
     try:
         with StoreReader(database) as reader:
+            # written when all episodes were played: without it the evaluation goes on, or was ended
             row = next(iter(reader.evaluations()), None)
             info = reader.run()
             if row is None:
@@ -111,12 +114,16 @@ def pick(evaluations: list[Evaluation], checkpoint: str | None) -> Evaluation | 
 
     None as checkpoint means any checkpoint, the furthest first; baselines come last.
     """
+    # without a finished episode there is nothing to compare
     usable = [found for found in evaluations if not found.problem and found.episodes]
     if checkpoint in (None, paths.LATEST):
+        # by environment steps, not by time: an earlier checkpoint may have been evaluated later
         furthest = max((found.env_steps or 0 for found in usable if found.checkpoint), default=None)
         of_checkpoints = [
             found for found in usable if found.checkpoint and (found.env_steps or 0) == furthest
         ]
+        # `usable` is sorted, so that the first is the newest; baselines have no checkpoint and are asked for by None
+        # alone
         return next(iter(of_checkpoints or (usable if checkpoint is None else [])), None)
     wanted = START if checkpoint == "start" else checkpoint
     return next((found for found in usable if found.checkpoint == wanted), None)

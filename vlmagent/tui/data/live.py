@@ -25,6 +25,7 @@ from vlmagent.tui.data.source import Source
 from vlmagent.tui.data.states import LIVE
 from vlmagent.types import ImageArray
 
+# rows a reading: a history of hours comes in parts, between which the screen obeys keys
 METRICS_AT_ONCE = 8000
 KEPT_IMAGE_BYTES = 2 * 2**20  # only the newest one is shown; steps of an episode often share it
 SFT = "sft/"
@@ -34,6 +35,7 @@ class Series:
     """One metric over the updates, ascending; a re-done update replaces its value."""
 
     def __init__(self) -> None:
+        # arrays of 64-bit integers and doubles: 8 bytes a value, and numpy copies them as a whole
         self.updates = array("q")
         self._env_steps = array("q")
         self._at = array("d")
@@ -44,6 +46,7 @@ class Series:
 
     def add(self, row: MetricRow) -> None:
         """Add or replace the value of one update."""
+        # nearly always the end; a resumed run does its last updates again, from the checkpoint on
         place = bisect.bisect_left(self.updates, row.update_index)
         if place < len(self.updates) and self.updates[place] == row.update_index:
             self._env_steps[place], self._at[place], self._values[place] = row.env_steps, row.at, row.value
@@ -120,17 +123,22 @@ class LiveRun:
 
     async def refresh(self) -> Change:
         """Read what is new. What could not be read becomes ``view.problem``, one sentence."""
+        # what the state panes show, to tell whether they must be drawn again
         before = (self.view.state, self.view.problem, self.view.row and self.view.row.status)
         cursor = self.view.cursor
         problem, news = "", None
         try:
             news = await self.source.query(lambda reader: read_news(reader, cursor, METRICS_AT_ONCE))
+        # the tables are still to be made: the state "starting" says so
         except NotReadyError:
             problem = ""
         except StoreError as error:
             problem = str(error)
+        # reads files and asks for a process: on the source's thread too
         state, self.info = await self.source.call(lambda: (status.run_state(self.run), daemon_info(self.run)))
         restarted = news is not None and self._is_other(news)
+        # the news are dropped: they were read from the old run's cursor on and lack the beginning. The next look, which
+        # follows at once, begins at the first row
         if restarted:
             self._forget()
             return Change(None, state=True, restarted=True)
@@ -138,7 +146,9 @@ class LiveRun:
             self._take(news)
         view = self.view
         view.state = seen_state(state, self.run, view.row, self._beats)
+        # before silence is counted in: a process that is taken for lost can still be stopped
         self.alive = state in LIVE
+        # while it starts, a database that is not there yet is no problem
         view.problem = "" if view.state == "starting" else problem
         return Change(news, (view.state, view.problem, view.row and view.row.status) != before)
 
@@ -152,6 +162,8 @@ class LiveRun:
     def sft_series(self, name: str) -> tuple[Floats, Floats]:
         """A metric of the supervised start over the samples seen: x and y, (N,) each."""
         samples, wanted = self.series.get("sft/samples"), self.series.get(name)
+        # the metrics of one entry are rows of their own, and a reading may end between them: no pairs until the rest is
+        # there
         if samples is None or wanted is None or len(samples) != len(wanted):
             return np.zeros(0), np.zeros(0)
         return samples.values, wanted.values
@@ -159,8 +171,10 @@ class LiveRun:
     def _is_other(self, news: News) -> bool:
         """Whether the folder now holds another run than the one followed so far."""
         old = self.view.row
+        # the file was made anew and has no run in it yet
         if news.row is None:
             return old is not None
+        # a run of the same name may have been made again: its time tells them apart
         return old is not None and (old.id, old.created_at) != (news.row.id, news.row.created_at)
 
     def _take(self, news: News) -> None:

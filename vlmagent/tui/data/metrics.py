@@ -33,9 +33,12 @@ def _share(value: float) -> str:
     return f"{100 * value:.3g}%"
 
 
+# rates whose whole range means something keep it, so that heights can be compared between charts and over time
 _RATE = Frame(0.0, 1.0, percent, _share)
 _FREE = Frame(write=number)
+# never negative, and 0 means something: only the upper end follows the values
 _FROM_ZERO = Frame(low=0.0, write=number)
+# shares that stay small: on a scale up to 100 % they would be a line at the bottom
 _RATE_FREE = Frame(low=0.0, write=percent, tick=_share)
 _SMALL = Frame(low=0.0, write=short)
 

@@ -62,9 +62,11 @@ def _bar(tally: Tally, width: int) -> list[Part]:
     used = done = 0
     for kind in KINDS:
         done += tally.counts[kind]
+        # ends are rounded, not lengths, so that the parts fill the bar exactly
         end = round(width * done / tally.total) if tally.total else 0
         parts.append(("━" * (end - used), f"${COLOURS[kind]}"))
         used = end
+    # only without pairs is something left
     return [*parts, ("━" * (width - used), "$foreground 15%")]
 
 
@@ -75,6 +77,7 @@ def columns_for(width: int, least: Least | None = None) -> list[tuple[Column, in
         least: cells that some of them need, by title.
     """
     shown: list[tuple[Column, int]] = []
+    # the scroll bar; each column has a blank on either side
     used = 1
     for column in _COLUMNS:
         cells = max(column.width, (least or {}).get(column.title, 0))
@@ -91,6 +94,7 @@ def _who(pair: Pair, colours: Mapping[str, str], width: int) -> Text:
 def _episode(row: EpisodeRow, colours: Mapping[str, str], width: int) -> Text:
     """Success, return and length; the length keeps a blank before it, however long both are."""
     sign, colour = ("✓", "success") if row.success else ("✗", "error")
+    # the width, less the sign, is shared by a return and a length that both stand at the right
     value, length = signed(row.episode_return or 0.0), f" {row.length or 0:>3}"
     return Text.assemble((sign, colours[colour]), value.rjust(width - 1 - len(length)), (length, "dim"))
 

@@ -88,6 +88,7 @@ def pair_up(left: Iterable[EpisodeRow], right: Iterable[EpisodeRow]) -> tuple[li
             pairs.append(Pair(row.seed, row, partners[row.seed].pop(0)))
         else:
             alone += 1
+    # whoever was not taken from the right side is alone too
     return pairs, alone + sum(len(rows) for rows in partners.values())
 
 
@@ -99,4 +100,5 @@ def count(pairs: Sequence[Pair], alone: int = 0) -> Tally:
     size = len(pairs)
     left = sum(pair.left.episode_return or 0.0 for pair in pairs) / size if size else math.nan
     right = sum(pair.right.episode_return or 0.0 for pair in pairs) / size if size else math.nan
+    # McNemar's test looks only at pairs that differ: those that both or neither won say nothing of a difference
     return Tally(counts, left, right, mcnemar(counts["left"], counts["right"]), alone)

@@ -40,6 +40,7 @@ class Pictures:
         if found is None:
             read = await self._source.query(lambda reader: reader.image(sha256))
             found = self._kept.get(sha256, read)  # somebody else may have asked for it at the same time
+            # the cache raises at a value that is larger than all its room
             if found.nbytes <= self._kept.maxsize:
                 self._kept[sha256] = found
         return found

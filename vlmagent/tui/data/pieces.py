@@ -61,6 +61,7 @@ class PieceReader:
     def __init__(self, run: Run, checkpoint: str | None = None) -> None:
         self.run = run
         self.checkpoint = checkpoint
+        # one split at a time: the list, a replay and a side of a comparison read on threads of their own
         self._lock = threading.Lock()
         self._cache: LRUCache[tuple[str, bytes], Pieces | None] = LRUCache(CACHED)
 
@@ -70,6 +71,7 @@ class PieceReader:
         Args:
             token_ids: int64 (L,).
         """
+        # both: equal texts may be written by other tokens
         key = (output, token_ids.tobytes())
         with self._lock:
             if key in self._cache:
@@ -81,14 +83,17 @@ class PieceReader:
     def _split(self, output: str, ids: list[int]) -> Pieces | None:
         for file in tokenizer_files(self.run, self.checkpoint):
             try:
+                # the time is part of the cache's key: a tokenizer that was written anew is read anew
                 tokenizer = _load(file, file.stat().st_mtime)
             except OSError:
                 continue
             if tokenizer is not None:
+                # the first that can be read decides: checkpoints of one run have the same
                 return split_output(output, ids, tokenizer.decode, tokenizer.id_to_token)
         return None
 
 
+# one a run, mostly: a tokenizer is a file of several megabytes, too much to parse for every output
 @lru_cache(maxsize=8)
 def _load(file: Path, _changed: float) -> Any:
     """The tokenizer in ``file``, or None when it cannot be used."""
@@ -126,20 +131,25 @@ def split_output(
         return None
     if ends is None:
         return None
+    # each piece begins where the one before it ends; no token, no piece
     starts = [0, *ends][: len(ends)]
     texts = tuple(output[start:end] for start, end in zip(starts, ends, strict=True))
+    # a token that writes nothing here but something alone is a part of a character: it is no special one to be named
     names = {k: name(id_) or str(id_) for k, id_ in enumerate(ids) if not texts[k] and not decode([id_])}
     return Pieces(texts, names)
 
 
 def _ends(output: str, ids: list[int], decode: Callable[[list[int]], str]) -> list[int] | None:
     """For each token the offset in ``output`` where it ends; None when the ids do not write ``output``."""
+    # another tokenizer's ids, or an output that was cut or cleaned after decoding
     if decode(ids) != output:
         return None
     ends: list[int] = []
     anchor = base = reach = 0  # the tokens before ``anchor`` write output[:base]
     for k in range(1, len(ids) + 1):
+        # from the anchor on only: decoding the whole prefix for every token would cost the square of the length
         window = decode(ids[anchor:k])
+        # never back: a token that begins a character shows U+FFFD, which disagrees until the last byte is there
         reach = max(reach, base + _agreement(output, base, window))
         ends.append(reach)
         # The next windows may begin here if the rest reads the same by itself: a decoder may drop the blank that a
@@ -156,6 +166,7 @@ def _agreement(output: str, start: int, text: str) -> int:
     """How many characters of ``text`` agree with ``output`` from ``start`` on."""
     if output.startswith(text, start):
         return len(text)
+    # by halves, because comparing prefixes is done in C and a loop over characters in Python
     low, high = 0, len(text)  # the longest prefix that agrees
     while low < high:
         middle = (low + high + 1) // 2

@@ -46,6 +46,7 @@ class Playback:
 
     def toggle(self) -> None:
         """Play or pause; playing at the end begins anew."""
+        # a single step has nowhere to go
         self.playing = not self.playing and self.count > 1
         if self.playing and self.last:
             self.at = 0
@@ -55,10 +56,12 @@ class Playback:
         if not self.playing:
             return False
         changed = self.move(1)
+        # with the last step, not one tick later: nothing more will move
         self.playing = not self.last
         return changed
 
     def faster(self, levels: int) -> None:
         """Another speed, some levels up or down."""
+        # either end is kept rather than gone round: faster must not become slowest
         place = SPEEDS.index(self.speed) + levels
         self.speed = SPEEDS[min(max(0, place), len(SPEEDS) - 1)]

@@ -43,6 +43,7 @@ def read_recordings(run: Run) -> list[Recording]:
 
 def split_of(reader: StoreReader) -> Split:
     """What kind of episodes a database holds; training before the first one."""
+    # a database holds one kind only, so that any episode tells; a folder of play has one in place of a run's own
     newest = reader.episodes(limit=1)
     return newest[0].split if newest else "train"
 
@@ -72,6 +73,7 @@ def _play(database: Path) -> Recording:
             played, won = count_episodes(reader, Filter()), count_episodes(reader, Filter(success=True))
     except StoreError as error:
         return Recording(database, f"play {database.stem}", str(error))
+    # when it was opened, as people remember games; the file's name where that is not known
     began = time.strftime("%d %b %H:%M", time.localtime(info.created_at)) if info else database.stem
     parts = [info.model] if info and info.model else []
     parts.append(counted(played, "episode"))

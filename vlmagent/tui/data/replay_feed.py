@@ -48,6 +48,7 @@ class ReplayFeed:
         self.weight: float | None = None
         self._source = Source(self.database)
         self._pieces = PieceReader(run)
+        # a thread of its own: a GIF takes seconds, in which steps must still be read
         self._writer = Worker("export")
         self._pictures = Pictures(self._source)
 
@@ -78,6 +79,7 @@ class ReplayFeed:
 
         story, weight = await self._source.query(read)
         self.story, self.weight = story, weight
+        # read again to follow a running episode: the place in the list stays as it is
         if step is not None:
             self.place = (episode_id, step)
         return story
@@ -88,6 +90,7 @@ class ReplayFeed:
 
     def following(self, by: int) -> Place | None:
         """The place ``by`` places from the present one, as far as the trail is known; None beyond its ends."""
+        # asked anew each time: a list that follows its run grows at both ends
         places = self.trail.places if self.trail else ()
         present = find(places, self.place)
         if present is None:  # the list was filtered anew meanwhile: begin at its near end
@@ -115,6 +118,7 @@ class ReplayFeed:
     async def fetch_ahead(self) -> None:
         """Decode the pictures of the episode before they are needed."""
         story = self.story
+        # in order, and one after the other: a step asked for by the user gets its turn between two of them
         for row in story.steps[:FETCHED_AHEAD] if story else ():
             await self.image(row.image_sha256)
 
@@ -136,5 +140,6 @@ class ReplayFeed:
             VlmAgentError: it cannot be read or written.
         """
         episode, title = story.episode.id, story.title
+        # read again, because the story on the screen has no pictures; on the source's thread, which owns the connection
         whole = await self._source.query(lambda reader: read_story(reader, episode, title, self._pieces))
         return await self._writer.call(lambda: WRITERS[kind](whole, target))

@@ -18,10 +18,13 @@ from vlmagent.tui.data.columns import Column, Least
 from vlmagent.tui.data.states import state_colour, state_sign
 from vlmagent.tui.text import safe_cell, told_apart
 
+# cells: a blank of `DataTable` on either side of each column, and the bar at the right
 PADDING, SCROLLBAR = 2, 1
 NAME_MIN, NAME_MAX = 12, 48
 """Cells for names where there is room, however short or long they are."""
+# cells of a name where there is no room at all
 NAME_LEAST = 4
+# cells: "100.0 %", and the least of a curve that shows a shape
 PERCENT, SHORTEST_CURVE = 7, 4
 
 
@@ -50,17 +53,21 @@ def columns_for(width: int, names: Sequence[str], least: Least | None = None) ->
     name_width = min(NAME_MAX, max(NAME_MIN, longest))
     widths = {"": 1, "run": name_width, **{name: usual[name] for name in ("state", "env steps", "success")}}
     for extra in _EXTRAS:
+        # the first that does not fit ends it, though a narrower one may follow: the order is that of importance
         if _total({**widths, extra: usual[extra]}) > width:
             break
         widths[extra] = usual[extra]
     left = width - _total(widths)
+    # not even the columns that are always there fit: the curve gives first, then the name
     if left < 0:
         widths["success"] = max(PERCENT, widths["success"] + left)
         widths["run"] = max(NAME_LEAST, min(name_width, name_width + width - _total(widths)))
     elif "why" in widths:
+        # curve and reason share what is left; a dozen more cells are enough for the curve
         widths["success"] += min(12, left)
         widths["why"] += max(0, left - 12)
     else:
+        # a longer curve would say no more: the rest stays empty
         widths["success"] += min(32, left)
     columns = {**_COLUMNS, "run": _name_column(names, widths["run"])}
     return [(columns[name], widths[name]) for name in columns if name in widths]
@@ -78,6 +85,7 @@ def _name_column(names: Sequence[str], width: int) -> Column:
 def age(seconds: float) -> str:
     """A time span in at most seven characters."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        # from two of a unit on: 110 min say more than 2 h
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
@@ -100,6 +108,7 @@ def _success(run: RunSummary, setting: Setting, width: int) -> Text:
     if not known:
         return Text("–".rjust(PERCENT), style="dim")
     rate = Text(percent(known[-1]).rjust(PERCENT), style="bold")
+    # the newest value alone
     if width < PERCENT + 1 + SHORTEST_CURVE:
         return rate
     curve = sparkline(run.success, width - PERCENT - 1)
@@ -115,6 +124,7 @@ def _age(run: RunSummary, setting: Setting, width: int) -> Text:
 
 
 def _why(run: RunSummary, setting: Setting, width: int) -> Text:
+    # the first line is the sentence; what follows are details for the preview
     return safe_cell(run.error.split("\n")[0], width, style=setting.colours["error"])
 
 
@@ -141,6 +151,7 @@ _COLUMNS = {
         _column("state", _state),
         _column("run", _state),  # stands for the place only: the names decide how it is filled
         _column("task", lambda run, _, width: safe_cell(run.task, width)),
+        # the last part of a path: the beginning is the same for all models of a machine
         _column("model", lambda run, _, width: safe_cell(run.model.rstrip("/").rsplit("/", 1)[-1], width)),
         _column(" seed", lambda run, _, width: _right("" if run.seed is None else str(run.seed), width)),
         _column(" env steps", _steps),

@@ -42,7 +42,10 @@ class Worker:
         self._name = name
         self._interrupt = interrupt
         self._finish = finish
+        # None at the end of the queue ends the thread
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        # guards which job is running and who still wants it, so that an interruption never hits the job after the one
+        # it was meant for
         self._lock = threading.Lock()
         self._current: _Job[Any] | None = None
         self._thread: threading.Thread | None = None
@@ -56,6 +59,8 @@ class Worker:
         """
         if self._closed:
             raise StoreError("This view of the run was already closed.")
+        # only now: a screen that is opened and left at once needs no thread. A daemon, because a query may hang on a
+        # lock or a network file system, which must not keep the program from ending
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
@@ -63,6 +68,7 @@ class Worker:
         self._jobs.put(job)
         try:
             return await job.future
+        # the screen was closed or asks something else: nobody waits for the answer any more
         except asyncio.CancelledError:
             self._forget(job)
             raise
@@ -73,28 +79,34 @@ class Worker:
         with self._lock:
             if self._current is not None:
                 self._interrupt()
+        # behind what is queued: those jobs are answered with an error first, so that no caller waits for ever
         self._jobs.put(None)
 
     def _forget(self, job: _Job[Any]) -> None:
         with self._lock:
             job.wanted = False
+            # running already: cut it short. One that waits is passed over when its turn comes
             if self._current is job:
                 self._interrupt()
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             with self._lock:
+                # looked at under the lock: from here on a cancellation finds the job as the current one
                 if not job.wanted or self._closed:
                     job.finish(error=StoreError("This view of the run was closed."))
                     continue
                 self._current = job
             try:
                 result, error = job.function(), None
+            # whatever it is, the caller is to get it: an exception that ended this thread would leave all callers
+            # waiting
             except BaseException as problem:
                 result, error = None, problem
             with self._lock:
                 self._current = None
             job.finish(result, error)
+        # on this thread, after the last job: a connection must not be closed under a running query
         self._finish()
 
 
@@ -104,15 +116,18 @@ class _Job(Generic[T]):
     def __init__(self, function: Callable[[], T]) -> None:
         self.function = function
         self.wanted = True
+        # made on the screen's thread, whose loop is the one to wake
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self._loop.create_future()
 
     def finish(self, result: Any = None, error: BaseException | None = None) -> None:
         """Wake the caller, unless it or its event loop is gone."""
+        # raised by a loop that was closed: the program has ended meanwhile
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, result, error)
 
     def _settle(self, result: Any, error: BaseException | None) -> None:
+        # cancelled between the call from the thread and its turn in the loop
         if self.future.done():
             return
         if error is not None:
@@ -157,6 +172,7 @@ class Source:
     def _answer(self, function: Callable[[StoreReader], T]) -> T:
         try:
             return function(self._open())
+        # also after an interruption or a lock: a connection that failed is not trusted again
         except VlmAgentError:
             self._let_go()
             raise
@@ -168,7 +184,9 @@ class Source:
 
     def _open(self) -> StoreReader:
         """The reader of the file that lies there now."""
+        # before opening: a file replaced in between is noticed by the next question, not missed
         identity = _identity(self.database)
+        # an open file outlives its deletion: the connection would show the old run for ever
         if self._reader is not None and identity != self._identity:
             self._let_go()
         if self._reader is None:
@@ -183,6 +201,7 @@ class Source:
             reader.close()
 
     def _cut_short(self) -> None:
+        # taken once: the other thread may let go of it between the test and the call
         reader = self._reader
         if reader is not None:
             reader.interrupt()
@@ -194,4 +213,5 @@ def _identity(path: Path) -> tuple[int, int] | None:
         found = path.stat()
     except OSError:
         return None
+    # enough to tell files apart: the old one is still open, so that its number cannot be given to the new one
     return found.st_dev, found.st_ino

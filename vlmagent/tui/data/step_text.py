@@ -19,6 +19,7 @@ def thought_weight(run: RunRow | None) -> float | None:
     """The weight of the thoughts in the run's policy gradient, or None when its config does not say."""
     try:
         return float(json.loads(run.config_json)["ppo"]["thought_weight"]) if run else None
+    # a config of another version, or no JSON
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -39,6 +40,7 @@ def step_facts(
         row.reward, row.value, row.thought_logprob, row.logprob,
         so_far, row.advantage, row.action_logprob, row.return_,
     )  # fmt: skip
+    # four in the left column, then four in the right one; numbers and names are in the same order
     names = _LONG if width >= WIDE else _SHORT
     cells = [
         (name, "–" if value is None else signed(value)) for name, value in zip(names, numbers, strict=True)
@@ -51,8 +53,10 @@ def step_facts(
                 *_cell(*left, max(map(len, names[:4]))), gap, *_cell(*right, max(map(len, names[4:])))
             )
         )
+    # equation 4.3 of the paper, with the weight that the run was trained with
     if weight is not None and row.logprob is not None:
         lines.append(Content.styled(f"log p = {weight:g} × {names[2]} + action", "$foreground-muted"))
+    # the episode was truncated: the critic's value stands for the rewards that would have followed
     if row.bootstrap_value is not None:
         lines.append(
             Content.styled(f"cut off here; V of what follows {signed(row.bootstrap_value)}", "$warning")
@@ -106,6 +110,7 @@ def cut_off(ended: str, *, brief: bool = False) -> str:
 
 def signed(value: float) -> str:
     """A number with its sign."""
+    # a minus comes by itself; 0 has no sign, and NaN is a dash
     return number(value) if math.isnan(value) or value <= 0 else f"+{number(value)}"
 
 

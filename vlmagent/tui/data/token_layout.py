@@ -19,8 +19,10 @@ from vlmagent.tui.text import safe
 SHARES = (0.95, 0.8, 0.5, 0.2, 0.05)
 """Probabilities where the colour changes: level 0 from 95 % up, level 5 below 5 %."""
 BARS = "▁▂▃▄▅▆▇█"
+# a log-prob of -5 is a probability of 0.7 %
 BAR_NATS = 5.0
 NEWLINE = "↵"
+# a word with the blanks after it, blanks at the beginning of a line, or a line feed
 _WORDS = re.compile(r"\S+[^\S\n]*|[^\S\n]+|\n")
 
 
@@ -58,7 +60,9 @@ def lay_out(texts: Sequence[str], names: dict[int, str], width: int) -> Layout:
         texts: what each token wrote.
         names: shown in place of an empty token.
     """
+    # what is laid out may be longer than the output: an empty token stands there by its name
     shown = [_shown(text, names.get(k)) for k, text in enumerate(texts)]
+    # offset in `whole` where each token ends; ascending, so that bisection finds the token of a character
     ends: list[int] = []
     total = 0
     for text in shown:
@@ -67,10 +71,12 @@ def lay_out(texts: Sequence[str], names: dict[int, str], width: int) -> Layout:
     whole = "".join(shown)
     lines: list[tuple[Span, ...]] = []
     first = [-1] * len(texts)
+    # two cells at least, else a wide character would fit on no line
     for start, end in wrap(whole, max(width, 2)):
         spans = []
         at = start
         while at < end:
+            # the first token that ends behind `at`: passes over those that show nothing
             token = bisect_right(ends, at)
             until = min(ends[token], end)
             if first[token] < 0:
@@ -97,6 +103,7 @@ def wrap(text: str, width: int) -> Iterator[tuple[int, int]]:
             yield start, at + 1
             start, used = at + 1, 0
             continue
+        # blanks at the end of a line may reach beyond it: they are cut off unseen
         size = cell_len(word.rstrip())
         if used and used + size > width:
             yield start, at
@@ -107,6 +114,7 @@ def wrap(text: str, width: int) -> Iterator[tuple[int, int]]:
                 start, used = at + end, 0
             else:
                 used += taken
+        # by blanks that reach beyond the line: the next word begins a new one
         if used > width:
             used = width
     if start < len(text):
@@ -118,7 +126,9 @@ def _pieces_of(word: str, width: int) -> Iterator[tuple[int, int | None]]:
     if cell_len(word.rstrip()) <= width:
         yield len(word), cell_len(word)
         return
+    # one cell a character: breaks are arithmetic, because outputs without blanks may have 100 kB
     if word.isascii():
+        # where the last full line ends; less one, so that a word of exactly one line is not followed by an empty one
         full = (len(word.rstrip()) - 1) // width * width
         for end in range(width, full + 1, width):
             yield end, None
@@ -150,12 +160,14 @@ class Output:
         if row.token_ids is None or row.token_logprobs is None:
             return cls(row.output)
         ids, logprobs = row.token_ids.tolist(), row.token_logprobs.tolist()
+        # no action was found in the output: all of its tokens are thoughts
         start = len(ids) if row.action_start is None else row.action_start
         return cls(row.output, tuple(ids), tuple(logprobs[: len(ids)]), start, pieces)
 
 
 def probability_bar(logprob: float) -> str:
     """A block as high as the token was surprising; full from ``BAR_NATS`` on."""
+    # one that is not known gets the lowest bar
     share = 0.0 if math.isnan(logprob) else min(-logprob / BAR_NATS, 1.0)
     return BARS[round(max(share, 0.0) * (len(BARS) - 1))]
 

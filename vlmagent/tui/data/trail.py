@@ -48,6 +48,7 @@ class FixedTrail:
 
 def find(places: Sequence[Place], place: Place) -> int | None:
     """Where a place is among others; failing that, its episode; else None."""
+    # in a ranking an episode may stand several times, at different steps
     if place in places:
         return places.index(place)
     return next((number for number, (episode, _) in enumerate(places) if episode == place[0]), None)
