@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vlmagent.models.policy import EncodedState, Policy
 
-BATCH_SIZE = 16
+BATCH_SIZE = 16  # outputs a pass: a game may offer a hundred actions
 
 
 @torch.no_grad()
@@ -43,5 +43,6 @@ def action_probs(
         batch = rows[start : start + batch_size]
         scores = policy.score([state] * len(batch), batch, temperature=temperature)
         logprobs += scores.token_logprobs.double().sum(1).tolist()
+    # softmax over log-probs is the formula above, without tiny numbers in between
     probabilities: NDArray[np.float64] = torch.tensor(logprobs, dtype=torch.float64).softmax(0).numpy()
     return probabilities

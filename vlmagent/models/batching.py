@@ -36,6 +36,7 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         if isinstance(cause, RuntimeError | OSError) and OUT_OF_MEMORY.search(str(cause)):
             return True
+        # __cause__ is set by `raise ... from`: who wrapped the error meant this one
         cause = cause.__cause__
     return False
 
@@ -69,6 +70,8 @@ class MicroBatcher:
         if not self.max_tokens:
             every = range(len(sizes))
             return [list(every[start : start + self.max_rows]) for start in every[:: self.max_rows]]
+        # longest first: what stands next to each other is of like length, and the largest pass, which memory is most
+        # likely to be short for, is the first; the index makes the order the same every time
         order = sorted(range(len(sizes)), key=lambda index: (-sum(sizes[index]), index))
         groups: list[list[int]] = []
         for index in order:
@@ -91,6 +94,7 @@ class MicroBatcher:
         if len(sizes) < 2:
             return False
         if self.max_tokens:
+            # half of what it held, which may be less than what was allowed
             self.max_tokens = min(self.max_tokens, padded(sizes)) // 2
         else:
             self.max_rows = min(self.max_rows, len(sizes)) // 2
@@ -120,6 +124,7 @@ def padded(sizes: Sequence[Size]) -> int:
 
 def free_memory() -> None:
     """Give cached blocks back to the device, so that a smaller batch finds room."""
+    # torch keeps freed blocks for sizes like theirs; another size finds no room among them
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
@@ -144,7 +149,9 @@ def in_micro_batches(
     """
     results: dict[int, T] = {}
     while len(results) < len(sizes):
+        # rows that were done before memory ran out stay done
         left = [index for index in range(len(sizes)) if index not in results]
+        # of the attempt that fails, should there be one
         group: list[int] = []
         try:
             for places in batcher.split([sizes[index] for index in left]):

@@ -51,6 +51,7 @@ class SizedCache(Generic[K, V]):
 
     def keep(self, key: K, value: V) -> None:
         """Keep a value, unless it alone is larger than the cache may be."""
+        # an entry that is larger than the whole cache would make cachetools raise
         if self._size(value) <= self._kept.maxsize:
             self._kept[key] = value
 

@@ -78,6 +78,7 @@ class CnnPolicy(nn.Module):
         self.actions = actions
         self.names = tuple(names)
         self.hidden = tuple(hidden)
+        # devices=[]: fresh weights are made on the CPU, whose generator alone is put back
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layers: list[nn.Module] = []
@@ -88,6 +89,7 @@ class CnnPolicy(nn.Module):
             nn.init.zeros_(last.bias)
             self.head = nn.Sequential(*layers, last)
             self.value_head = ValueHead(width, hidden)
+        # standardising is off until `calibrate`: mean 0, deviation 1
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.known: SizedCache[tuple[bytes, str], Tensor] = SizedCache(
@@ -117,6 +119,7 @@ class CnnPolicy(nn.Module):
     def to(self, *args: Any, **kwargs: Any) -> CnnPolicy:
         """Move heads and encoders."""
         super().to(*args, **kwargs)
+        # they are no parameters of this module, so that no engine, checkpoint or count takes them for learning
         self.vision.model.to(*args, **kwargs)
         if self.text is not None:
             self.text.model.to(*args, **kwargs)
@@ -128,6 +131,7 @@ class CnnPolicy(nn.Module):
         Raises:
             UsageError: the encoders give vectors of another size than the network was trained on.
         """
+        # not the array's own bytes where it is a view with gaps
         key = (hashlib.sha256(np.ascontiguousarray(image).data).digest(), text)
         return self.known.find_or_make(key, lambda: self._compute(image, text))
 
@@ -149,6 +153,7 @@ class CnnPolicy(nn.Module):
         """Standardise the features as they are spread over ``states``, from now on."""
         table = torch.stack(list(states))
         deviation = table.std(0, correction=0)
+        # 1e-6: all features may be constant
         floor = MIN_STD_SHARE * deviation.pow(2).mean().sqrt() + 1e-6
         self.mean.copy_(table.mean(0))
         self.std.copy_(deviation.clamp(min=float(floor)))
@@ -160,6 +165,7 @@ class CnnPolicy(nn.Module):
         """One sampled action per state: its index, its log-prob and the state's value, each (B,)."""
         features = self._standardised(states)
         logprobs = torch.log_softmax(self.head(features), -1)  # (B, A)
+        # a generator of its own on the CPU: the choice does not depend on the device or on what was drawn before
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.multinomial(logprobs.exp().cpu(), 1, generator=generator)
         picked = logprobs.gather(1, chosen.to(self.device))[:, 0]
@@ -177,6 +183,7 @@ class CnnPolicy(nn.Module):
         logprobs = torch.log_softmax(self.head(features), -1)
         index = torch.tensor(list(chosen), device=self.device)[:, None]
         entropies = -(logprobs.exp() * logprobs).sum(-1, keepdim=True)
+        # one token, never padded
         mask = torch.ones_like(index, dtype=torch.bool)
         return Scores(logprobs.gather(1, index), entropies, mask, self.value_head(features))
 
@@ -204,7 +211,10 @@ def save_cnn(policy: CnnPolicy, folder: Path) -> None:
         "text_fingerprint": text.fingerprint if text else None,
     }
     (folder / CONFIG).write_text(json.dumps(document), encoding="utf-8")
+    # safetensors refuses views with gaps
     save_file({name: tensor.contiguous() for name, tensor in policy.state_dict().items()}, folder / WEIGHTS)
+    # an encoder of the user's stays where it is, which may be gigabytes; its fingerprint tells whether it is still
+    # the same
     if policy.vision.source is None:
         policy.vision.model.save_pretrained(folder / "vision")
         policy.vision.processor.save_pretrained(folder / "vision")
@@ -235,6 +245,7 @@ def load_cnn(folder: Path, config: CnnConfig | None = None) -> CnnPolicy:
         )
     place = encoder_folder(folder, saved, "vision", config.vision if config else None)
     vision = VisionFeatures.open(place, saved["pooling"])
+    # None again for one that lies beside the heads: it is saved with them the next time
     vision.source = place if saved["vision"] else None
     text = None
     if saved["has_text"]:

@@ -59,6 +59,7 @@ class VisionFeatures:
         spared = ("pooler.",) if pooling == "patches" else ()
         todo = "Give a complete checkpoint, or read all its patches: --set cnn.pooling=patches."
         _encoder_fit(info, name, spared).check(f"cnn.vision = '{folder}'", todo)
+        # float32: features are computed once, and go into a float32 network
         return cls(part.float(), processor, pooling, folder)
 
     @torch.no_grad()
@@ -68,8 +69,10 @@ class VisionFeatures:
         device = next(self.model.parameters()).device
         out = self.model(pixel_values=pixels.to(device))
         features: Tensor
+        # some encoders have no pooled vector, or None for one
         pooled = getattr(out, "pooler_output", None)
         if self.pooling == "patches":
+            # all patches side by side: a number's place in the vector is its place in the picture
             features = out.last_hidden_state.flatten()
         else:
             features = out.last_hidden_state.mean(1)[0] if pooled is None else pooled[0]
@@ -113,6 +116,7 @@ class TextFeatures:
     @torch.no_grad()
     def __call__(self, text: str) -> Tensor:
         """Features of one text, float32 (F,), on the CPU."""
+        # an empty text has no ids, and a mean over nothing is no number
         ids = self.tokenizer(text, truncation=True)["input_ids"] or [self.tokenizer.eos_token_id or 0]
         device = next(self.model.parameters()).device
         hidden = self.model(input_ids=torch.tensor([ids], device=device)).last_hidden_state
@@ -122,6 +126,7 @@ class TextFeatures:
 
 def _open_encoder(folder: Path) -> tuple[Any, Mapping[str, Any]]:
     """A whole model, and what transformers says about how its files fit."""
+    # ignore_mismatched_sizes: refused later by name, where they are in the part that is read
     model, info = AutoModel.from_pretrained(
         folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
     )
@@ -172,6 +177,7 @@ def encoder_folder(folder: Path, saved: Mapping[str, Any], kind: str, wanted: st
     if saved[kind] is None:
         return folder / kind
     place = Path(saved[kind])
+    # a folder said now counts for more than the one that was written down, which may have been moved
     if wanted is not None and wanted not in BUILT_IN and Path(wanted).is_dir():
         place = Path(wanted).resolve()
     if not place.is_dir():

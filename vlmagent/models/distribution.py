@@ -27,6 +27,7 @@ def tempered(logits: Tensor, banned: Tensor, temperature: float) -> Tensor:
     Args:
         temperature: 0 stands for the likeliest token, whose log-probs are those at temperature 1.
     """
+    # float32 before dividing: at a temperature of 0.2 rounding counts five times
     return (logits.to(torch.float32) / (temperature or 1.0)).masked_fill(banned, -torch.inf)
 
 
@@ -60,6 +61,7 @@ class ChosenLogprobs:
     def warp(self, _input_ids: Tensor, logits: Tensor) -> Tensor:
         """A logits processor: what the next tokens are drawn from, (B, V)."""
         mask = banned_mask(self._banned, logits.shape[-1], logits.device)
+        # kept until `look` is told which tokens were drawn from it
         self._scores = tempered(logits, mask, self._temperature)
         return self._scores
 
@@ -71,6 +73,7 @@ class ChosenLogprobs:
         self._scores = None  # one step's scores at a time
         if self._on_tokens is not None:
             self._on_tokens(input_ids[:, self._prompt :])
+        # never true: what ends a row is for `eos_token_id` and `max_new_tokens`
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     def table(self) -> Tensor:

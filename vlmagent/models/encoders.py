@@ -7,6 +7,7 @@ from pathlib import Path
 from vlmagent.config import CnnConfig
 from vlmagent.errors import UsageError
 
+# made by this program: no folder to look at
 BUILT_IN = ("tiny", "sft")
 
 

@@ -93,6 +93,7 @@ class PictureFeatures:
 
         Most architectures take no ready features, so that the method that computes them is replaced on the instance.
         """
+        # conditional-generation models call it on their inner `model`
         core = getattr(model, "model", model)
         original = core.get_image_features
 
@@ -100,6 +101,7 @@ class PictureFeatures:
         def served(*_args: Any, **_kwargs: Any) -> Any:
             return join_pieces(self.pieces(core, original, states, join), self._form)
 
+        # on the instance: it hides the class's method, and deleting it brings that back
         core.get_image_features = served
         try:
             yield
@@ -112,6 +114,7 @@ class PictureFeatures:
         """One piece per state, in order; those not kept from before come from one call of ``compute``."""
         found: dict[bytes, Piece] = {}
         missing: dict[bytes, Picture] = {}
+        # one state for each distinct picture, in the order of first appearance
         for key, state in {state.image_key: state for state in states}.items():
             piece = self.kept.find(key)
             if piece is None:
@@ -121,7 +124,9 @@ class PictureFeatures:
         if missing:
             new = list(missing.values())
             accepted = inspect.signature(compute).parameters
+            # `join` gives all that a processor made, and families' methods take different parts of it
             pictures = {name: tensor for name, tensor in join(new).items() if name in accepted}
+            # kept features must hold no graph: it would be gone, or grow, by the next batch
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 output = compute(**to_model(core, pictures), return_dict=True)
             self._form, pieces = split_output(output, [picture.tiles for picture in new])
@@ -129,12 +134,14 @@ class PictureFeatures:
                 found[key] = piece
                 if self.frozen:
                     self.kept.keep(key, piece)
+        # equal pictures share one piece
         return [found[state.image_key] for state in states]
 
 
 def to_model(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors on the model's device, pixels in its precision."""
     return {
+        # None leaves a dtype as it is: ids and grids stay integers
         name: tensor.to(model.device, model.dtype if tensor.is_floating_point() else None)
         for name, tensor in tensors.items()
     }
@@ -148,9 +155,11 @@ def split_output(output: Any, tiles: Sequence[int]) -> tuple[Form, list[Piece]]:
     """
     pooled = output.pooler_output
     listed = isinstance(pooled, list | tuple)
+    # one tensor, the tiles of all pictures behind one another: cut by their numbers
     tokens = list(pooled) if listed else list(pooled.split(list(tiles)))
     levels = getattr(output, "deepstack_features", None) or []
     levels_listed = bool(levels) and isinstance(levels[0], list | tuple)
+    # deeper levels have no axis of pictures of their own: they are cut like the tokens
     sizes = [len(piece) for piece in tokens]
     by_level = [list(level) if levels_listed else list(level.split(sizes)) for level in levels]
     pieces = [Piece(piece, tuple(level[index] for level in by_level)) for index, piece in enumerate(tokens)]

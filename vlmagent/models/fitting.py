@@ -24,6 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 NAMED = 3
 """Names shown of each kind of misfit: enough to see a pattern, few enough to read."""
+# enough to tell models apart, few enough to read in milliseconds
 SAMPLED_TENSORS = 16
 SAMPLED_VALUES = 16
 
@@ -108,6 +109,7 @@ def compare(held: Shapes, expected: Shapes, others: Shapes | None = None) -> Fit
         expected: what it has to fill.
         others: what it may fill beside that, or nothing.
     """
+    # `expected` last: where both name a place its shape counts
     places = {**(others or {}), **expected}
     return Fit(
         unplaced=tuple(name for name in held if name not in places),
@@ -128,6 +130,7 @@ def loading_fit(info: Mapping[str, Collection[Any]], unread: Iterable[str] = ())
     """
     spared = tuple(unread)
     return Fit(
+        # an ending: the same tensor has prefixes that differ with the class that reads it
         unplaced=tuple(name for name in sorted(info["unexpected_keys"]) if not name.endswith(spared)),
         untouched=tuple(sorted(info["missing_keys"])),
         mismatched=tuple(_both_shapes(*entry) for entry in sorted(info["mismatched_keys"])),
@@ -173,6 +176,7 @@ def fingerprint(folder: Path) -> str:
     Names, shapes and a few values of some tensors; values count in bfloat16, so that a copy saved in another precision
     is the same model. Takes milliseconds for 7 B.
     """
+    # a folder of a whole model may hold other tensors beside (optimiser, value head)
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
     places: dict[str, Path] = {}
     for file in files:
@@ -180,11 +184,13 @@ def fingerprint(folder: Path) -> str:
             places |= dict.fromkeys(tensors.keys(), file)
     names = sorted(places)
     digest = hashlib.sha256("\0".join(names).encode())
+    # evenly spread over the names, so that every part of the network is met
     for name in names[:: max(1, len(names) // SAMPLED_TENSORS)]:
         with safe_open(places[name], "pt") as tensors:
             part = tensors.get_slice(name)
             shape = part.get_shape()
             digest.update(str(shape).encode())
+            # one row of a matrix; a number has no first row
             values = part[:1] if shape else tensors.get_tensor(name)
         sample = values.flatten()[:SAMPLED_VALUES].to(torch.bfloat16).to(torch.float32)
         digest.update(sample.numpy().tobytes())

@@ -125,6 +125,7 @@ def load_policy(
     quiet()
     check_checkpoint(folder)
     settings = config or ModelConfig()
+    # the adapters learnt from pictures that were read so: later settings do not change that
     if (folder / READING).is_file():
         settings = settings.model_copy(update={"tiles": bool(read_json(folder / READING)["tiles"])})
     if is_adapter(folder):
@@ -133,6 +134,7 @@ def load_policy(
         opened = _open(folder, settings, keep_precision=config is None)
         if settings.lora.enabled:
             opened = _with_fresh_adapters(opened, settings, seed)
+    # the saved widths count for more than the config's: other ones would not take the weights
     hidden, head = _saved_value_head(folder)
     policy = _policy(opened.backbone, opened.processor, settings, hidden or settings.value_head, seed)
     policy.source, policy.notes = opened.folder, opened.notes
@@ -162,6 +164,7 @@ def _open_adapter(
     check_base(folder, opened.folder)
     shown = name if is_hub_name(name) else str(opened.folder)
     backbone, note = lora.load_adapters(opened.backbone, folder, trainable=settings.lora.enabled, base=shown)
+    # without a config it is opened only to act: adapters then stay beside the weights
     if config is not None and not settings.lora.enabled:
         backbone = lora.merge_adapters(backbone)  # to be trained whole
     return replace(opened, backbone=backbone, notes=(*opened.notes, *([note] if note else [])))
@@ -220,6 +223,7 @@ def _open(folder: Path, config: ModelConfig, *, keep_precision: bool) -> _Opened
     Raises:
         UsageError: transformers cannot open them, or they do not belong together.
     """
+    # "auto" is transformers' word for the precision of the file
     options: dict[str, Any] = {"dtype": "auto" if keep_precision else weights_dtype(config)}
     options |= quantization_options(config)
     notes: tuple[str, ...] = ()
@@ -248,6 +252,7 @@ def weights_dtype(config: ModelConfig) -> torch.dtype:
     if config.dtype != "auto":
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     gpu = config.device != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    # bfloat16 weights beside float32 adapters; whole weights have to be float32 to learn (`check_trainable`)
     return torch.bfloat16 if gpu and config.lora.enabled else torch.float32
 
 
@@ -260,6 +265,7 @@ def _saved_value_head(folder: Path) -> tuple[tuple[int, ...] | None, dict[str, t
     """
     files = (folder / VALUE_HEAD_CONFIG, folder / VALUE_HEAD)
     missing = [file.name for file in files if not file.is_file()]
+    # both or none: one alone is a copy that was cut off
     if len(missing) == len(files):
         return None, None
     if missing:

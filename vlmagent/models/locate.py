@@ -17,7 +17,7 @@ VALUE_HEAD_CONFIG = "value_head.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 LORA = "LORA"
 """PEFT's name of the only type of adapter that is opened: low-rank matrices beside a layer's own weights."""
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 10  # for the hub: a command without a network says so soon
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 """What is fetched from the hub: weights in one open format, configs, templates and tokenizers; never code."""
 
@@ -30,6 +30,7 @@ def check_model(name: str) -> None:
     """
     if not is_hub_name(name):
         check_checkpoint(Path(name))
+        # of an adapter the model under it has to be there too
         if is_adapter(Path(name)):
             check_model(base_of(Path(name)))
     elif _cached(name) is None:
@@ -63,6 +64,7 @@ def locate(name: str) -> Path:
 
 def is_hub_name(name: str) -> bool:
     """Whether a name means the hub: ``owner/name``, and no such folder here."""
+    # a letter, digit, _ or - first, then also dots: "owner/name", but neither "./name" nor "/name" nor "a/b/c"
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None and not Path(name).exists()
 
 
@@ -83,11 +85,13 @@ def cached_file(name: str, file: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(name, file)
+    # it may also be a mark that the hub has no such file
     return Path(found) if isinstance(found, str) else None
 
 
 def _whole(folder: Path) -> bool:
     """Whether every file that the index of weights names is there."""
+    # small models are one file, without an index
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return True
@@ -96,6 +100,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _not_fetched(name: str, error: Exception) -> UsageError:
+    # names, not classes: the library is imported only where the hub is asked
     kind = type(error).__name__
     if "GatedRepo" in kind:
         why = "its owner asks for an agreement first: accept it on the model's page, then log in with `hf auth login`"
@@ -113,6 +118,7 @@ def _not_fetched(name: str, error: Exception) -> UsageError:
 
 def is_pretrained(name: str) -> bool:
     """Whether a name means a model from elsewhere, rather than ``tiny`` or a checkpoint that this program wrote."""
+    # value_head.json is written by this program alone
     return name != "tiny" and not (Path(name) / VALUE_HEAD_CONFIG).is_file()
 
 
@@ -147,6 +153,7 @@ def base_of(folder: Path, wanted: str | None = None) -> str:
     """
     stored = base_name(folder)
     if wanted is not None and wanted != "tiny" and Path(wanted).resolve() != folder.resolve():
+        # an adapter that was trained further: its base is meant
         if is_adapter(Path(wanted)):
             wanted = base_name(Path(wanted))
         if Path(wanted).is_dir() or (is_hub_name(wanted) and not Path(stored).is_dir()):

@@ -72,6 +72,7 @@ def first_action_token(
     whole = decode(token_ids)
     if key_offset >= len(whole):
         return len(token_ids)
+    # up to and with the key's first character
     wanted = whole[: key_offset + 1]
     low, high = 0, len(token_ids)  # the first ``low`` tokens do not reach the key, the first ``high`` do
     while high - low > 1:
@@ -88,6 +89,7 @@ def first_action_token(
             high = count
         elif whole.startswith(text):
             break
+    # the last token of the shortest prefix that reaches the key
     return high - 1
 
 
@@ -108,6 +110,7 @@ def split_logprob(
         )
     position = torch.arange(mask.shape[1], device=mask.device)
     is_action = position[None, :] >= action_start[:, None]  # (B, L)
+    # where, not a product: entries outside of the mask may be infinite
     kept = torch.where(mask, token_logprobs, torch.zeros_like(token_logprobs))
     thought = torch.where(is_action, torch.zeros_like(kept), kept).sum(1)
     action = torch.where(is_action, kept, torch.zeros_like(kept)).sum(1)

@@ -37,6 +37,7 @@ def add_adapters(model: Any, config: LoraConfig, *, train_vision: bool, base: st
 
     excluded: list[str] = []
     if not train_vision:
+        # `\b` and a dot: the part itself, not one whose name begins like it
         excluded += [rf".*\b{name}\..*" for name in vision_modules(model)]
     unused = family_of(model.config.model_type).unused_modules(model.config)
     if config.skip_unused and unused is not None:
@@ -69,7 +70,9 @@ def load_adapters(model: Any, folder: Path, *, trainable: bool, base: str) -> tu
     import peft
 
     settings = peft.PeftConfig.from_pretrained(folder)
+    # inference_mode: PEFT then makes the adapters without gradients
     settings.inference_mode = not trainable
+    # written into the configs of checkpoints from now on: the stored path may be out of date
     settings.base_model_name_or_path = base
     try:
         adapted = peft.PeftModel(model, settings)
@@ -93,6 +96,7 @@ def fill_adapters(adapted: Any, folder: Path, base: str) -> str | None:
 
     held = read_tensors(folder / ADAPTER_WEIGHTS)
     expected = shapes_of(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    # the file may also hold what else the model has (embeddings that were saved along)
     others = shapes_of(adapted.state_dict())
     fit, note = compare(shapes_of(held), expected, others), None
     if not fit.whole:
@@ -132,6 +136,7 @@ def _with_current_names(held: Mapping[str, Tensor], fit: Fit, model: Any) -> dic
     for name, tensor in held.items():
         if name in fit.unplaced:
             name = PEFT_PREFIX + rename_source_key(name.removeprefix(PEFT_PREFIX), rules, [])[0]
+        # two tensors for one place: a guess would lose one of them
         if name in renamed:
             return None
         renamed[name] = tensor
@@ -174,6 +179,7 @@ def exchanged(adapted: Any, others: dict[str, Tensor]) -> Iterator[None]:
     parameters = adapter_parameters(adapted)
     own = {name: parameter.data for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
+        # only `.data` is exchanged: the parameter stays the same object for engines and hooks
         parameter.data = others[name].to(parameter.device)
     try:
         yield
@@ -188,6 +194,7 @@ def read_beside(adapted: Any, folder: Path) -> dict[str, Tensor]:
     Raises:
         UsageError: they do not fit.
     """
+    # copies of what is there, which the next lines overwrite: `fill_adapters` knows only the model's own places
     copies = {name: p.detach().clone() for name, p in adapter_parameters(adapted).items()}
     with torch.no_grad(), exchanged(adapted, copies):
         fill_adapters(adapted, folder, str(adapted.peft_config["default"].base_model_name_or_path))
@@ -201,6 +208,7 @@ def _match_precision(adapted: Any) -> None:
     """
     if any(p.dtype == torch.bfloat16 for p in adapted.parameters()):
         for module in adapted.modules():
+            # an attribute of PEFT's layers; other modules have none
             if hasattr(module, "cast_input_dtype_enabled"):
                 module.cast_input_dtype_enabled = False
 
@@ -208,6 +216,7 @@ def _match_precision(adapted: Any) -> None:
 def vision_modules(model: Any) -> list[str]:
     """Names of the parts that turn a picture into tokens."""
     core = getattr(model, "model", model)
+    # `model` is what most conditional-generation classes call the network under their output layer
     return [name for name, _ in core.named_children() if name not in LANGUAGE]
 
 
@@ -245,6 +254,7 @@ def count_parts(model: nn.Module, others: Iterable[tuple[str, nn.Module]] = ()) 
     for part, name, parameter in named:
         counts = sizes.setdefault(part, [0, 0])
         size = _size(parameter)
+        # counts[0] trained, counts[1] the model's own, which adapters are not
         counts[0] += size if parameter.requires_grad else 0
         counts[1] += 0 if "lora_" in name else size
     return [Part(name, trained, total) for name, (trained, total) in sizes.items()]

@@ -33,6 +33,7 @@ def float32_output(network: Any) -> Iterator[None]:
         if type(layer) is nn.Linear and layer.weight.dtype in (torch.bfloat16, torch.float16)
     ]
     for layer in layers:
+        # an attribute of the instance hides the class's method; deleting it brings that back
         layer.forward = _Forward(layer)
     try:
         yield
@@ -60,10 +61,12 @@ class _Float32Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
         """Logits, float32 (..., V), of hidden states (..., width) and weights (V, width)."""
+        # the bfloat16 weights, not their float32 slices, of which none outlives its product
         ctx.save_for_backward(hidden, weight)
         inputs = hidden.to(torch.float32)
         logits = inputs.new_empty((*hidden.shape[:-1], weight.shape[0]))
         for part in _slices(weight):
+            # (..., width) times (width, part of V)
             logits[..., part] = inputs @ weight[part].to(torch.float32).T
         return logits
 
@@ -74,11 +77,13 @@ class _Float32Product(torch.autograd.Function):
         hidden, weight = ctx.saved_tensors
         for_hidden = for_weight = None
         if ctx.needs_input_grad[0]:
+            # float32 until all slices are added up: in bfloat16 each addition would round
             total = torch.zeros(hidden.shape, device=hidden.device)
             for part in _slices(weight):
                 total += grad[..., part] @ weight[part].to(torch.float32)
             for_hidden = total.to(hidden.dtype)
         if ctx.needs_input_grad[1]:
+            # (B, T, width) as (B * T, width): the sum over positions is a product
             rows = hidden.flatten(0, -2).to(torch.float32)
             for_weight = (grad.flatten(0, -2).T @ rows).to(weight.dtype)
         return for_hidden, for_weight
@@ -86,6 +91,7 @@ class _Float32Product(torch.autograd.Function):
 
 def _slices(weight: Tensor) -> Iterator[slice]:
     """Rows of a weight matrix (V, width), as many at a time as ``SLICE_NUMBERS`` allows."""
+    # at least one row, however wide
     rows = max(1, SLICE_NUMBERS // weight.shape[1])
     for start in range(0, weight.shape[0], rows):
         yield slice(start, min(start + rows, weight.shape[0]))

@@ -98,6 +98,7 @@ class Policy(nn.Module):
         self.end_ids = end_tokens(processor, self.model.generation_config)
         self.eos_id = self.end_ids[0]
         pad_id = self.tokenizer.pad_token_id
+        # without one of its own any id does: the mask hides padding
         self.pad_id = self.eos_id if pad_id is None else int(pad_id)
         self.banned = banned_tokens(self.tokenizer, self.model.config, self.end_ids)
         self.features = PictureFeatures(frozen_vision)
@@ -109,6 +110,7 @@ class Policy(nn.Module):
         self.states: SizedCache[tuple[str, bytes], EncodedState] = SizedCache(
             STATE_CACHE_BYTES, lambda state: state.nbytes
         )
+        # asked once: the precision of frozen weights never changes
         self._half = any(p.dtype == torch.bfloat16 for p in backbone.parameters())
         self._reference: dict[str, Tensor] | None = None
 
@@ -144,6 +146,7 @@ class Policy(nn.Module):
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.int64]) -> str:
         """Text of output ids, special tokens left out."""
+        # clean_up would move blanks, and with them the character at which the action begins
         text: str = self.tokenizer.decode(
             [int(i) for i in token_ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -152,6 +155,7 @@ class Policy(nn.Module):
     def tokenize_output(self, text: str) -> list[int]:
         """Ids of an output as the model should write it, the end token included; what looks like a special token in
         it is text."""
+        # split_special_tokens: a demonstration that quotes `</s>` must not teach to end there
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]
@@ -163,8 +167,10 @@ class Policy(nn.Module):
         Args:
             image: None for a prompt alone; the states of one batch all have a picture or none has.
         """
+        # not cached: such states are read once, in fine-tuning
         if image is None:
             return self.family.encode_text(self.processor, prompt)
+        # of the pixels alone: the prompt, which changes more often, is the other half of the key
         digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
         return self.states.find_or_make(
             (prompt, digest),
@@ -202,6 +208,7 @@ class Policy(nn.Module):
         """Collects what the output layer reads: the last hidden states, without keeping every layer's."""
         seen: list[Tensor] = []
 
+        # what it reads are hidden states after the last norm, at the positions that are kept
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if (
                 not seen
@@ -231,9 +238,11 @@ class Policy(nn.Module):
             seed: all randomness of this call derives from it.
             on_tokens: called after every token with all ids so far, int64 (B, n); what it raises ends the call.
         """
+        # the CPU's generator is always put back; other devices' where they are named
         devices = [self.device] if self.device.type == "cuda" else []
         with self._forward(states, []) as (inputs, hidden), torch.random.fork_rng(devices=devices):
             inputs.pop("position_ids", None)  # generation counts for itself
+            # with embeddings instead of ids (`Llava`) `generate` returns the written tokens alone
             prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
             chosen = ChosenLogprobs(self.banned, temperature, prompt, on_tokens)
             torch.manual_seed(seed)
@@ -248,12 +257,14 @@ class Policy(nn.Module):
                 # the processor above has tempered already, and nothing else may change the distribution
                 **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}),
             )
+        # (B, width) at the last prompt token, which left padding puts into the last column for all rows
         values = self.value_head(hidden[0][:, -1]).tolist()
         ids = sequences[:, prompt:]  # (B, L)
         logprobs = chosen.table()[:, : ids.shape[1]]  # a device may run one step ahead of its stopping rule
         lengths = output_lengths(ids, self.end_ids).tolist()
         table, probs = ids.cpu().numpy(), logprobs.cpu().numpy()
         return [
+            # copies: a view of one row would keep the whole table
             SampledOutput(table[row, :length].copy(), probs[row, :length].copy(), value)
             for row, (length, value) in enumerate(zip(lengths, values, strict=True))
         ]
@@ -282,11 +293,13 @@ class Policy(nn.Module):
         options = _Scoring(temperature, detach_value, need_entropy_grad)
         if self.training:  # dropout draws a mask for each row, so that equal rows are different samples
             return self._scored(states, rows, options)
+        # by picture, prompt and output; None stands between the last two, which could otherwise run into each other
         found: dict[tuple[Any, ...], int] = {}
         places = [
             found.setdefault((state.image_key, *state.input_ids.tolist(), None, *row), len(found))
             for state, row in zip(states, rows, strict=True)
         ]
+        # the first row of each kind, and for every row which kind it is of
         firsts = [places.index(place) for place in range(len(found))]
         scores = self._scored([states[i] for i in firsts], [rows[i] for i in firsts], options)
         return scores if len(firsts) == len(rows) else scores.take(places)
@@ -299,6 +312,7 @@ class Policy(nn.Module):
             logits = self.model(**inputs, logits_to_keep=width + 1, use_cache=False).logits[:, :-1]
         ban = banned_mask(self.banned, logits.shape[-1], logits.device)
         logprobs = torch.log_softmax(tempered(logits, ban, options.temperature), -1)  # (B, L, V)
+        # (B, L), end tokens where rows are shorter: any id does there, since the mask hides it
         targets = torch.full((len(rows), width), self.eos_id, device=logits.device)
         mask = torch.zeros((len(rows), width), dtype=torch.bool, device=logits.device)
         for index, row in enumerate(rows):
@@ -306,8 +320,10 @@ class Policy(nn.Module):
             mask[index, : len(row)] = True
         chosen = logprobs.gather(2, targets.unsqueeze(-1)).squeeze(-1)
         with torch.set_grad_enabled(torch.is_grad_enabled() and options.need_entropy_grad):
+            # -inf at banned tokens, whose probability is 0: 0 * inf would be no number
             entropies = -(logprobs.exp() * logprobs.masked_fill(ban, 0.0)).sum(-1)
             entropies = entropies.masked_fill(~mask, 0.0)
+        # L + 1 columns were kept: the first is the last prompt token's
         prompt_end = hidden[0][:, -width - 1]
         values = self.value_head(prompt_end.detach() if options.detach_value else prompt_end)
         return Scores(chosen.masked_fill(~mask, 0.0), entropies, mask, values)

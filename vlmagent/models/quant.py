@@ -38,12 +38,14 @@ def quantization_options(config: ModelConfig) -> dict[str, Any]:
     if config.quantization == "8bit":
         settings = BitsAndBytesConfig(load_in_8bit=True)
     else:
+        # as QLoRA (Dettmers et al. 2023): normal-float numbers, whose scales are quantised once more
         settings = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
+    # the whole model on its device at once: quantised weights are not moved there later
     return {"quantization_config": settings, "device_map": {"": choose_device(config.device)}}
 
 
@@ -72,6 +74,7 @@ def drop_stale_quantization(saved: Any, folder: Path) -> bool:
 
 def _holds_quantised(folder: Path) -> bool:
     """Whether any tensor in a folder's weights is of a type that plain weights never have."""
+    # only the files' headers are read
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             if any(tensors.get_slice(name).get_dtype() not in PLAIN_TYPES for name in list(tensors.keys())):

@@ -26,6 +26,7 @@ def enable(model: Any) -> None:
 @contextmanager
 def recomputing(model: Any, active: bool) -> Iterator[None]:
     """While open, a forward pass with gradients keeps only the inputs of layers."""
+    # without gradients nothing is kept anyway, and generation would lose its cache
     if not active or not torch.is_grad_enabled():
         yield
         return

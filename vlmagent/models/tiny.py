@@ -29,10 +29,12 @@ from vlmagent.config import TinyModelConfig
 IMAGE, PAD, BOS, EOS = "<image>", "<pad>", "<s>", "</s>"
 MAX_POSITIONS = 4096
 USER = "USER: "
+# a digit, or one operator or bracket of the tasks' formulas
 DECISIONS = r"\d|[-+*/=()]"
 """What a model decides on one at a time: merged with a neighbour, a digit would be a token that is seldom seen."""
 WORDS = r" ?[A-Za-z]+| ?\d+|[^A-Za-z\d]+"
 """Words and numbers with the blank before them, and whatever stands between."""
+# up to and with ". ", ": ", "? ", a line feed or the end
 SENTENCE = re.compile(r".+?(?:[.:?] |\n|$)", re.DOTALL)
 
 CHAT_TEMPLATE = (
@@ -64,10 +66,12 @@ def build_tokenizer(
     texts = list(texts)
     folded = repeated_sentences([text for text in texts if text.startswith(USER)]) if fold else []
     for sentence in folded:  # they get a token each: merges are not to be spent on their words
+        # what is left between the sentences is what the vocabulary is for
         texts = [part for text in texts for part in text.split(sentence) if part]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
+            # "isolated": each match a piece of its own, which no merge crosses
             pre_tokenizers.Split(Regex(WORDS if words else DECISIONS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
@@ -75,8 +79,10 @@ def build_tokenizer(
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
+        # at least 2: a merge that is seen once is of no use to any other text
         min_frequency=2,
         special_tokens=[PAD, BOS, EOS, IMAGE],
+        # every byte has a token, so that nothing is ever unknown
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         max_token_length=None,
         show_progress=False,
@@ -102,6 +108,7 @@ def tokenizer_of(config: TinyModelConfig, texts: Iterable[str]) -> PreTrainedTok
 
 def repeated_sentences(prompts: Sequence[str]) -> list[str]:
     """Sentences and lines of more than one word that stand in most of the ``prompts``, longest first."""
+    # a set: a sentence that one prompt repeats counts once
     counts = Counter(piece for prompt in prompts for piece in set(SENTENCE.findall(prompt)))
     most = [piece for piece, count in counts.items() if 2 * count > len(prompts) and " " in piece.strip()]
     return sorted(most, key=lambda piece: (-len(piece), piece))
@@ -113,6 +120,7 @@ def build_processor(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast)
     return LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
             size=side,
+            # the whole picture, squeezed: cards and numbers stand near its edges
             do_center_crop=False,
             resample=3,  # bicubic: small digits stay readable
             image_mean=[config.image_mean] * 3,
@@ -121,6 +129,7 @@ def build_processor(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast)
         ),
         tokenizer=tokenizer,
         patch_size=config.patch_size,
+        # "default" counts one token off, CLIP's class token, which is added below
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
@@ -141,6 +150,7 @@ def llava_config(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) ->
         initializer_range=config.vision_init_std,
     )
     text = LlamaConfig(
+        # added sentences included, for which `vocab_size` leaves no room
         vocab_size=len(tokenizer),
         hidden_size=config.width,
         intermediate_size=4 * config.width,
@@ -171,6 +181,7 @@ def llava_config(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast) ->
 
 def build_model(config: TinyModelConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
     """A freshly initialised LLaVA in float32; the same seed gives the same weights."""
+    # devices=[]: made on the CPU, whose generator alone is put back
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlavaForConditionalGeneration(llava_config(config, tokenizer))

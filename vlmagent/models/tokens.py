@@ -27,6 +27,7 @@ def end_tokens(processor: Any, generation_config: Any) -> list[int]:
     more = getattr(generation_config, "eos_token_id", None)
     if more is not None:
         ends += more if isinstance(more, list) else [more]
+    # without doubles, the first of each: position 0 is what an output is ended with
     return list(dict.fromkeys(int(token) for token in ends))
 
 
@@ -38,13 +39,16 @@ def _after_answer(processor: Any) -> list[int]:
         text = processor.apply_chat_template(conversation)
     except Exception:  # templates are programs: one that cannot write an answer tells nothing
         return []
+    # whatever the template writes behind the answer: "</s>", "<|im_end|>\n", or nothing
     tail = text.rpartition(_MARK)[2].strip()
     ids = processor.tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
+    # plain text behind it (a line feed, a next role) ends nothing
     return [ids[0]] if ids and ids[0] in special_tokens(processor.tokenizer) else []
 
 
 def special_tokens(tokenizer: Any) -> set[int]:
     """Ids of all tokens that are no text, listed as special or only marked so."""
+    # some checkpoints mark tokens in the tokenizer's file without listing them
     marked = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     return marked | {int(index) for index in tokenizer.all_special_ids}
 
@@ -58,6 +62,7 @@ def banned_tokens(tokenizer: Any, config: Any, ends: Sequence[int]) -> list[int]
     named = [getattr(config, name, None) for name in _PLACEHOLDERS]
     banned |= {int(index) for index in named if index is not None}
     size = config.get_text_config().vocab_size
+    # tables are padded to round sizes; their last rows were never trained and decode to nothing
     banned |= set(range(len(tokenizer), size))
     return sorted(index for index in banned - set(ends) if index < size)
 
@@ -65,5 +70,6 @@ def banned_tokens(tokenizer: Any, config: Any, ends: Sequence[int]) -> list[int]
 def output_lengths(ids: Tensor, ends: Sequence[int]) -> Tensor:
     """Tokens per row up to and with the first end token, int64 (B,); ids is (B, L)."""
     is_end = torch.isin(ids, torch.tensor(list(ends), device=ids.device))
+    # argmax of 0s and 1s is the first 1; rows without an end have their whole length
     first = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, ids.shape[1])
     return first.to(torch.int64)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# features that never vary in the first states would be divided by about nothing
 MIN_STD = 1e-3
 
 
@@ -62,5 +63,6 @@ class ValueHead(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Also of earlier versions, whose unit was 1."""
+        # 1 is what the unit was before it was saved
         state_dict.setdefault(f"{prefix}scale", torch.ones(()))
         super()._load_from_state_dict(state_dict, prefix, *rest)

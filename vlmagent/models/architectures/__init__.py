@@ -17,6 +17,7 @@ from vlmagent.errors import UsageError, unknown_choice
 from vlmagent.models.locate import base_name, cached_file, is_adapter, is_hub_name, read_json
 
 _SETTINGS = ("processor_config.json", "preprocessor_config.json")
+# pixels; the families' `image_tokens` know which of them theirs means
 _SIZES = ("min_pixels", "max_pixels", "longest_edge", "shortest_edge")
 
 
@@ -74,6 +75,7 @@ def find_architecture(name: str) -> Architecture:
 
 def _from_files(name: str, folder: Path) -> Architecture:
     settings: dict[str, Any] = {}
+    # where both say something the second one counts
     for file in _SETTINGS:
         if (folder / file).is_file():
             settings |= read_json(folder / file)

@@ -107,6 +107,7 @@ class Family:
     def encode_text(self, processor: Any, prompt: str) -> EncodedState:
         """A prompt that comes without a picture."""
         text = self.render(processor, prompt, picture=False)
+        # the template has written the start token already
         ids = processor.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
         return EncodedState(ids[0], {}, b"")
 
@@ -124,6 +125,7 @@ class Family:
             for name, value in features.items()
             if isinstance(value, Tensor) and name not in ("input_ids", "attention_mask", "labels")
         }
+        # by shape: what has a number for each id is a kind of token, the rest is of the picture
         token_types = {name: value[0] for name, value in others.items() if value.shape == ids.shape}
         picture = {name: value for name, value in others.items() if name not in token_types}
         return EncodedState(ids[0], picture, key, token_types)
@@ -192,8 +194,10 @@ def collate(
     }
     for name in states[0].token_types:
         batch[name] = torch.zeros(shape, dtype=torch.long)
+        # what is written has one type, whatever the prompt's tokens are
         batch[name][:, longest:] = output_type
     for row, state in enumerate(states):
+        # the longest prompt ends in column P - 1, and all others with it
         start, end = longest - len(state.input_ids), longest
         batch["input_ids"][row, start:end] = state.input_ids
         for name, types in state.token_types.items():
@@ -207,6 +211,7 @@ def collate(
 
 def positions(mask: Tensor) -> Tensor:
     """Position ids that count a row's own tokens from 0, (B, T)."""
+    # cumsum counts the mask's ones; padding, which comes to -1, gets 0: it is masked anyway
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
@@ -215,6 +220,7 @@ def join_pictures(states: Sequence[EncodedState]) -> dict[str, Tensor]:
     joined = {}
     for name in states[0].picture:
         tensors = [state.picture[name] for state in states]
+        # the second axis may be tiles: (1, tiles, 3, H, W), or a mask (1, tiles, H, W)
         tiles = max(tensor.shape[1] for tensor in tensors) if tensors[0].dim() >= 4 else 0
         if any(tensor.dim() >= 4 and tensor.shape[1] != tiles for tensor in tensors):
             tensors = [_with_tiles(tensor, tiles) for tensor in tensors]

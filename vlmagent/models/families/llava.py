@@ -35,8 +35,11 @@ class Llava(Family):
         embeds = model.get_input_embeddings()(ids)
         if not states[0].picture:
             return {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions(mask)}
+        # (B, T, 1), spread over the width by `masked_scatter`
         placeholder = (ids == model.config.image_token_id).unsqueeze(-1)
+        # frozen features are kept between batches; others need their gradients anew
         pictures = _kept_features(model, states, features) if features.frozen else _features(model, states)
+        # in row order: `masked_scatter` fills the places one after the other
         embeds = embeds.masked_scatter(placeholder, pictures.to(embeds.dtype))
         return {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions(mask)}
 
@@ -55,6 +58,7 @@ def _features(model: Any, states: Sequence[EncodedState]) -> Tensor:
     """Projected picture tokens of all rows in row order, (sum of image tokens, width)."""
     first: dict[bytes, int] = {}
     unique: list[Tensor] = []
+    # equal pictures once: environments often show the same
     for state in states:
         if state.image_key not in first:
             first[state.image_key] = len(unique)
@@ -62,6 +66,7 @@ def _features(model: Any, states: Sequence[EncodedState]) -> Tensor:
     pixels = torch.cat(unique).to(model.device, model.dtype)
     features = model.get_image_features(pixel_values=pixels).pooler_output
     index = torch.tensor([first[state.image_key] for state in states], device=model.device)
+    # (rows, tokens, width) to (rows * tokens, width)
     return torch.stack(list(features))[index].flatten(0, 1)
 
 
@@ -74,6 +79,7 @@ def unused_tower_layers(config: Any) -> str | None:
     """Names of the tower's layers behind those in ``vision_feature_layer``: they never get a gradient."""
     layers = config.vision_config.num_hidden_layers
     chosen = config.vision_feature_layer
+    # negative layers count from the end of depth + 1 hidden states, the first of which is the embedding
     read = [layer % (layers + 1) for layer in ([chosen] if isinstance(chosen, int) else chosen)]
     unused = range(max(read), layers)  # hidden state n is what layer n - 1 wrote
     return rf".*vision_tower\.(.*\.)?layers\.({'|'.join(map(str, unused))})\..*" if unused else None

@@ -32,6 +32,7 @@ class LlavaNext(Family):
             vision_feature_select_strategy=config.vision_feature_select_strategy,
             vision_feature_layer=config.vision_feature_layer,
             multimodal_projector_bias=config.multimodal_projector_bias,
+            # 336 / 14 = 24 patches a side: 576 tokens
             image_seq_length=(config.vision_config.image_size // config.vision_config.patch_size) ** 2,
             tie_word_embeddings=config.tie_word_embeddings,
         )
@@ -43,6 +44,7 @@ class LlavaNext(Family):
             return own
         side = config.vision_config.image_size
         pictures = CLIPImageProcessorPil(
+            # the shorter side to the tower's, then the middle square: as CLIP's own processor
             size={"shortest_edge": side},
             crop_size={"height": side, "width": side},
             image_mean=own.image_processor.image_mean,
@@ -54,6 +56,7 @@ class LlavaNext(Family):
             tokenizer=own.tokenizer,
             patch_size=config.vision_config.patch_size,
             vision_feature_select_strategy=config.vision_feature_select_strategy,
+            # CLIP's class token, which "default" counts off again
             num_additional_image_tokens=1,
             chat_template=own.chat_template,
             image_token=own.image_token,
@@ -63,13 +66,16 @@ class LlavaNext(Family):
         """The whole picture once, and its tiles without the padding, with a separator behind every row."""
         side = config.vision_config.image_size // config.vision_config.patch_size
         best = select_best_resolution([height, width], config.image_grid_pinpoints)
+        # patches of the best grid of tiles
         rows, columns = (side * (edge // config.vision_config.image_size) for edge in best)
+        # wider than the grid: the picture is letterboxed, and rows of padding are taken off (as `unpad_image`)
         if width / height > columns / rows:
             padding = (rows - int(round(height * columns / width, 7))) // 2
             rows -= 2 * padding
         else:
             padding = (columns - int(round(width * rows / height, 7))) // 2
             columns -= 2 * padding
+        # whole picture + tiles + one separator for each row of the tiles
         return int(side * side + rows * columns + rows)
 
     def unused_modules(self, config: Any) -> str | None:

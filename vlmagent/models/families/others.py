@@ -27,10 +27,12 @@ class Qwen(Family):
     def image_tokens(self, config: Any, pictures: Mapping[str, int], height: int, width: int) -> int:
         """Merged patches of the picture at about its own size, and the two tokens around it."""
         vision = config.vision_config
+        # a merged patch is the least unit of a side
         side = vision.patch_size * vision.spatial_merge_size
         rows, columns = smart_resize(
             height, width, side, min_pixels=pictures["min_pixels"], max_pixels=pictures["max_pixels"]
         )
+        # + 2: the tokens that begin and end a picture
         return int(rows * columns // side**2) + 2
 
 
@@ -49,11 +51,14 @@ class Idefics3(Family):
     def image_tokens(self, config: Any, pictures: Mapping[str, int], height: int, width: int) -> int:
         """Every tile with the tokens that frame it, and the whole picture; ``longest_edge`` 0 means no tiles."""
         side = int(config.vision_config.image_size)
+        # scale_factor^2 patches become one token; + 2: a token before each tile, and one that says which it is
         each: int = patches(config.vision_config) // int(config.scale_factor) ** 2 + 2
         if pictures.get("longest_edge", 0) <= side:
+            # + 1: the token behind the picture
             return each + 1
         scale = pictures["longest_edge"] / max(height, width)
         rows, columns = (math.ceil(round(edge * scale) / side) for edge in (height, width))
+        # a line feed behind each row of tiles; one before the whole picture, and the token behind it
         return (rows * columns + 1) * each + rows + 2
 
 
@@ -66,6 +71,7 @@ class PaliGemma(Family):
 
     def render(self, processor: Any, prompt: str, *, picture: bool = True) -> str:
         """It has no chat template: the processor itself puts the start token and a line break around the prompt."""
+        # the processor repeats it for every token of the picture
         return f"{processor.image_token}{prompt}" if picture else f"{prompt}\n"
 
     def encode_text(self, processor: Any, prompt: str) -> EncodedState:
@@ -81,6 +87,7 @@ class Gemma3(Family):
 
     def image_tokens(self, config: Any, pictures: Mapping[str, int], height: int, width: int) -> int:
         """A fixed number, and the tokens and line breaks around it."""
+        # + 4: begin, end, and a blank line on both sides
         return int(config.mm_tokens_per_image) + 4
 
 

@@ -30,6 +30,7 @@ def load_processor(folder: Path, model_type: str) -> Any:
 def pictures_only(kind: Any) -> Any:
     """A processor class without its ``video_processor``; its files still name ``kind``, so that they open anywhere."""
     module = importlib.import_module(kind.__module__)
+    # SmolVLM's refuses to be made without the package
     if getattr(module, "num2words", ...) is None:
         module.num2words = str  # type: ignore[attr-defined]  # spells out a film's number of frames; never reached
 
@@ -52,4 +53,5 @@ def pictures_only(kind: Any) -> Any:
     members["apply_chat_template"] = (
         ProcessorMixin.apply_chat_template
     )  # SmolVLM's asks for the film's frame rate
+    # under the same name: saved files name it, and open wherever torchvision is installed
     return type(kind.__name__, (kind,), members)
