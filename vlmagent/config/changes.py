@@ -154,6 +154,7 @@ def rule_of(key: str) -> Rule:
         KeyError: nobody has decided on it yet.
     """
     parts = key.split(".")
+    # the longest rule counts: "sft.micro_batch_size" before "sft"
     for length in range(len(parts), 0, -1):
         rule = RULES.get(".".join(parts[:length]))
         if rule is not None:
@@ -164,6 +165,7 @@ def rule_of(key: str) -> Rule:
 def differences(old: Config, new: Config) -> list[Change]:
     """The keys in which two configs differ, options of the environment included, in the order of the sections."""
     before, after = _leaves(old), _leaves(new)
+    # keys of old first; options of the environment may be in one of them only
     keys = [*before, *(key for key in after if key not in before)]
     changes = (Change(key, before.get(key), after.get(key)) for key in keys)
     return [change for change in changes if change.old != change.new]
@@ -176,6 +178,7 @@ def _leaves(config: Config) -> dict[str, Any]:
 
 def _flat(section: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in section.items():
+        # an empty mapping has no leaves: a section without options is no difference
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
@@ -212,17 +215,20 @@ def check_changes(run: str, old: Config, new: Config, standing: Standing) -> lis
 def _refusal(run: str, change: Change, old: Config, standing: Standing) -> str | None:
     """Why a change is refused, or None."""
     rule = rule_of(change.key)
+    # task and kind of agent stand from the moment a run is made
     if rule.when is When.ANY or (not standing.begun and rule.when is not When.NEVER):
         return None
     said = f"{change.key} = {shown(change.new)} cannot be set on {run}, which has {shown(change.old)}: "
     new_run = "Leave it out, or start a new run with it."
     if rule.when is When.MOVED:
+        # from or to the built-in model is no move: these are other weights
         moved = change.old not in BUILT_IN_MODELS and change.new not in BUILT_IN_MODELS
         return None if moved else f"{said}{rule.why}. {new_run}"
     if rule.when in (When.NEVER, When.NOT_BEGUN):
         return f"{said}{rule.why}. {new_run}"
     if standing.logged is None:
         return f"{said}how far it is cannot be read from its database. Continue it once without a change."
+    # what one update has logged was sampled by the checkpoint's own weights (see `_LEARNT`)
     allowed = 0 if rule.when is When.BETWEEN_UPDATES else old.ppo.steps_per_update
     beyond = standing.logged - standing.saved
     if beyond <= allowed:
@@ -239,9 +245,11 @@ def _later(rule: Rule) -> str:
 
 def _goal_refusal(run: str, new: Config, standing: Standing) -> Iterable[str]:
     """Why a goal is too low: the steps that are logged are never thrown away, but learnt from in whole updates."""
+    # nothing is logged, or how much cannot be read: every goal is high enough
     if not standing.begun or standing.logged is None or steps_in_all(new, standing.saved) >= standing.logged:
         return
     size = new.ppo.steps_per_update
+    # rounded up to whole updates from the checkpoint on
     least = standing.saved + -(-(standing.logged - standing.saved) // size) * size
     yield (
         f"ppo.env_steps = {new.ppo.env_steps} is less than {run} has done: {standing.logged:,} steps. "

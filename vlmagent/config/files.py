@@ -27,8 +27,10 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(parts):
             raise UsageError(f"--set takes key=value, but received '{pair}'. Example: --set ppo.lr=1e-4")
         target = result
+        # sections are made as they are named: "env.n_max=7" makes "env"
         for part in parts[:-1]:
             target = target.setdefault(part, {})
+            # "ppo=1" and then "ppo.lr=2"
             if not isinstance(target, dict):
                 raise UsageError(
                     f"--set {pair}: '{part}' was already given a value and cannot be a section too."
@@ -57,6 +59,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
+        # lists are replaced as a whole: there is no telling which of their entries would be meant
         result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
 
@@ -65,6 +68,7 @@ def available_configs() -> list[str]:
     """Names of the shipped recipes, such as ``numberline`` or ``paper/numberline``."""
     root = paths.config_dir()
     files = (file.relative_to(root) for file in root.rglob("*.yaml"))
+    # the table of published numbers lies among the recipes and is none
     return sorted(str(file.with_suffix("")) for file in files if str(file) != paths.BASELINES)
 
 
@@ -74,6 +78,7 @@ def find_config(name: str) -> Path:
     Raises:
         UsageError: there is no such file or recipe; names the nearest.
     """
+    # a path first: a file of the user's may have a shipped recipe's name
     path = Path(name)
     if path.is_file():
         return path
@@ -94,6 +99,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"The config {path} could not be read: {error}") from None
     except yaml.YAMLError as error:
+        # PyYAML's message has the line, on lines of its own
         raise UsageError(f"The config {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise UsageError(f"The config {path} should hold keys and values, but holds {type(data).__name__}.")
@@ -111,4 +117,5 @@ def load_config(source: Path, overrides: Mapping[str, Any] | None = None) -> Con
 
 def dump_config(config: Config) -> str:
     """The resolved config as YAML that ``load_config`` reads back to an equal one."""
+    # in the order of the sections, as people read them
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -58,6 +58,7 @@ class TinyModelConfig(Section):
             ("vision_width", self.vision_heads, self.vision_width),
             ("width", self.heads, self.width),
         ):
+            # heads divide the width, patches the picture
             if whole % part:
                 raise ValueError(f"{name} = {whole} must be a multiple of {part}")
         return self
@@ -108,6 +109,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _adapters_need_a_checkpoint(self) -> ModelConfig:
+        # its weights are random: adapters beside them would have nothing to adapt
         if self.name == "tiny" and self.lora.enabled:
             raise ValueError(
                 "lora.enabled = true needs a checkpoint: the built-in model 'tiny' is trained whole. "

@@ -71,6 +71,7 @@ class SftConfig(Section):
     @property
     def all_samples(self) -> int:
         """Those of every stage."""
+        # written below the class: it names fields of it
         return sum(int(getattr(self, stage)) for stage in SFT_STAGES)
 
 
@@ -230,11 +231,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Config:
+        # a step of all environments is never cut: whole ones are logged, replayed and arranged as (T, N)
         if self.ppo.steps_per_update % self.rollout.num_envs:
             raise ValueError(
                 f"ppo.steps_per_update = {self.ppo.steps_per_update} must be a multiple of "
                 f"rollout.num_envs = {self.rollout.num_envs}"
             )
+        # 0 is fine: supervised fine-tuning alone
         if 0 < self.ppo.env_steps < self.ppo.steps_per_update:
             raise ValueError(
                 f"ppo.env_steps = {self.ppo.env_steps} is less than one update of "
@@ -244,6 +247,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _equal_shares(self) -> Config:
+        # steps_per_update follows: it is a multiple of num_envs
         processes = self.distributed.processes
         for key, value in (
             ("rollout.num_envs", self.rollout.num_envs),

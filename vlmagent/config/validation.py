@@ -33,12 +33,14 @@ def validate(model: type[M], data: Mapping[str, Any], prefix: str = "") -> M:
 
 def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
     """One line for one pydantic problem: key, value, what is valid."""
+    # a list's index is a number among the names
     location = [str(part) for part in problem["loc"]]
     key = prefix + ".".join(location)
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         owner = _section(model, location[:-1])
         known = sorted(owner.model_fields) if owner else []
+        # the key itself among its neighbours first; else the whole path among all, as "lr" for "ppo.lr"
         close = nearest(location[-1], known) or nearest(key, _all_keys(model))
         hint = (
             f" Did you mean '{prefix}{'.'.join([*location[:-1], close]) if close in known else close}'?"
@@ -49,8 +51,10 @@ def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
     if kind == "missing":
         return f"The key '{key}' is missing and has no default."
     if kind == "value_error":
+        # what pydantic puts before the text of a ValueError of ours
         text = str(problem["msg"]).removeprefix("Value error, ")
         return f"{text}." if not key else f"{key}: {text}."
+    # the limit that was broken; both limits of the field say more, where they are found
     bounds = ", ".join(
         f"{word} {context[name]}"
         for name, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
@@ -67,6 +71,7 @@ def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
 def _section(model: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
     """The section that ``location`` leads to, or None."""
     current = model
+    # a mapping such as `env` has no fields to look up
     for name in location:
         annotation = current.model_fields[name].annotation if name in current.model_fields else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
@@ -81,6 +86,7 @@ def _range(model: type[BaseModel], location: Sequence[str]) -> str:
     if section is None or location[-1] not in section.model_fields:
         return ""
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    # pydantic keeps `ge=0` as an object with an attribute `ge`
     parts = [
         f"{word} {getattr(constraint, name)}"
         for constraint in section.model_fields[location[-1]].metadata
