@@ -42,6 +42,7 @@ class PictureEnv(gym.Env[Picture, int]):
 
     def _seed(self, seed: int | None) -> None:
         """What every ``reset`` begins with: seed what is drawn, where a seed is given."""
+        # Gymnasium's own, which seeds `np_random`; without a seed the stream goes on
         gym.Env.reset(self, seed=seed)
         if seed is not None:
             self.evaluates = seed >= EVALUATION_SEEDS
@@ -60,6 +61,7 @@ class PictureEnv(gym.Env[Picture, int]):
 
     def _stepped(self, reward: float, *, terminated: bool = False, truncated: bool = False) -> Step:
         """What ``step`` returns in the current state."""
+        # dict(): whoever changes what was handed out does not change the state
         return self._picture(), reward, terminated, truncated, dict(self._info())
 
     def render(self) -> Picture | None:

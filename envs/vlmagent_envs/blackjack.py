@@ -44,6 +44,7 @@ def hand_total(ranks: Sequence[int]) -> tuple[int, bool]:
         ranks: from 1 (ace) to 13; jack, queen and king count as 10.
     """
     total = sum(min(rank, 10) for rank in ranks)
+    # 11 or less with the ace as 1: counting it as 11 still makes 21 at most
     usable = 1 in ranks and total <= 11
     return total + 10 * usable, usable
 
@@ -118,6 +119,7 @@ class BlackjackEnv(PictureEnv):
 
     def _hands(self) -> tuple[list[Card], list[Card]]:
         """The dealer's hand and the player's."""
+        # the dealer first: the order of draws is part of what a seed means
         dealer = self._draw(2)
         return dealer, self._draw(2)
 
@@ -133,8 +135,10 @@ class BlackjackEnv(PictureEnv):
         self._step += 1
         if name == "hit":
             self._player += self._draw(1)
+            # 21 itself does not end the hand: the player may still stand or err
             bust = _total(self._player) > 21
             return self._stepped(-1.0 if bust else 0.0, terminated=bust)
+        # on every 17, a soft one included
         while _total(self._dealer) < 17:
             self._dealer += self._draw(1)
         reward = self._compare()
@@ -144,6 +148,7 @@ class BlackjackEnv(PictureEnv):
     def _compare(self) -> float:
         """The reward when the player stands."""
         ours, theirs = _counted(self._player), _counted(self._dealer)
+        # a natural: 21 with two cards, and only where the dealer has no 21
         if ours > theirs and ours == 21 and len(self._player) == 2 and self.rules == PAPER:
             return self.natural
         return float(ours > theirs) - float(ours < theirs)
@@ -154,6 +159,7 @@ class BlackjackEnv(PictureEnv):
         if self.rules == PAPER:
             return cards
         faces = self.np_random.integers(11, 14, count).tolist()
+        # 10 included: the released code never shows a ten
         return [
             Card(face, card.suit) if card.rank >= 10 else card
             for card, face in zip(cards, faces, strict=True)
@@ -166,6 +172,7 @@ class BlackjackEnv(PictureEnv):
             "dealer": [card.name for card in self._dealer],
             "player_total": total,
             "usable_ace": usable,
+            # the first card alone, an ace as 11
             "dealer_shows": hand_total([self._dealer[0].rank])[0],
             "dealer_total": _total(self._dealer),
             "step": self._step,

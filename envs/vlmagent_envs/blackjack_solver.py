@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+# ten, jack, queen and king count 10: four ranks of thirteen
 CHANCES = {rank: (4 if rank == 10 else 1) / 13 for rank in range(1, 11)}
 """Probability of each card value in an infinite deck."""
 
@@ -38,8 +39,10 @@ class _Hand(NamedTuple):
         """With one card more, of this value; an ace counts as 11 while it can."""
         total, usable = self.total + value, self.usable
         if value == 1 and total <= 11:
+            # one ace at most counts as 11: two would be 22
             total, usable = total + 10, True
         if total > 21 and usable:
+            # the ace that made it exceed 21 counts as 1 again
             total, usable = total - 10, False
         return _Hand(total, usable)
 
@@ -62,6 +65,7 @@ def rates(policy: Policy = should_hit) -> Rates:
         play = _player(policy, shows)
         for first, p in CHANCES.items():
             for second, q in CHANCES.items():
+                # the dealer's second card is hidden and drawn like any other, so `_results` covers it
                 chance = p * q * CHANCES[1 if shows == 11 else shows]  # an open ace shows 11
                 for index, rate in enumerate(play(_Hand(0, False).plus(first).plus(second))):
                     sums[index] += chance * rate
@@ -71,6 +75,7 @@ def rates(policy: Policy = should_hit) -> Rates:
 def most_wins() -> float:
     """The highest win rate that any policy has; it gives up draws for it."""
     return rates(
+        # by the chance of a win alone: a draw is worth as little as a loss here
         lambda total, usable, shows: _win_by_hit(_Hand(total, usable), shows) > _results(total, shows).win
     ).win
 
@@ -92,6 +97,7 @@ def _player(policy: Policy, shows: int) -> Callable[[_Hand], Rates]:
 
 
 def _stand_value(total: int, shows: int) -> float:
+    # a draw is worth 0
     result = _results(total, shows)
     return result.win - result.loss
 
@@ -121,6 +127,7 @@ def _win_by_hit(hand: _Hand, shows: int) -> float:
 @lru_cache(maxsize=512)
 def _results(total: int, shows: int) -> Rates:
     """Results of standing on ``total``."""
+    # an ace shows 11 and is dealt as 1, which `plus` raises to 11
     finals = _dealer(_Hand(0, False).plus(1 if shows == 11 else shows))
     win = sum(p for final, p in finals if final > 21 or final < total)
     draw = sum(p for final, p in finals if final == total)
@@ -131,6 +138,7 @@ def _results(total: int, shows: int) -> Rates:
 def _dealer(hand: _Hand) -> tuple[tuple[int, float], ...]:
     """Probabilities of the dealer's final totals; 22 stands for every total above 21."""
     if hand.total >= 17:
+        # 22: how far a hand exceeds 21 makes no difference
         return ((min(hand.total, 22), 1.0),)
     finals: dict[int, float] = {}
     for value, p in CHANCES.items():

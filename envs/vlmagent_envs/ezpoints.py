@@ -15,6 +15,7 @@ LIMIT = 5
 
 def is_possible(target: int) -> bool:
     """Whether any two cards make ``target``."""
+    # every pair of values once; the order of cards makes no other formulas under + and *
     return any(solve(pair, target, EZPOINTS) for pair in combinations_with_replacement(range(1, 11), 2))
 
 
@@ -66,6 +67,7 @@ class EZPointsEnv(PointsEnv):
             render_mode=render_mode,
         )
         if rules == RELEASED and target != 12:
+            # `_deal_released` makes every hand from 12
             raise ValueError(f"The released rules deal for target = 12 only, but received {target!r}.")
         if not is_possible(target):
             raise ValueError(f"No two cards can make target = {target!r} by + or *.")
@@ -75,10 +77,12 @@ class EZPointsEnv(PointsEnv):
 
     def _deal_released(self) -> list[Card]:
         """The first card is no ace; the second one is 12 less it, or half the time the other factor of 12."""
+        # 2 to 13: never an ace
         rank = int(self.np_random.integers(2, 14))
         factor = bool(self.np_random.integers(2))
         swap = bool(self.np_random.integers(2))
         value = min(rank, 10)
+        # the other factor, where 12 divides by the first card without a rest; else what is missing from a sum of 12
         other = 12 // value if factor and value in (2, 3, 4, 6) else 12 - value
         suits = self.np_random.integers(4, size=2).tolist()
         cards = [Card(rank, SUITS[suits[0]]), Card(other, SUITS[suits[1]])]

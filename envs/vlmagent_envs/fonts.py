@@ -14,6 +14,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     Raises:
         RuntimeError: this Pillow was built without FreeType.
     """
+    # sizes need FreeType; without it Pillow falls back to one small bitmap font
     loaded = ImageFont.load_default(size)
     if not isinstance(loaded, ImageFont.FreeTypeFont):
         raise RuntimeError("This Pillow has no FreeType; install the official wheel: pip install pillow")
@@ -23,4 +24,5 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 @lru_cache(maxsize=1024)
 def fitting_size(text: str, width: int, largest: int) -> int:
     """The largest size in pixels, up to ``largest``, at which ``text`` is at most ``width`` pixels wide."""
+    # a text's width grows in proportion to its size
     return max(1, min(largest, int(largest * width / max(1.0, font(largest).getlength(text)))))

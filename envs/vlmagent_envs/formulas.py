@@ -75,8 +75,10 @@ def extend(partial: Partial, token: str) -> Partial | None:
 def operand(partial: Partial, value: Fraction) -> Partial | None:
     """``partial``, which wants an operand, with one of this value; None on division by zero."""
     total, term, divides = partial.levels[-1]
+    # exact fractions have no infinity
     if divides and not value:
         return None
+    # the term goes on: products bind tighter than sums
     product = term / value if divides else term * value
     return Partial((*partial.levels[:-1], Level(total, product, False)), False)
 
@@ -85,9 +87,11 @@ def _continue(partial: Partial, token: str) -> Partial | None:
     """``partial``, which has just had an operand, with an operator or a closing bracket."""
     *outer, (total, term, _) = partial.levels
     if token == ")":
+        # a closed bracket is an operand of the level around it; without one open there is no such formula
         return operand(Partial(tuple(outer), True), total + term) if outer else None
     if token in ("*", "/"):
         return Partial((*outer, Level(total, term, token == "/")), True)
+    # a sign begins a new term; the one before is added to the total of its level
     return Partial((*outer, Level(total + term, -_ONE if token == "-" else _ONE, False)), True)
 
 

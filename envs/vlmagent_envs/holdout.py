@@ -18,6 +18,7 @@ EVALUATION_SEEDS = 2**31
 LARGEST_LIST = 100_000
 """Games with more starting states are split by a hash of each state instead of by a list of them."""
 LARGEST_SHARE = 0.9
+# with a share of 0.9 held out one deal in ten is training's: so many in a row cannot fail by chance
 _MOST_DRAWS = 100_000
 
 
@@ -44,10 +45,12 @@ class Holdout:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= LARGEST_SHARE:
             raise ValueError(f"holdout must be a number from 0 to {LARGEST_SHARE}, but received {share!r}.")
         self.share = float(share)
+        # not asked without a share: listing all deals takes time that most environments need not spend
         listed = states() if share else ()
         self._held: frozenset[str] | None = None
         if listed is not None:
             others = sorted(set(apart())) if share else []
+            # chosen from each list by itself: what one environment does not deal must not shift what another holds out
             self._held = self._chosen(sorted(set(listed))) | (self._chosen(others) if others else frozenset())
 
     def _chosen(self, states: Sequence[str]) -> frozenset[str]:
@@ -55,12 +58,15 @@ class Holdout:
             return frozenset()
         if len(states) < 2:
             raise ValueError(f"holdout needs two starting states or more, but this game has {len(states)}.")
+        # at least one on either side, however small the game
         count = min(max(1, round(self.share * len(states))), len(states) - 1)
+        # by a hash of the state and not by drawing: no seed, and no order of the list, has a say
         return frozenset(sorted(states, key=_place)[:count])
 
     def holds(self, state: str) -> bool:
         """Whether a starting state is held out."""
         if self._held is None:
+            # too many for a list: each state decides by itself, so that about the share is held out
             return _place(state) < self.share * 2**32
         return state in self._held
 

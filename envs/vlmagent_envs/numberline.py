@@ -72,6 +72,7 @@ class NumberLineEnv(PictureEnv):
         super().__init__(ACTIONS, render_mode)
         self.n_max = check_integer("n_max", n_max, 1, LARGEST_N_MAX)
         self.holdout = Holdout(holdout, self.starts)
+        # the paper's limit (B.1.1): twice the largest distance
         self.max_steps = 2 * self.n_max
         self._target = self._current = self._step = 0
 
@@ -94,6 +95,7 @@ class NumberLineEnv(PictureEnv):
     def _drawn(self) -> tuple[int, int]:
         """Target and another number."""
         target, distance = self.np_random.integers(0, (self.n_max + 1, self.n_max))
+        # a step of 1 to n_max around the circle from the target lands on every other number equally often
         return int(target), int((target + distance + 1) % (self.n_max + 1))  # uniform over the others
 
     def starts(self) -> Iterator[str] | None:
@@ -110,7 +112,9 @@ class NumberLineEnv(PictureEnv):
             ValueError: ``action`` is neither 0 nor 1.
         """
         change = 1 if self._name(action) == "+" else -1
+        # before the move: the penalty asks whether this step came closer
         before = abs(self._target - self._current)
+        # at an end the number stays, which is then a step that comes no closer
         self._current = min(self.n_max, max(0, self._current + change))
         self._step += 1
         after = abs(self._target - self._current)
@@ -134,6 +138,7 @@ class NumberLineEnv(PictureEnv):
             current = (target + distance) % numbers
         else:
             current = options["current"]
+            # the same distance the other way round
             target = (current - distance) % numbers
         if target == current:
             raise ValueError(f"target and current must differ, but both are {target}.")
@@ -162,6 +167,7 @@ def _line(label: str, number: int, n_max: int) -> Picture:
     chosen = font(fitting_size(f"Current: {n_max}", SIZE - 2 * _MARGIN, _LARGEST_FONT))
     place, text = (_MARGIN, height // 2), f"{label}: {number}"
     ImageDraw.Draw(image).text(place, text, "black", chosen, anchor="lm", stroke_width=_STROKE)
+    # cached arrays are handed to many callers, who copy them into pictures
     pixels = np.asarray(image)
     pixels.setflags(write=False)
     return pixels

@@ -26,6 +26,7 @@ EZPOINTS = "+*"
 RANK = {token: rank for rank, token in enumerate((*map(str, range(13, 0, -1)), "*", "+", "-", "/", ")", "("))}
 """Ties between equally simple formulas go to the one whose tokens come first here."""
 # One sum orders formulas: a sign outweighs all tokens that a formula can have, a token all its "/" and "-".
+# a token of 1000, and one or two more for what should come last among formulas of equal length
 _COST = {"-": 1001, "/": 1002}
 _TOKEN, _SIGN = 1000, 100_000
 
@@ -66,6 +67,7 @@ def solve(numbers: Sequence[int], target: int, operators: str = POINTS24) -> tup
     """The simplest formula that uses every number once and equals ``target``, or None."""
     goal = Fraction(target)
     # the search backwards from a goal divides by it, so that for 0 every value is worked out
+    # a zero `goal` is false and becomes None
     forms = _values(tuple(sorted(numbers)), operators, goal or None).get(goal)
     return None if forms is None else forms.whole.tokens
 
@@ -97,6 +99,7 @@ def complete(
             return None
         search = partial, tuple(sorted(remaining)), target, operators
         piece = _completion(*search, signs=False)
+        # only now: signs make the search several times as large, and few beginnings need them
         if piece is None and "-" in operators:
             piece = _completion(*search, signs=True)
         tokens = None if piece is None else piece.tokens
@@ -105,6 +108,7 @@ def complete(
 
 def _fewest(partial: Partial, numbers: int) -> int:
     """No completion has fewer tokens: closing brackets, numbers, an operator before each but a wanted one."""
+    # levels above the first are brackets that are still open
     return len(partial.levels) - 1 + 2 * numbers - partial.wants_operand
 
 
@@ -121,6 +125,7 @@ def _bracketed(piece: Piece) -> Piece:
 def _splits(numbers: Numbers) -> tuple[tuple[Numbers, Numbers], ...]:
     """Every way to take a part, at least one number, out of a multiset: (part, rest)."""
     indices = range(len(numbers))
+    # from small to large parts, each as numbers and not as places: equal cards make equal formulas
     found = {}
     for size in range(1, len(numbers) + 1):
         for chosen in combinations(indices, size):
@@ -149,8 +154,11 @@ def _values(numbers: Numbers, operators: str, goal: Fraction | None = None) -> V
     brackets = "(" in operators
     table = {}
     for value in {**sums, **products}:
+        # a sum and a product may have the same value: the simpler form stands for it
         whole = min(piece for piece in (sums.get(value), products.get(value)) if piece)
+        # as a divisor even a product needs brackets: a/(b*c)
         divisor = _bracketed(whole) if brackets else None
+        # a product is a factor as it stands, a sum needs brackets
         factor = min((p for p in (products.get(value), divisor) if p), default=None)
         table[value] = Forms(whole, factor, divisor)
     return table
@@ -161,6 +169,7 @@ def _pairs(left: Values, right: Values, goal: Fraction | None) -> Iterator[tuple
     if goal is None:
         yield from product(left, right)
     elif len(left) <= len(right):
+        # what b has to be for a + b, a - b, a / b or a * b to be the goal: four look-ups in place of all pairs
         for a in left:
             yield from ((a, b) for b in (goal - a, a - goal, a / goal, goal / a if a else None) if b in right)
     else:
@@ -176,6 +185,8 @@ def _combine(
         _offer(sums, a + b, left.whole, "+", right.whole)
     if "-" in operators:
         _offer(sums, a - b, left.whole, "-", right.factor)
+    # `factor` and `divisor` have the brackets that a sum needs behind a minus or beside `*`, and all but a number
+    # behind `/`
     if "*" in operators:
         _offer(products, a * b, left.factor, "*", right.factor)
     if "/" in operators and b:

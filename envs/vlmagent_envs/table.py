@@ -29,6 +29,7 @@ _ROWS = {1: ((70, 106), 0), 2: ((58, 88), 38), 3: ((44, 66), 30)}
 def deal_picture(cards: Sequence[Card]) -> Picture:
     """The table with ``cards`` (2 to 4) in a row above an empty formula line, shape (300, 300, 3)."""
     width, height = (118, 174) if len(cards) == 2 else (69, 106)
+    # what is left over, in equal parts between and beside the cards
     gap = (SIZE - len(cards) * width) // (len(cards) + 1)
     left = (SIZE - len(cards) * width - (len(cards) - 1) * gap) // 2
     picture = _formula_table().copy()
@@ -39,11 +40,13 @@ def deal_picture(cards: Sequence[Card]) -> Picture:
 
 def write_formula(picture: Picture, tokens: Sequence[str]) -> None:
     """Write ``tokens`` into the formula line of ``picture``, as large as fits; if nothing does, its end."""
+    # from large to small; below the smallest size only the end of the formula is shown
     for size in _TYPE_SIZES:
         sprites = [_token_sprite(token, size) for token in tokens]
         width = sum(sprite.shape[1] for sprite in sprites)
         if width <= _TEXT_WIDTH:
             break
+    # negative where the text is too wide: its beginning is then left of the panel
     left = (SIZE - _TEXT_WIDTH) // 2 + min(0, _TEXT_WIDTH - width)
     for sprite in sprites:
         right = left + sprite.shape[1]
@@ -62,9 +65,11 @@ def blackjack_picture(dealer: Sequence[Card | None], player: Sequence[Card]) -> 
 
 def _lay(picture: Picture, cards: Sequence[Card | None], left: int, top: int) -> None:
     """Cards from left to right, overlapping if they must, from eight on in rows: all ranks show."""
+    # rounded up, as below
     rows = min(3, -(-len(cards) // _ROW))
     (width, height), drop = _ROWS[rows]
     longest = -(-len(cards) // rows)
+    # as far apart as they would lie in a full row, closer if they must
     step = min(width + _GAP, (SIZE - 2 * left - width) // max(1, longest - 1))
     for index, card in enumerate(cards):
         row, column = divmod(index, longest)
@@ -87,6 +92,7 @@ def _card(card: Card | None, width: int, height: int) -> tuple[Picture, NDArray[
     sprite = card_sprite(card, width, height)
     ground = Image.new("RGBA", sprite.size, (*GREEN, 255))
     pixels = np.asarray(Image.alpha_composite(ground, sprite).convert("RGB"))
+    # half transparent counts as outside
     return pixels, np.asarray(sprite.getchannel("A"))[:, :, None] > 127
 
 
@@ -113,6 +119,7 @@ def _blackjack_table() -> Picture:
 @lru_cache(maxsize=512)
 def _token_sprite(token: str, size: int) -> Picture:
     """One token of the formula on the panel's colour, shape (54, w, 3)."""
+    # the plus has the width that a minus should have
     shape = "+" if token == "-" else token  # the font has only a short hyphen
     width = round(font(size).getlength(shape)) + max(2, size // 12)
     image = Image.new("RGB", (width, _TEXT_HEIGHT), DARK)

@@ -89,6 +89,7 @@ class TextBackend:
     def step(self, command: str) -> Reply:
         """Give one command."""
         state, _, _ = self._env.step(command)
+        # "Nothing happens" is the game's answer to a command that it does not carry out
         if command.startswith("go to ") and "Nothing happens" not in state["feedback"]:
             self._faced = command.removeprefix("go to ")
         return self._reply(state)
@@ -126,6 +127,7 @@ class ThorBackend:
 
     def reset(self, game: Game, seed: int) -> Reply:
         """Begin a game. The environment draws from its list and ignores seeds, so the list holds this game only."""
+        # the simulator draws from Python's own generator
         random.seed(seed)
         self._env.json_file_list = [str(game.folder / TRAJECTORY)]
         texts, infos = self._env.reset()

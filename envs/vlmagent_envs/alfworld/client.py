@@ -68,6 +68,7 @@ class Worker:
             env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # ctrl-c is for the program, which closes its workers itself
         )
+        # only the worker holds its end from here on: its death ends the connection
         theirs.close()
         self._connection, self._ready = ours, False
 
@@ -79,6 +80,7 @@ class Worker:
             GameFailedError: it could not start.
         """
         self.start()
+        # the first message says that the libraries are loaded, or why they are not
         if not self._ready:
             kind, content = self._receive(START_SECONDS)
             self._raise_error(kind, content)
@@ -118,6 +120,7 @@ class Worker:
     def _receive(self, seconds: float) -> tuple[str, Any]:
         assert self._connection is not None
         try:
+            # a worker that hangs in a library sends nothing and does not die
             if not self._connection.poll(seconds):
                 raise self._lost()
             kind, content = self._connection.recv()

@@ -151,6 +151,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
                 f"ALFWorld has no reset options; received {options!r}. Its seed chooses the game."
             )
         with self._translated():
+            # else `begin_reset` has asked for this very seed, and the answer is on its way
             if seed is None or self._pending != seed:
                 self._drop_answer()
                 self._choose(seed)
@@ -180,6 +181,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
         if not isinstance(action, str):
             raise ValueError(f"The action must be a command in words, such as 'look'; received {action!r}.")
         try:
+            # not begun, or begun for another command
             if self._pending != action:
                 self.begin_step(action)
             if self._lost:
@@ -221,6 +223,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
             self._evaluates = seed >= EVALUATION_SEEDS
         split = self.eval_split if self._evaluates else self.split
         games = find_games(self.root, split, self.task_types, thor=self.world == "thor")
+        # from a list in the order of paths: equal seeds choose equal games on every machine
         self._game: Game = games[int(self.np_random.integers(len(games)))]
         self._game_seed = int(self.np_random.integers(2**31))
 
@@ -315,6 +318,7 @@ class AlfworldEnv(gym.Env[Picture, str]):
         if reply.scene is not None:
             return scene_picture(reply.scene, self.labels).copy()
         assert reply.frame is not None
+        # most frames have the size already, as they were asked for
         if reply.frame.shape == (SIZE, SIZE, 3):
             return reply.frame.copy()
         return np.array(Image.fromarray(reply.frame).resize((SIZE, SIZE), Image.Resampling.LANCZOS))

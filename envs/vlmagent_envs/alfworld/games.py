@@ -63,10 +63,12 @@ def household(cache: Path, seed: int, per_type: Mapping[Split, int] | None = Non
     """
     counts = {**PER_TYPE, **(per_type or {})}
     domain, grammar = game_logic()
+    # whatever decides what is in the files, ALFWorld's own logic included: another version of it gets another folder
     parts = json.dumps([VERSION, seed, counts, domain, grammar], sort_keys=True)
     root = cache / f"mini-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
     if root.is_dir():
         return root
+    # written beside its place and renamed: another process never finds a household that is half written
     temporary = root.with_name(f".tmp-{root.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     for split in SPLITS:
@@ -170,6 +172,7 @@ def find_games(root: Path, split: str, task_types: Sequence[str], *, thor: bool 
 @lru_cache(maxsize=16)
 def _scan(root: Path, split: str, thor: bool) -> tuple[Game, ...]:
     """Every game that ALFWorld's own environment would play."""
+    # sorted: the order in which a disk lists folders is not the same everywhere
     games = []
     for file in sorted((root / split).rglob(TRAJECTORY)):
         if any(word in str(file.relative_to(root)) for word in _NOT_PLAYED):

@@ -82,6 +82,7 @@ def draw_problem(split: Split, task_type: str, seed: int, number: int) -> Proble
     words = [seed, SPLITS.index(split), TASK_TYPES.index(task_type), number]
     rng = np.random.default_rng(np.random.SeedSequence(words))
     unseen = split == "valid_unseen"
+    # goals that training has and goals that it never has do not mix in one split
     goals = [goal for goal in _goals(task_type) if (goal in _unseen_goals(task_type)) == unseen]
     for _ in range(1000):  # a layout may have no free place for what a goal needs
         goal = goals[int(rng.integers(len(goals)))]
@@ -102,6 +103,7 @@ def draw_problem(split: Split, task_type: str, seed: int, number: int) -> Proble
 @cache
 def layout_of(room: str, number: int) -> tuple[str, ...]:
     """The furniture of a layout. All layouts of a kind of room differ."""
+    # drawn again until it differs from all layouts with smaller numbers: unseen ones are then new
     earlier = {layout_of(room, index) for index in range(number)}
     rng = np.random.default_rng(np.random.SeedSequence([ROOMS[room].number, number]))
     while True:
@@ -126,6 +128,7 @@ def _goals(task_type: str) -> tuple[Goal, ...]:
 def _unseen_goals(task_type: str) -> frozenset[Goal]:
     """The goals that only ``valid_unseen`` has: the same ones for every seed of a household."""
     goals = _goals(task_type)
+    # a fixed number: which goals are unseen must not depend on the household
     rng = np.random.default_rng(np.random.SeedSequence([2024, TASK_TYPES.index(task_type)]))
     chosen = rng.choice(len(goals), max(1, round(UNSEEN_SHARE * len(goals))), replace=False)
     return frozenset(goals[int(index)] for index in chosen)

@@ -79,11 +79,13 @@ def scene_of(facts: Iterable[Fact], faced: str) -> Scene:
     """
     by_name = _by_name(facts)
     location = {fact[2] for fact in by_name.get("atlocation", [])}
+    # several receptacles may stand at the agent's location
     here = [name for _, name, place in by_name.get("receptacleatlocation", []) if place in location]
     openable = {fact[1] for fact in by_name.get("openable", [])}
     opened = {fact[1] for fact in by_name.get("opened", [])}
     marks = _marks(by_name)
     places = []
+    # the one that the agent went to first, the others in the order of their numbers
     for name in sorted(here, key=lambda name: (name != faced, natural(name))):
         inside = [thing for _, thing, receptacle in by_name.get("inreceptacle", []) if receptacle == name]
         shut = name in openable and name not in opened
@@ -106,6 +108,7 @@ def conditions(facts: Iterable[Fact], task_type: str, thing: str, target: str, l
     if task_type == PICK:
         return (bool(where),)
     if task_type == PICK_TWO:
+        # both have to lie in one and the same receptacle
         receptacles = [receptacle for _, receptacle in where]
         most = max(map(receptacles.count, receptacles), default=0)
         return most >= 1, most >= 2
