@@ -245,7 +245,7 @@ def _later(rule: Rule) -> str:
 
 def _goal_refusal(run: str, new: Config, standing: Standing) -> Iterable[str]:
     """Why a goal is too low: the steps that are logged are never thrown away, but learnt from in whole updates."""
-    # nothing is logged, or how much cannot be read: every goal is high enough
+    # nothing is logged, how much cannot be read, or the goal lies beyond it
     if not standing.begun or standing.logged is None or steps_in_all(new, standing.saved) >= standing.logged:
         return
     size = new.ppo.steps_per_update

@@ -40,7 +40,7 @@ def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
     if kind == "extra_forbidden":
         owner = _section(model, location[:-1])
         known = sorted(owner.model_fields) if owner else []
-        # the key itself among its neighbours first; else the whole path among all, as "lr" for "ppo.lr"
+        # the key itself among its neighbours first; else the whole path among all
         close = nearest(location[-1], known) or nearest(key, _all_keys(model))
         hint = (
             f" Did you mean '{prefix}{'.'.join([*location[:-1], close]) if close in known else close}'?"
@@ -51,7 +51,7 @@ def _explain(model: type[BaseModel], problem: Any, prefix: str) -> str:
     if kind == "missing":
         return f"The key '{key}' is missing and has no default."
     if kind == "value_error":
-        # what pydantic puts before the text of a ValueError of ours
+        # what pydantic puts before the text of a validator's ValueError
         text = str(problem["msg"]).removeprefix("Value error, ")
         return f"{text}." if not key else f"{key}: {text}."
     # the limit that was broken; both limits of the field say more, where they are found
