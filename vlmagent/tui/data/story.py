@@ -122,6 +122,7 @@ def write_gif(story: Story, path: Path, seconds: float = SECONDS_PER_STEP) -> Pa
         VlmAgentError: the file cannot be written.
     """
     frames = [_frame(story, k).quantize(256, Image.Quantize.MEDIANCUT) for k in range(len(story.steps))]
+    # browsers show frames of less than 20 ms at a tenth of a second each
     milliseconds = [max(20, round(1000 * seconds))] * len(frames)
     milliseconds[-1] *= 2
 
@@ -151,6 +152,7 @@ def _frame(story: Story, index: int) -> Image.Image:
         shown = Image.fromarray(np.ascontiguousarray(image))
         scale = PICTURE / max(shown.size)
         size = max(1, round(shown.width * scale)), max(1, round(shown.height * scale))
+        # drawn pictures that grow keep their edges; photographs that shrink are averaged
         how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
         place = MARGIN + (PICTURE - size[0]) // 2, MARGIN + (PICTURE - size[1]) // 2
         canvas.paste(shown.resize(size, how), place)
@@ -233,6 +235,7 @@ def _fold(text: str, width: int, font: Font) -> list[str]:
 
 def _fitting(word: str, width: int, font: Font) -> int:
     low, high = 1, len(word)
+    # at least one character, even where none fits: else `_fold` would not end
     while low < high:
         middle = (low + high + 1) // 2
         if font.getlength(_drawable(word[:middle], font)) <= width:
@@ -251,11 +254,13 @@ def write_html(story: Story, path: Path) -> Path:
     Raises:
         VlmAgentError: the file cannot be written.
     """
+    # half of a surrogate pair has no UTF-8
     return _write(path, lambda file: file.write(page(story).encode("utf-8", "replace")))
 
 
 def page(story: Story) -> str:
     """One HTML document that loads nothing, runs no script but its own, and holds all pictures as data."""
+    # by their hashes exactly this style and this script; no `style=` either, so that colours are classes
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -333,9 +338,11 @@ def _tokens(row: TransitionRow, pieces: Pieces | None) -> str:
     """The output; with known pieces each token is a span that tells its numbers."""
     if pieces is None or row.token_logprobs is None or row.token_ids is None:
         return _text(row.output)
+    # without an action all tokens are thoughts
     start = len(pieces.texts) if row.action_start is None else row.action_start
     parts = []
     for k, (text, logprob) in enumerate(zip(pieces.texts, row.token_logprobs.tolist(), strict=False)):
+        # a token that wrote nothing and has no name is a part of a character: the one that completes it shows it
         shown = text or (f"‹{pieces.names[k]}›" if k in pieces.names else "")
         if not shown:
             continue

@@ -24,6 +24,7 @@ from vlmagent.training.saved import newest_checkpoint
 from vlmagent.tui.data.source import Worker
 
 Seat = Literal["human", "opponent"]
+# the actor of a person's steps, as the log has it
 HUMAN = "human"
 
 
@@ -77,9 +78,13 @@ class Game:
         self._worker = Worker("play")
         self.session: PlaySession | None = None
         self._process: ThinkingProcess | None = None
+        # where the first table stood before each step made here, and where it stands; steps that a continued episode
+        # began with are not in it
         self._path: list[Moment] = []
+        # by state: what the opponent would do there, and what the expert; of this episode only
         self._theirs: dict[Place, str] = {}
         self._experts: dict[Place, str | None] = {}
+        # tables that are being stepped on the other thread: a second decision would be for a state that is gone
         self._stepping: set[int] = set()
 
     # -- opening and closing
@@ -94,6 +99,7 @@ class Game:
 
     async def close(self) -> None:
         """End the session and the process; the log is complete when this returns."""
+        # first the process: an answer that comes while the log is closed is for nobody
         if self._process is not None:
             self._process.close()
             self._process = None
@@ -137,12 +143,14 @@ class Game:
         """Of the present state at the first table; once it is over, of the one before the last step."""
         if self.you is None:
             return None
+        # nobody is asked about the end of an episode: beside it stands what was thought of the last decision
         seed, actions = place_of(self.you)
         return self.desk.opinion((seed, actions[:-1] if self.over else actions))
 
     @property
     def shows_opinion(self) -> bool:
         """Whether a person may see it."""
+        # an opponent that plays hides nothing; a person sees it as the hints are set
         asked = self.hints == "on" or (self.hints == "ask" and self.asked)
         return self.seat == "opponent" or (asked and not self.over)
 
@@ -166,9 +174,11 @@ class Game:
         you = self.you
         if you is None or session is None:
             return []
+        # the path has the present state too, one more than steps made here: those are the last `len(path) - 1`
         first = len(you.steps) - len(self._path) + 1
         for before, step in zip(self._path, you.steps[first:], strict=False):
             if step.actor == HUMAN:
+                # on the other thread: some experts search, which takes longer than a frame
                 expert = await self._expert(session, before)
                 theirs = self._theirs.get(place_of(before))
                 found.append(Choice(before, step.action, step.reward, theirs, expert))
@@ -197,6 +207,7 @@ class Game:
         opinion = self.desk.opinion(place_of(moment))
         if session is None or opinion is None or opinion.decision is None or index in self._stepping:
             return
+        # taken before waiting: the session refuses the decision if the table has gone on meanwhile
         decision, where = opinion.decision, place_of(moment)
         self._stepping.add(index)
         try:
@@ -210,8 +221,10 @@ class Game:
         """The next episode, or the same once more."""
         session = self.session
         if session is not None:
+            # counted before the new deal: what both chose is forgotten with the episode
             same, compared = self._compare()
             moments = await self._worker.call(lambda: session.begin(again=again))
+            # after the deal, because where that fails the old episode goes on and would count twice
             self.score = self.score.with_choices(same, compared)
             self._begun(moments)
 
@@ -238,10 +251,13 @@ class Game:
         you, them = self.you, self.them
         if you is None:
             return
+        # behind whatever a person waits for: the opponent's own table can take its time
         if them is not None and them.end is None:
             self.desk.ask(them, urgent=False)
+        # with a second table also without hints: for the comparison of both players' choices
         if you.end is None and (self.seat == "opponent" or self.shows_opinion or self.versus):
             self.desk.ask(you, urgent=self.shows_opinion)
+        # a model takes much memory and seconds to load: no process before anyone wants to know something
         wanted = self.versus or self.seat == "opponent" or self.hints != "off"
         if wanted and self.desk.state == "absent" and self.opponent is not None:
             self._wake()
@@ -250,8 +266,10 @@ class Game:
         """Take in what the process that thinks said."""
         before = self.desk.actor
         place = self.desk.take(event)
+        # an answer may be about a state that was left: it still belongs into the review
         if place is not None:
             self._remember(place)
+        # in the log too, where the checkpoint that thought must be told from newer ones
         if self.desk.actor and self.desk.actor != before and self.session is not None:
             with contextlib.suppress(StoreError):  # the next step will tell
                 self.session.note(f"thinking: {self.desk.actor}")
@@ -260,6 +278,7 @@ class Game:
     async def reload(self) -> None:
         """A newer checkpoint, or a new process where the old one died or nobody was there."""
         self.newer, self.problem = None, ""
+        # the run may have written its first checkpoint since the session began
         if self.opponent is None:
             self.opponent, self._config = await self._worker.call(self._find)
         if self.desk.state == "ready":
@@ -274,6 +293,7 @@ class Game:
         if run is None or self.desk.state != "ready":
             return
         newest = await self._worker.call(lambda: newest_checkpoint(run))
+        # actors of checkpoints are called so by the process that thinks
         newer = newest.name if newest and self.desk.actor != f"model {newest.name}" else None
         if newer != self.newer:
             self.newer = newer
@@ -296,12 +316,14 @@ class Game:
         assert self.opponent is not None
         if self._process is not None:
             self._process.close()
+        # it posts from a thread of its own, see `post`
         self._process = ThinkingProcess(self._config, self.opponent.run, self.opponent.baseline, self._post)
         self.desk.open(self._process.send)
 
     def _find(self) -> tuple[Opponent | None, Config]:
         """Whoever could think by now, and the config to do it with."""
         found = find_opponent(self.plan)
+        # another run's checkpoint needs its own prompts and lengths: its config instead of the session's
         if found is None or found.run is None or found.run == self.plan.run:
             return found, self.plan.config
         return found, run_config(found.run, {})
@@ -309,9 +331,11 @@ class Game:
     def _remember(self, place: Place) -> None:
         opinion = self.desk.opinion(place)
         if opinion is not None and opinion.decision is not None:
+            # the first answer counts: it stood when the person chose, also after a newer checkpoint was loaded
             self._theirs.setdefault(place, opinion.decision.parsed.action)
 
     def _begun(self, moments: tuple[Moment, ...]) -> None:
+        # the same deal keeps its answers, another one lets go of them
         self.desk.turn_to(moments[YOU].seed)
         self.moments, self._path, self._theirs, self._experts = moments, [moments[YOU]], {}, {}
         self.asked = False
@@ -321,6 +345,7 @@ class Game:
         self._changed()
 
     def _moved(self, index: int, moment: Moment) -> None:
+        # without a second table nobody needs an answer about the state just left
         if index == YOU:
             if not self.versus:
                 self.desk.drop_all()
@@ -329,6 +354,7 @@ class Game:
         self.moments = tuple(moment if place == index else old for place, old in enumerate(self.moments))
         self._remember(place_of(moment))
         if self.settled:
+            # counted once: it is settled by the move that ends the last table
             for ended in self.moments:
                 self.score = self.score.with_episode(ended)
         self.think()

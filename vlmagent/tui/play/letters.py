@@ -13,7 +13,10 @@ RESERVED = frozenset("?xXtTnNrRvViIzZq")
 MOST_KEYS = 20
 ROW = 76
 """Columns that the keys may take."""
+# cards that two characters name: 0 for the ten, and the letters that are printed on them. The queen's comes before the
+# command q, which asks before it leaves
 _CARDS = {"10": "0", "11": "j", "12": "q", "13": "k"}
+# the number line: arrows point where - and + lead, and the signs themselves work too
 _ARROWS = {"-": ("left", "←"), "+": ("right", "→")}
 
 
@@ -42,6 +45,7 @@ def keys_for(actions: Sequence[str]) -> list[ActionKey] | None:
         return None
     if set(actions) == set(_ARROWS):
         return [ActionKey(action, arrow, (name, action)) for action, (name, arrow) in _ARROWS.items()]
+    # first those that are a character themselves, so that no other action is given theirs
     taken = {action for action in actions if len(action) == 1}
     found = []
     for action in actions:

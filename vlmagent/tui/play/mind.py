@@ -21,7 +21,9 @@ from vlmagent.tui.play.status import opponent_name
 from vlmagent.tui.text import safe_line, safe_text
 from vlmagent.tui.widgets.steady import Steady
 
+# lines of the pane; the rest is told as a sum
 MOST_BARS = 8
+# the character of each number of eighths, 0 to 8
 BLOCKS = " ▏▎▍▌▋▊▉█"
 QUIET = "$foreground-muted"
 
@@ -45,6 +47,7 @@ class Mind(VerticalScroll):
     Mind > #mind-output { margin-top: 1; }
     """
 
+    # keys belong to the actions: a pane with the focus would take the arrows to scroll
     can_focus = False
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -63,11 +66,13 @@ class Mind(VerticalScroll):
         hints = f"hints {game.hints}" if game.seat == "human" else ""
         self.border_subtitle = f"{game.newer} is newer: {keys.reload}" if game.newer else hints
         opinion = game.opinion if game.shows_opinion else None
+        # the opinion may be there and not to be seen: then what stands in its place says how to see it
         facts = _facts(opinion, self.content_size.width) if opinion else _instead(game, keys)
         self.query_one("#mind-facts", Steady).say(facts)
         output = self.query_one("#mind-output", Steady)
         output.display = opinion is not None and bool(opinion.text)
         output.say(safe_text(opinion.text, style=QUIET) if opinion else Content())
+        # the newest words while it writes; the action, which stands on top, once it is known
         if opinion is not None and opinion.decision is None:
             self.scroll_end(animate=False)
         elif opinion is None or opinion.done:
@@ -85,6 +90,7 @@ def _instead(game: Game, keys: MindKeys) -> Content:
     if game.opponent is None:
         return safe_text(game.advice)
     if desk.state == "loading":
+        # the time goes on where the bar may stand still: a large file is one step of it
         bar = bar_of(desk.progress, 10)
         lasts = f" … {duration(time.monotonic() - desk.since)}"
         return Content.assemble((bar, "$primary on $boost"), " ", safe_line(desk.words), (lasts, QUIET))
@@ -135,6 +141,7 @@ def _facts(opinion: Opinion, width: int) -> Content:
 def bars(probabilities: Mapping[str, float], chosen: str, width: int) -> list[Content]:
     """One line per action, the likeliest first where there are many, and what is left of the rest."""
     ranked = sorted(probabilities.items(), key=lambda entry: -entry[1])
+    # two or three keep their order, so that bars do not change places from step to step
     shown = list(probabilities.items()) if len(ranked) <= 3 else ranked[:MOST_BARS]
     name_width = min(max(len(name) for name, _ in shown), 24)
     room = max(4, min(30, width - name_width - 11))

@@ -63,6 +63,7 @@ class ActionPad(Vertical):
         self._entries: list[ActionKey] = []
         self._keys: dict[str, str] = {}
         self._shown: list[str] = []
+        # once True it stays so, see the class
         self._lists = False
         self.takes_keys = False
 
@@ -83,10 +84,12 @@ class ActionPad(Vertical):
 
     def show(self, actions: Sequence[str], takes_keys: bool) -> None:
         """Show what is legal now."""
+        # chips are widgets: made anew only for other actions, not at every step
         fresh, self.takes_keys = tuple(actions) != self._actions, takes_keys
         if fresh:
             self._actions = tuple(actions)
             entries = None if self._lists else keys_for(self._actions)
+            # no actions at all, as after the end, are no reason for a list
             self._lists = self._lists or (entries is None and bool(actions))
             self._entries = entries or []
             self._keys = {key: entry.action for entry in self._entries for key in entry.keys}
@@ -100,6 +103,7 @@ class ActionPad(Vertical):
         if self.is_list and fresh:
             entry.value = ""
             self._fill()
+        # a focus that something else has is not taken away
         if entry.display and self.screen.focused is None:
             entry.focus()
         elif not entry.display and self.screen.focused is entry:
@@ -109,6 +113,7 @@ class ActionPad(Vertical):
         """The action that a key means now."""
         if not self.takes_keys:
             return None
+        # by character first, which is what the action is called; arrows have names only
         return self._keys.get(event.character or "") or self._keys.get(event.key)
 
     # -- the list
@@ -118,6 +123,7 @@ class ActionPad(Vertical):
         text = self.query_one(Input).value.lower()
         words = text.split()
         passing = [action for action in self._actions if all(word in action.lower() for word in words)]
+        # the sort is stable: otherwise the task's order
         self._shown = sorted(passing, key=lambda action: not action.lower().startswith(text.strip()))
         options = self.query_one(OptionList)
         options.clear_options()
@@ -139,12 +145,14 @@ class ActionPad(Vertical):
         self._choose(event.option_index)
 
     def _choose(self, place: int) -> None:
+        # cleared before the action: the list must not open filtered in the next state
         self.query_one(Input).value = ""
         self.post_message(Chosen(self._shown[place]))
 
     def on_key(self, event: events.Key) -> None:
         """The arrows move through the list while one types."""
         if self.is_list and event.key in ("up", "down", "pageup", "pagedown"):
+            # used up here: nothing above is to act on it as well
             event.stop()
             options = self.query_one(OptionList)
             moves: dict[str, Callable[[], None]] = {

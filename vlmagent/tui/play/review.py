@@ -28,6 +28,7 @@ from vlmagent.tui.play.game import Choice, Game
 from vlmagent.tui.play.status import opponent_name, outcome_words, player_name
 from vlmagent.tui.text import safe_cell
 
+# between looks for answers that came meanwhile
 LOOK_SECONDS = 0.5
 
 
@@ -56,6 +57,7 @@ class PlayReviewScreen(ModalScreen[bool]):
 
     @work(exclusive=True)
     async def _look(self) -> None:
+        # the review or the whole session was closed while the expert was asked
         with contextlib.suppress(NoMatches, StoreError):
             choices = await self.game.choices()
             self.query_one("#play-review-text", Static).update(review(self.game, choices))
@@ -67,6 +69,7 @@ class PlayReviewScreen(ModalScreen[bool]):
 def review(game: Game, choices: Sequence[Choice]) -> Group:
     """The whole text."""
     parts: list[Text | Table] = []
+    # one table or two
     for name, moment in zip(("you", opponent_name(game)), game.moments, strict=False):
         parts.append(_line("table" if len(game.moments) == 1 else name, moment))
     parts.append(Text())
@@ -98,6 +101,7 @@ def _table(game: Game, choices: Sequence[Choice]) -> Table:
         "expert": [_move(choice.expert, choice.action) for choice in choices],
         "reward": [Text(signed(choice.reward), justify="right") for choice in choices],
     }
+    # a title is missing where there is no opponent; a column is empty where there is no expert or no answer
     said = {title: cells for title, cells in columns.items() if title and any(cell.plain for cell in cells)}
     for title in said:
         table.add_column(safe_cell(title, 30))

@@ -42,9 +42,9 @@ from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.steady import Steady
 
 WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
-DRAW_SECONDS = 0.05
-NEWER_SECONDS = 5.0
-LOADING_SECONDS = 1.0
+DRAW_SECONDS = 0.05  # between drawings of a text that grows
+NEWER_SECONDS = 5.0  # between looks for a newer checkpoint
+LOADING_SECONDS = 1.0  # the time spent on loading is shown in seconds
 PAUSE_STEPS = 2.5
 """How many steps long the end of an episode is shown before the next one, while the opponent plays."""
 WATCHING = ("pause", "step", "faster")
@@ -176,6 +176,7 @@ class PlayScreen(Screen[None]):
         event = message.event
         self.game.heard(event)
         if isinstance(event, Writing):
+            # tokens come faster than they can be drawn: one drawing for all within the time
             if self._drawing is None:
                 self._drawing = self.set_timer(DRAW_SECONDS, self._draw_mind)
             return
@@ -191,6 +192,7 @@ class PlayScreen(Screen[None]):
     def on_key(self, event: events.Key) -> None:
         """A key of an action."""
         with contextlib.suppress(NoMatches):
+            # stopped here, so that a letter that is both an action and a command is the action
             action = self.query_one(ActionPad).action_of(event)
             if action is not None:
                 event.stop()
@@ -212,7 +214,7 @@ class PlayScreen(Screen[None]):
     def _go_on(self) -> None:
         """Let the opponent act when its time has come."""
         game = self.game
-        if game.can_take(THEM):
+        if game.can_take(THEM):  # its own table waits for no clock
             self._do(game.take(THEM))
         if game.versus and game.settled and not self._reviewed and self.is_current:
             self._reviewed = True
@@ -276,7 +278,7 @@ class PlayScreen(Screen[None]):
         game = self.game
         lists = self.query_one(ActionPad).is_list
         commands = (game.seat, game.your_turn, game.opponent, game.hints, game.asked, lists)
-        if commands != self._commands:
+        if commands != self._commands:  # most steps change none
             self._commands = commands
             self.refresh_bindings()
 
@@ -326,6 +328,7 @@ class PlayScreen(Screen[None]):
         if self.game.settled:
             self._do(self._next_episode())
         else:
+            # `_go_on` does it when the decision is there
             self._step_wanted = True
             self._draw()
 

@@ -40,7 +40,9 @@ def opponent_name(game: Game) -> str:
 def leaving_question(game: Game) -> Content | None:
     """What to ask before an episode that somebody has begun is left; None where leaving loses nothing."""
     you = game.you
+    # both tables or none count for the score
     waits = game.versus and game.over and not game.settled
+    # an episode that the opponent plays can be left: nobody's moves are lost
     begun = game.seat == "human" and you is not None and bool(you.steps) and not game.over
     if not (begun or waits):
         return None
@@ -58,6 +60,7 @@ def title_line(game: Game, you: Moment, width: int) -> Content:
         (f"  seed {you.seed}", QUIET),
     )
     task = safe_line(game.plan.config.task, 30, style="bold")
+    # numbers are whole in any case; the players' names get what is left
     room = width - task.cell_length - 2 - facts.cell_length
     return Content.assemble(task, "  ", fitted(who, room, most=44, style="$primary"), facts)
 
@@ -76,7 +79,9 @@ def last_line(game: Game, you: Moment, turn: str, width: int) -> Content:
     if not you.steps:
         return Content.styled(turn, QUIET)
     step = you.steps[-1]
+    # said by an environment of an action that is legal in its form but not in its state: a card that is not held, say
     refused = "  (not possible here)" if you.state.get("illegal") is True else ""
+    # made first: the action gets the cells that it leaves
     reward = Content.assemble(
         "  reward ", (f"{signed(step.reward)}{refused}", _colour(step.reward)), (f"   {turn}", QUIET)
     )
