@@ -37,6 +37,7 @@ class ChooseScreen(ModalScreen[int | None]):
         self._title, self.choices, self._chosen = title, choices, chosen
 
     def compose(self) -> ComposeResult:
+        # names are padded to one width, so that what follows them stands in a column
         width = max((len(name) for name, _ in self.choices), default=0)
         options = [
             Option(
@@ -65,4 +66,5 @@ class ChooseScreen(ModalScreen[int | None]):
         self.dismiss(event.option_index)
 
     def action_accept(self) -> None:
+        # without choices there is no list to ask
         self.dismiss(self.query_one(OptionList).highlighted if self.choices else None)

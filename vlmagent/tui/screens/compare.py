@@ -38,7 +38,9 @@ from vlmagent.tui.widgets.timeline import Timeline
 __all__ = ["CompareScreen", "CompareSide"]
 
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
+# the cursor rests so long before a pair is read: a key held down passes over many
 LOOK_SECONDS = 0.05
+# fewer than a replay's, because each is two pictures
 FETCHED_AHEAD = 100
 """Steps whose pictures are decoded before they are asked for."""
 SIDES = ("left", "right")
@@ -109,6 +111,7 @@ class CompareScreen(SteppingScreen[None]):
     def on_mount(self) -> None:
         self.query_one("#compare-problem").display = False
         self.query_one("#compare-empty", Static).update("looking …")
+        # an empty table would show its head beside "looking ..."
         self.table.display = False
         self.table.focus()
         self.app.theme_changed_signal.subscribe(self, lambda _: self._show_pairs())
@@ -119,6 +122,7 @@ class CompareScreen(SteppingScreen[None]):
 
     def on_resize(self) -> None:
         self._show_title()
+        # the new width is known after the layout only
         self.call_after_refresh(self._show_pairs)
 
     @property
@@ -203,11 +207,13 @@ class CompareScreen(SteppingScreen[None]):
         """Read the two episodes of a pair."""
         with self._telling():
             steps = await self.comparison.load(pair)
+            # after reading: until then the old pair stays as it was, at its step
             self.playback.playing, self.playback.at = False, 0
             self.playback.resize(steps)
             if play:
                 self.playback.toggle()
             self._show_step()
+            # both sides of a step before the next one: they are shown together
             for step in range(min(self.playback.count, FETCHED_AHEAD)):
                 for side in self.sides:
                     await side.image(step)
@@ -217,6 +223,7 @@ class CompareScreen(SteppingScreen[None]):
         with contextlib.suppress(StoreError, NoMatches):
             for side in self.sides:
                 await side.image(at)
+            # the user may have gone on while the pictures were read
             if at == self.playback.at:
                 self._show_panes()
 
@@ -224,6 +231,7 @@ class CompareScreen(SteppingScreen[None]):
 
     def _show_title(self) -> None:
         """Both sides on one line, a common run once; names of runs are cut before those of evaluations."""
+        # before anything is read, what was asked for stands in the title
         runs = [side.evaluation.run for side in self.sides] or [side.run for side in self.comparison.wanted]
         names = [side.evaluation.name for side in self.sides]
         names = names or [side.checkpoint or "?" for side in self.comparison.wanted]
@@ -259,6 +267,7 @@ class CompareScreen(SteppingScreen[None]):
             columns, cells = fit(lambda least: columns_for(width, least), pairs, colours)
             self.table.set_columns(heads(columns))
             rows = {key_of(pair): row for pair, row in zip(pairs, cells, strict=True)}
+            # another filter or order: changing the old rows into the new ones would cost more than new rows
             if restart:
                 self.table.restart(rows)
             else:
@@ -266,6 +275,7 @@ class CompareScreen(SteppingScreen[None]):
             self.table.display = bool(pairs)
             empty = self.query_one("#compare-empty", Static)
             empty.display = not pairs
+            # the table loses the focus when it is hidden, and nothing else can have it
             if pairs and self.focused is None and self.table.is_on_screen:
                 self.table.focus()
             empty.update(
@@ -306,6 +316,7 @@ class CompareScreen(SteppingScreen[None]):
             for pane in self.query(SidePane):
                 pane.clear()
             self._show_playing()
+        # the same pair again after a resize or an order: nothing to read
         elif pair is not self.comparison.pair:
             self._load(pair)
 
@@ -342,6 +353,7 @@ class CompareScreen(SteppingScreen[None]):
         chosen = await self.app.push_screen_wait(ChooseScreen(f"the {SIDES[number]} side", choices, now))
         if chosen is None:
             return
+        # nothing was compared yet: the choice stands on both sides until the other one is chosen
         both = [side.evaluation for side in self.sides] or [found[chosen], found[chosen]]
         both[number] = found[chosen]
         with self._telling():
@@ -358,6 +370,7 @@ class CompareScreen(SteppingScreen[None]):
         if pair is None:
             return
         side = self.sides[number].evaluation
+        # next and previous go through this side of the pairs, as they are filtered and ordered
         trail = FixedTrail([(one.sides[number].id, 0) for one in self.listed])
         episode = pair.sides[number].id
         self.post_message(OpenReplay(side.run, episode, self.playback.at, side.database, trail))

@@ -50,15 +50,18 @@ class ConfirmScreen(ModalScreen[bool]):
         self.dismiss(yes)
 
     def action_other(self) -> None:
+        # there are two buttons, so that the next one is the other in either direction
         self.focus_next()
 
 
+# how long a run may take to finish its step and its checkpoint before it is said to go on
 STOP_SECONDS = 600.0
 
 
 def stop_run(app: App[Any], run: Run, state: str, alive: bool) -> None:
     """Ask whether to stop the run, then do it without holding anything up; says how it went."""
     if alive:
+        # the application's worker, not the screen's: it goes on when the screen is left meanwhile
         app.run_worker(_stop(app, run), group="stop")
     else:
         app.notify(f"This run is not running: it is {state}.", severity="warning")

@@ -35,10 +35,10 @@ from vlmagent.tui.widgets.filter_entry import FilterEntry
 from vlmagent.tui.widgets.step_preview import StepPreview
 
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
-POLL_SECONDS = 1.0
-TYPING_SECONDS = 0.2
-LOOK_SECONDS = 0.05
-NEAR_END = 40
+POLL_SECONDS = 1.0  # between looks for new episodes
+TYPING_SECONDS = 0.2  # after the last letter of a search
+LOOK_SECONDS = 0.05  # a key held down passes over rows
+NEAR_END = 40  # rows from the last one at which the next page is read
 
 
 class EpisodesScreen(PollingScreen[None]):

@@ -37,11 +37,13 @@ def keys_of(screen: Screen[object]) -> list[KeyHelp]:
             continue
         place = _place(active.node, screen)
         shown = screen.app.get_key_display(binding.with_key(pressed))
+        # keys with the same action share a line
         where = (place, binding.action)
         before = found.get(where)
         text = binding.tooltip or binding.description
         found[where] = KeyHelp(f"{before.keys} {shown}" if before else shown, text, place)
     order = ["on this screen", "in the focused pane", "everywhere"]
+    # stable: within a place as they were defined
     return sorted(found.values(), key=lambda help: order.index(help.place))
 
 
@@ -72,6 +74,7 @@ class HelpScreen(ModalScreen[None]):
         parts: list[Text | Table] = []
         for place, helps in groupby(self._keys, lambda help: help.place):
             parts += [Text(place, style=f"bold {colours['primary']}"), Table.grid(padding=(0, 2))]
+            # the grid just added
             table = parts[-1]
             assert isinstance(table, Table)
             table.add_column(width=14, justify="right", style="bold")

@@ -60,5 +60,6 @@ class _List(SelectionList[Run]):
 
     BINDINGS: ClassVar = [
         key("space", "select", "Choose", "pick.toggle", "Choose or drop this run"),
+        # the list's own enter would tick the row
         key("enter", "screen.accept", "Show", "pick.show", "Show the chosen runs", show=False),
     ]

@@ -22,12 +22,14 @@ class PollingScreen(Screen[ScreenResultType]):
 
     def on_screen_suspend(self) -> None:
         """Another screen is on top: rest."""
+        # reading what nobody sees would take time from the training beside it
         if self._clock is not None:
             self._clock.pause()
 
     def on_screen_resume(self) -> None:
         if self._clock is not None:
             self._clock.resume()
+            # at once: what came while the screen was covered should not wait for the clock
             self._poll()
 
     def _poll_every(self, seconds: float) -> None:
@@ -38,6 +40,7 @@ class PollingScreen(Screen[ScreenResultType]):
 
     def _poll(self) -> None:
         """Look now, unless a look is under way."""
+        # a database that is locked is waited for longer than the clock's interval: looks must not pile up
         if not self._busy:
             self._busy = True
             self._look_for_news()

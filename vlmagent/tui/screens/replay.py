@@ -37,7 +37,9 @@ from vlmagent.tui.widgets.tokens import Tokens
 
 WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
 HEIGHTS = [(0, "-low"), (32, "-high")]
+# between looks at an episode that is still running
 LIVE_SECONDS = 1.0
+# before it is said that more of the list is being read: mostly it is there sooner
 PATIENCE_SECONDS = 0.5
 
 
@@ -60,6 +62,7 @@ class ReplayScreen(SteppingScreen[Place]):
         key("left", "move(-1)", "Back", "replay.back", "One step back", show=False, display="←"),
         key("right", "move(1)", "Step", "replay.on", "One step on", show=False, display="→"),
         key("home", "seek(0)", "First", "replay.first", "To the first step", show=False),
+        # beyond every episode: `seek` stops at the last step
         key("end", "seek(1000000)", "Last", "replay.last", "To the last step", show=False),
         *seek_bindings("replay"),
         *speed_bindings("replay"),
@@ -118,6 +121,7 @@ class ReplayScreen(SteppingScreen[Place]):
         self.query_one("#replay-prompt").display = False
         if images_of(self.app) == "off":
             self.query_one(Picture).display = False
+        # paused until an episode turns out to be running
         self._live = self.set_interval(LIVE_SECONDS, self._look_again, pause=True)
         self._show_title()
         self._load(*self.feed.place)
@@ -152,6 +156,7 @@ class ReplayScreen(SteppingScreen[Place]):
         """Read an episode and show a step of it; None stays at the present one and follows a running one."""
         try:
             story = await self.feed.load(episode_id, step)
+        # what was shown stays: the database may only be locked
         except StoreError as error:
             self._say_problem(str(error))
             return
@@ -160,8 +165,10 @@ class ReplayScreen(SteppingScreen[Place]):
 
     def _take(self, story: Story, step: int | None) -> None:
         if step is None:  # more of the same episode: whoever was at its end stays there
+            # asked before `resize`: the end of what was known so far
             step = len(story.steps) if self.playback.last else self.playback.at
         self._say_problem("")
+        # first the number of steps, which bounds where `seek` goes
         self.playback.resize(len(story.steps))
         self.playback.seek(step)
         if self._live is not None and story.episode.ended == "running":
@@ -174,6 +181,7 @@ class ReplayScreen(SteppingScreen[Place]):
 
     def _look_again(self) -> None:
         """The episode is still running: there may be more of it."""
+        # covered by another screen it rests
         if self.is_current:
             self._load(self.episode_id, None)
 
@@ -183,6 +191,7 @@ class ReplayScreen(SteppingScreen[Place]):
         with contextlib.suppress(StoreError):
             image = await self.feed.image(row.image_sha256)
         with contextlib.suppress(NoMatches):
+            # the user may have gone on while the picture was read
             if self.row is row:
                 self.query_one(Picture).show(image, moving=self.playback.playing)
 
@@ -205,6 +214,7 @@ class ReplayScreen(SteppingScreen[Place]):
             parts += ["  ", outcome(episode, len(story.steps))]
             update = f" · update {episode.update_index}" if episode.update_index is not None else ""
             parts.append((f"  {episode.split} · seed {episode.seed}{update}", "$foreground-muted"))
+        # one cell of air at either end of the line
         facts, room = Content.assemble(*parts), self.size.width - 2
         left = room - facts.cell_length
         if feed.is_runs_own:
@@ -229,6 +239,7 @@ class ReplayScreen(SteppingScreen[Place]):
         row, story = self.row, self.story
         if row is None or story is None:
             return
+        # drawn at once where it is kept: a worker would show the new text beside the old picture for a moment
         image = self.feed.known_image(row.image_sha256)
         if image is None:
             self._fetch_image(row)
@@ -240,6 +251,7 @@ class ReplayScreen(SteppingScreen[Place]):
         thoughts.update(
             safe_text(row.thoughts) if row.thoughts else Content.styled("none", "$foreground-muted")
         )
+        # hidden at first, and often the longest text of the screen: not laid out for nobody
         if self.query_one("#replay-prompt").display:
             self.query_one("#replay-prompt Static", Static).update(safe_text(row.prompt))
         self._show_playing()
@@ -247,6 +259,7 @@ class ReplayScreen(SteppingScreen[Place]):
     # -- actions
 
     def action_follow(self, by: int) -> None:
+        # without a list, episodes follow each other by their numbers
         if self.feed.trail is None:
             self._go_to_neighbour(by)
             return
@@ -259,6 +272,7 @@ class ReplayScreen(SteppingScreen[Place]):
     @work(group="load", exclusive=True)
     async def _go_beyond(self, trail: Trail, by: int) -> None:
         """The place after the last one known, or before the first."""
+        # the search may take seconds in a ranking that is filtered strongly
         waiting = self.set_timer(PATIENCE_SECONDS, lambda: self._note("Looking further …"))
         try:
             found = await trail.extend(by)
@@ -277,6 +291,7 @@ class ReplayScreen(SteppingScreen[Place]):
 
     @work(group="load", exclusive=True)
     async def _go_to_neighbour(self, by: int) -> None:
+        # episodes are numbered in the order in which they began
         wanted = self.episode_id + by
         try:
             found = await self.feed.has_episode(wanted)
@@ -290,6 +305,7 @@ class ReplayScreen(SteppingScreen[Place]):
 
     def _go_to(self, place: Place) -> None:
         self._note("")
+        # whoever jumps to an episode wants to look at its first step
         self.playback.playing = False
         self._load(*place)
 
@@ -301,6 +317,7 @@ class ReplayScreen(SteppingScreen[Place]):
 
     def action_pane(self, name: str) -> None:
         pane = self.query_one(f"#replay-{name}")
+        # a pane that was hidden has the text of an earlier step
         pane.display = not pane.display
         self._show_step()
 
@@ -311,6 +328,7 @@ class ReplayScreen(SteppingScreen[Place]):
         """Scroll the prompt, or the output, by a page."""
         prompt = self.query_one("#replay-prompt", VerticalScroll)
         if prompt.display:
+            # one line of the old page stays in sight, to find the place again
             prompt.scroll_relative(y=pages * max(1, prompt.size.height - 1), animate=False)
         else:
             tokens = self.query_one(Tokens)
@@ -323,6 +341,7 @@ class ReplayScreen(SteppingScreen[Place]):
 
     @work(group="export")
     async def action_export(self, kind: str) -> None:
+        # kept: the user may go on to another episode while this one is written
         story = self.story
         if story is None:
             return

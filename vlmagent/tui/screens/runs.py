@@ -83,6 +83,7 @@ class RunsScreen(PollingScreen[None]):
         self.runs: dict[str, RunSummary] = {}
         self.marked: set[str] = set()
         self.order = ORDERS[0]
+        # whether the runs were read once: before that there is no telling whether there are none
         self._read = False
 
     def compose(self) -> ComposeResult:
@@ -126,6 +127,7 @@ class RunsScreen(PollingScreen[None]):
         try:
             found = await self._worker.call(self._catalogue.scan)
             self.runs = {str(run.run): run for run in found}
+            # a run that was deleted must not be counted as marked
             self.marked &= set(self.runs)
             self._read = True
             with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
@@ -137,9 +139,11 @@ class RunsScreen(PollingScreen[None]):
 
     def _show(self) -> None:
         width = self.query_one("#runs-list").size.width
+        # no width yet before the first layout
         if not self._read or not width:
             return
         shown = self._ordered([run for run in self.runs.values() if self._passes(run)])
+        # all names together decide how each is cut, so that they stay apart
         names, setting = (
             [run.name for run in shown],
             Setting(self.marked, time.time(), self.app.theme_variables),
@@ -155,6 +159,7 @@ class RunsScreen(PollingScreen[None]):
         self.query_one(RunPreview).show(self.current)
 
     def _passes(self, run: RunSummary) -> bool:
+        # every word, wherever it stands
         return all(word in run.searchable for word in self.query_one(Input).value.lower().split())
 
     def _ordered(self, runs: list[RunSummary]) -> list[RunSummary]:
@@ -162,6 +167,7 @@ class RunsScreen(PollingScreen[None]):
             return sorted(runs, key=lambda run: -_last(run.success))
         if self.order == "env steps":
             return sorted(runs, key=lambda run: -(run.env_steps or 0))
+        # `scan` gives the newest first
         return sorted(runs, key=lambda run: run.name) if self.order == "name" else runs
 
     def _why_empty(self) -> Content:
@@ -202,6 +208,7 @@ class RunsScreen(PollingScreen[None]):
         """Mark or unmark, and go on to the next."""
         if self.current is None:
             return
+        # takes it out if it is in, and puts it in if not
         self.marked ^= {str(self.current.run)}
         self._show()
         self.table.action_cursor_down()
@@ -218,8 +225,10 @@ class RunsScreen(PollingScreen[None]):
         if len(chosen) > 2:
             self.notify("Mark two runs to compare; enter overlays the curves of more.", severity="warning")
             return
+        # one mark and the cursor on another run; with the cursor on the marked one it is compared with itself
         if len(chosen) < 2 and self.current.run not in chosen:
             chosen.append(self.current.run)
+        # a single run is first and last: its start against its newest checkpoint
         self.post_message(OpenCompare(chosen[0], chosen[-1]))
 
     def action_episodes(self) -> None:
@@ -263,10 +272,12 @@ class RunsScreen(PollingScreen[None]):
     @on(Input.Submitted)
     def _filter_done(self) -> None:
         entry = self.query_one(Input)
+        # a filter stays in sight as long as it hides runs
         entry.display = bool(entry.value)
         self.table.focus()
 
 
 def _last(values: Sequence[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
+    # below every rate: runs without one stand at the end
     return known[-1] if known else -1.0

@@ -29,6 +29,7 @@ def seek_bindings(screen: str) -> list[Binding]:
             f"seek_share({n})",
             "Seek",
             show=False,
+            # kept out of help and palette, where nine lines would say the same
             system=True,
             id=f"{screen}.seek-{n}",
             tooltip=f"Seek to {10 * n} %",
@@ -76,6 +77,7 @@ class SteppingScreen(Screen[ScreenResultType]):
 
     def on_screen_suspend(self) -> None:
         """Another screen is on top: pause."""
+        # nobody watches, and a step that passes unseen is one that was missed
         self.playback.playing = False
         self._show_playing()
 
@@ -83,6 +85,8 @@ class SteppingScreen(Screen[ScreenResultType]):
         """The timeline; starts or stops the clock."""
         with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
             self.query_one(Timeline).show(self.marks, self.playback)
+        # a timer for each step, set when the step was drawn: a slow terminal plays slower and never falls behind, and a
+        # new speed holds at once
         if self._player is not None:
             self._player.stop()
             self._player = None
@@ -109,6 +113,7 @@ class SteppingScreen(Screen[ScreenResultType]):
     def action_seek_share(self, tenths: int) -> None:
         """To some tenths of the whole; pauses."""
         self.playback.playing = False
+        # 9 is nine tenths, so that 0 and not the end has a digit; the end has a key of its own
         self.playback.seek_share(tenths / 10)
         self._show_step()
 

@@ -38,10 +38,12 @@ from vlmagent.tui.widgets.newest import NewestStep
 from vlmagent.tui.widgets.run_panels import Progress, RunTitle
 
 POLL_SECONDS = 0.5
+# a run that has ended is looked at every third time: it may be resumed from elsewhere
 QUIET_TICKS = 3
 ENDED = ("done", "stopped", "failed")
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
 HEIGHTS = [(0, "-low"), (30, "-high")]
+# a colour for each run, one of them the run's own
 MOST_OVERLAYS = LINE_STYLES - 1
 PANES = ("charts", "progress", "newest", "events")
 
@@ -174,6 +176,7 @@ class TrainScreen(PollingScreen[None]):
             self.query_one(NewestStep).clear()
         if own.news is not None:
             self.query_one(EventLog).add(own.news.events, old=self._beginning)
+            # events of the past come with the first reading, which may take several parts
             self._beginning = self._beginning and own.news.more
         if own.state or self._progressed(own):
             self._show_state()
@@ -216,11 +219,13 @@ class TrainScreen(PollingScreen[None]):
         """The charts of the phase the run is in, until the user chooses."""
         if not self._chosen_phase:
             series = self.live.series
+            # RL has begun as soon as it has a metric; until then its charts would be empty
             self.sft = "sft/loss" in series and not any(name.startswith("rollout/") for name in series)
         self._apply_phase()
 
     def _apply_phase(self) -> None:
         keys = SFT_KEYS if self.sft else RL_KEYS
+        # these charts are in sight already: the crosshair stays
         if self.grid.charts[keys[0]].display or self.grid.alone in keys:
             self.grid.choose(keys)
             return
@@ -235,6 +240,7 @@ class TrainScreen(PollingScreen[None]):
         """All charts in sight, and the line above them."""
         look, lives = self.look, self.lives
         points = self.points
+        # another run took the place of this one, or the other phase has fewer points
         if self.cursor is not None and self.cursor >= len(points.x):
             self.cursor = None
         cursor = None if self.cursor is None else float(points.x[self.cursor])
@@ -310,6 +316,7 @@ class TrainScreen(PollingScreen[None]):
         if len(wanted) > MOST_OVERLAYS:
             self.notify(f"Only the first {MOST_OVERLAYS} runs are shown.", severity="warning")
             wanted = wanted[:MOST_OVERLAYS]
+        # those that stay keep what they have read
         known = {live.run: live for live in self.overlays}
         for path, live in known.items():
             if path not in wanted:
