@@ -78,6 +78,7 @@ class Chart(Widget, can_focus=True):
             "shift+left", "move(-10)", "Far back", "chart.far-left", "Crosshair ten updates back", show=False
         ),
         key("shift+right", "move(10)", "Far on", "chart.far-right", "Crosshair ten updates on", show=False),
+        # beyond every series: whoever owns the crosshair stops it at the first and the last point
         key("home", "move(-1000000)", "First", "chart.first", "Crosshair to the first update", show=False),
         key("end", "move(1000000)", "Last", "chart.last", "Crosshair to the newest update", show=False),
         key("enter", "choose", "Update", "chart.choose", "The episodes of the update under the crosshair"),
@@ -107,8 +108,10 @@ class Chart(Widget, can_focus=True):
         self.lines: Sequence[Line] = ()
         self.span = Span(0.0, 1.0)
         self._cursor: float | None = None
+        # what was drawn; None has the next `render_line` draw all anew
         self._strips: list[Strip] | None = None
         self._rich_styles: list[Style] | None = None
+        # of what was drawn last, to find the place under the mouse
         self._layout_: Layout | None = None
 
     # -- what to show
@@ -137,12 +140,14 @@ class Chart(Widget, can_focus=True):
         """The name, and each line's value under the crosshair or the newest one."""
         title = Content.styled(self.name_of_values, "bold")
         for line in self.lines:
+            # the raw values beneath a smoothed line: one number a run is enough
             if line.faint:
                 continue
             value = line.last if self._cursor is None else line.at(self._cursor)
             text = "–" if math.isnan(value) else self.frame.write(value)
             colour = self.get_component_styles(f"chart--line-{line.colour}").color
             title = Content.assemble(title, "  ", (text, f"{colour.hex}"))
+        # a border takes markup, in which `Content` has escaped what it holds
         self.border_title = title.markup
 
     # -- drawing
@@ -168,6 +173,7 @@ class Chart(Widget, can_focus=True):
         canvas = Canvas.blank(columns, rows)
         layout = self._layout_ = self._measure(columns, rows)
         if layout is None:
+            # the words are 11 cells wide
             if rows and columns > 12:
                 canvas.write((columns - 11) // 2, rows // 2, "no data yet", TICK)
         else:
@@ -179,12 +185,16 @@ class Chart(Widget, can_focus=True):
         """Sizes and ticks; None when there is nothing to draw or no room."""
         values = [self._scaled(line.y[self._inside(line)]) for line in self.lines]
         known = np.concatenate(values) if values else np.zeros(0)
+        # the last row has the numbers of the horizontal axis
         plot_rows = rows - 1
+        # less could hold numbers or a curve, not both
         if plot_rows < 2 or columns < 16 or not np.isfinite(known).any():
             return None
+        # fixed ends are values, and 0 has no logarithm
         low, high = (None, None) if self.frame.log else (self.frame.low, self.frame.high)
         span = span_of(known, low, high)
         y_ticks = self._y_ticks(span, plot_rows)
+        # the widest number, and the axis itself
         gutter = max((len(text) for _, text in y_ticks), default=0) + 1
         plot = columns - gutter
         layout = Layout(plot, plot_rows, gutter, self.span, span, y_ticks)
@@ -193,9 +203,12 @@ class Chart(Widget, can_focus=True):
 
     def _y_ticks(self, span: Span, rows: int) -> list[tuple[int, str]]:
         found: dict[int, str] = {}
+        # a number in every second row at most
         most = max(2, min(6, rows // 2))
         for value in log_ticks(span, most) if self.frame.log else ticks(span, most):
             row = round(float(1 - span.place(np.array(value))) * (rows - 1))
+            # two in one row: the first stays. On a logarithmic axis the power is rounded, which would otherwise show
+            # 0.19999
             found.setdefault(row, self.frame.tick(float(f"{10.0**value:.2g}") if self.frame.log else value))
         return sorted(found.items())
 
@@ -205,9 +218,11 @@ class Chart(Widget, can_focus=True):
     def _scaled(self, y: Floats) -> Floats:
         if not self.frame.log:
             return y
+        # what has no logarithm is left out, like a value that is not known
         return np.log10(np.where(y > 0, y, np.nan))
 
     def _paint_axes(self, canvas: Canvas, layout: Layout) -> None:
+        # the axis first: ticks and rules are written over it
         for row in range(layout.rows):
             canvas.write(layout.gutter - 1, row, "│", AXIS)
         for row, text in layout.y_ticks:
@@ -221,23 +236,29 @@ class Chart(Widget, can_focus=True):
     def _paint_lines(self, canvas: Canvas, layout: Layout) -> None:
         left, cells = layout.gutter, np.zeros((layout.rows, layout.columns), np.uint8)
         styles = canvas.styles[: layout.rows, left:]
+        # the colour of the run itself, whose lines come first in the list; 0 without lines
         first, count = len(self.lines) and self.lines[0].colour, LINE_STYLES
+        # later ones are on top: raw values beneath all, the run itself above those laid over it
         for line in sorted(self.lines, key=lambda line: (not line.faint, line.colour == first)):
+            # uint8 (rows, columns), a bit for each dot
             bits = curve(line.x, self._scaled(line.y), layout.x, layout.y, layout.columns, layout.rows)
             drawn = bits > 0
             hidden = (
                 drawn & (styles >= FIRST_LINE + count) & (not line.faint)
             )  # faint dots would blur this line
+            # a cell has one colour: dots of several lines are kept, in that of the last one
             cells = np.where(hidden, bits, cells | bits)
             styles[drawn] = FIRST_LINE + line.colour % count + (count if line.faint else 0)
         characters = canvas.characters[: layout.rows, left:]
         drawn = cells > 0
+        # the crosshair goes behind the curves: their dots and colours stay
         column = self._cursor_column(layout)
         if column is not None:
             characters[:, column], styles[:, column] = (
                 ord("│"),
                 np.where(drawn[:, column], styles[:, column], CURSOR),
             )
+        # the low byte of a braille character is its dots
         characters[drawn] = cells[drawn].astype(np.uint32) + BRAILLE
 
     def _cursor_column(self, layout: Layout) -> int | None:
@@ -254,6 +275,7 @@ class Chart(Widget, can_focus=True):
 
     def _make_styles(self) -> list[Style]:
         """Half-transparent colours are mixed with the background here."""
+        # the terminal has no transparency; [1] is the widget's own background, [0] the one behind it
         background = self.background_colors[1]
 
         def of(name: str) -> Style:
@@ -262,6 +284,7 @@ class Chart(Widget, can_focus=True):
 
         lines = [of(f"line-{number}") for number in range(LINE_STYLES)]
         faint = [line + Style(dim=True) for line in lines]
+        # in the order of the style numbers of `chart_canvas`
         return [self.rich_style, of("axis"), of("tick"), of("rule"), of("cursor"), *lines, *faint]
 
     # -- keys and mouse
@@ -290,6 +313,7 @@ class Chart(Widget, can_focus=True):
         x = self._x_at(event)
         if x is not None:
             self.post_message(self.Moved(self, x=x))
+            # its first click has moved the crosshair already
             if event.chain == 2:
                 self.action_choose()
 
@@ -297,6 +321,7 @@ class Chart(Widget, can_focus=True):
         offset, layout = event.get_content_offset(self), self._layout_
         if offset is None or layout is None or offset.x < layout.gutter:
             return None
+        # the other way round than `_cursor_column`: a column back to a value
         return layout.x.low + (offset.x - layout.gutter) / max(1, layout.columns - 1) * (
             layout.x.high - layout.x.low
         )

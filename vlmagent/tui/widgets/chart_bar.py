@@ -60,6 +60,7 @@ def _legend(grid: ChartGrid, lives: Sequence[LiveRun]) -> list[Part]:
     room = max(8, (grid.size.width - SETTINGS_WIDTH) // len(lives))
     parts: list[Part] = []
     for number, name in enumerate(told_apart([live.run.name for live in lives], room)):
+        # all charts have the same colours; any one can be asked
         colour = grid.charts["success"].get_component_styles(f"chart--line-{number}").color
         parts += [("━ ", colour.hex), safe_line(name, room), Content("  ")]
     return parts

@@ -14,7 +14,9 @@ from textual.strip import Strip
 
 from vlmagent.tui.data.raster import Span, short, ticks
 
+# style numbers; from FIRST_LINE on those of the lines, then their faint ones
 EMPTY, AXIS, TICK, RULE, CURSOR, FIRST_LINE = range(6)
+# the empty braille character: the bits of its dots are added to it
 BRAILLE = 0x2800
 
 
@@ -35,6 +37,7 @@ class Canvas:
         rows, columns = self.characters.shape
         if not 0 <= y < rows or x >= columns:
             return
+        # a text that begins left of the canvas loses its beginning
         text = text[max(0, -x) : columns - x]
         start = max(0, x)
         self.characters[y, start : start + len(text)] = [ord(character) for character in text]
@@ -56,7 +59,9 @@ class Layout:
 
 def x_ticks(span: Span, columns: int) -> list[tuple[int, str]]:
     """As many round numbers as fit side by side: where each text begins, and the text."""
+    # as many as could stand side by side, then fewer, until none touches the next
     for most in range(max(2, columns // 5), 0, -1):
+        # two cells of air between numbers, none needed before the first
         found, end = [], -2
         for value in ticks(span, most):
             text = short(value)
@@ -76,7 +81,9 @@ def to_strips(canvas: Canvas, styles: Sequence[Style]) -> list[Strip]:
     rows, columns = canvas.characters.shape
     strips = []
     for y in range(rows):
+        # code points, decoded a row at once rather than one by one
         text = canvas.characters[y].astype("<u4").tobytes().decode("utf-32-le")
+        # neighbours of one style share a segment, because the terminal is written to by segments
         segments, start = [], 0
         for style, group in groupby(canvas.styles[y].tolist()):
             end = start + len(list(group))

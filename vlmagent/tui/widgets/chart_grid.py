@@ -17,6 +17,7 @@ from textual.message import Message
 from vlmagent.tui.data.metrics import CHARTS
 from vlmagent.tui.widgets.chart import Chart
 
+# cells of a chart below which it shows too little; then those from which it is good
 MIN_COLUMNS, MIN_ROWS = 36, 8
 _GOOD_COLUMNS, _GOOD_ROWS = 40, 12
 
@@ -37,8 +38,10 @@ def best_grid(count: int, width: int, height: int) -> Grid:
     for columns in range(1, min(most_columns, max(count, 1)) + 1):
         rows = min(most_rows, math.ceil(max(count, 1) / columns))
         pages = math.ceil(max(count, 1) / (columns * rows))
+        # the scarcer side of a chart, measured by a good one
         shape = min(width / columns / _GOOD_COLUMNS, height / rows / _GOOD_ROWS)
         found.append((pages, -shape, Grid(columns, rows, pages)))
+    # by pages and shape only: grids cannot be compared
     return min(found, key=lambda item: item[:2])[2]
 
 
@@ -69,6 +72,7 @@ class ChartGrid(Container):
     def compose(self) -> ComposeResult:
         """All charts, none displayed yet."""
         for chart in self.charts.values():
+            # until the size is known: `divide` chooses
             chart.display = False
             yield chart
 
@@ -100,6 +104,7 @@ class ChartGrid(Container):
         """Which charts there are, in order."""
         if list(keys) != list(self._keys):
             self._keys, self.page = list(keys), 0
+            # the charts of the other phase: the lone one is not among them
             if self.alone not in keys:
                 self.alone = None
             self.divide()
@@ -115,6 +120,7 @@ class ChartGrid(Container):
 
     def toggle_alone(self) -> None:
         """Show the present chart alone, or all of them again."""
+        # the page is the one with the chart that was alone, which may have been turned to meanwhile
         before = self.alone
         self.alone = None if before else self.current
         if before in self._keys:
@@ -133,10 +139,13 @@ class ChartGrid(Container):
     def divide(self, *, refocus: bool = False, focus: str | None = None) -> None:
         """Divide the room and display the present page."""
         width, height = self.size
+        # before the first layout
         if not (width and height):
             return
+        # asked first: a chart that is hidden loses the focus
         had_focus = any(chart.has_focus for chart in self.charts.values())
         self._grid = best_grid(len(self._keys), width, height)
+        # a larger terminal has fewer pages
         self.page = min(self.page, self._grid.pages - 1)
         shown = self.shown
         columns = 1 if self.alone else self._grid.columns

@@ -27,6 +27,7 @@ class Chip(Static):
     def show(self, name: str, value: str, chosen: bool) -> None:
         """Show a value; ``chosen`` when it is not the usual one. Without a value the chip is gone."""
         self.display = bool(value)
+        # a chip that is only news has no name
         gap = " " if name else ""
         shown = safe_line(value, 34, style="bold $primary" if chosen else "")
         self.update(Content.assemble((f"{name}{gap}", "$foreground-muted"), shown))

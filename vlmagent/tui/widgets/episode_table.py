@@ -24,6 +24,7 @@ class EpisodesTable(GrowingTable):
     def __init__(self, *, id: str | None = None, **more: Any) -> None:
         super().__init__(id=id, **more)
         self._fitting: Fitted = ()
+        # rows, view and width of the last `show_rows`, which `append_rows` may have to repeat
         self._shows: tuple[dict[str, Row], View, int] = ({}, View(), 0)
 
     def show_rows(self, rows: Mapping[str, Row], view: View, width: int, *, restart: bool) -> None:
@@ -49,6 +50,7 @@ class EpisodesTable(GrowingTable):
         new = {key_of(row): row for row in rows}
         known.update(new)
         cells = {key: cells_of(row, self._fitting, self.app.theme_variables) for key, row in new.items()}
+        # a number is longer than its column: all rows must be filled for the wider one
         if needed(self._fitting, cells.values()):
             self.show_rows(known, view, width, restart=False)
         else:

@@ -18,6 +18,7 @@ from textual.widgets import Static
 from vlmagent.store.rows import EventRow
 from vlmagent.tui.text import safe_line
 
+# events; all are one text that is laid out anew with each new one
 KEPT = 500
 CLOCK, LEAST_TEXT = 11, 40
 """Cells of clock and sign, and characters of its text that an event gets however small the pane is."""
@@ -67,7 +68,9 @@ class EventLog(VerticalScroll):
         self._events.extend(new)
         self._show()
         if self.following:
+            # after the layout: before it the end is where it was without the new events
             self.call_after_refresh(self.scroll_end, animate=False)
+        # displayed and followed, an event is read as it comes
         if not old and (not self.following or not self.display):
             self._count(self.unread + len(new))
 
@@ -101,7 +104,9 @@ class EventLog(VerticalScroll):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """The reader scrolled, or the newest event was brought into sight."""
         super().watch_scroll_y(old_value, new_value)
+        # half a line of tolerance, because positions are fractions
         at_end = new_value >= self.max_scroll_y - 0.5
+        # new events move the end, not the position: that is no scrolling of the reader's
         if at_end != self.following and new_value != old_value:
             self.following = at_end
             self._count(0 if at_end else self.unread)

@@ -38,7 +38,9 @@ class FilterBar(Horizontal):
     def show(self, feed: EpisodeFeed) -> None:
         """Show the settings of a feed."""
         view, filter = feed.view, feed.view.filter
+        # without a filter, the updates that there are
         updates = filter.updates or (feed.summary.updates if feed.summary else None)
+        # a search has an order of its own
         order = "newest match" if view.text.strip() else view.order
         for name, label, value, chosen in (
             ("data", "data", feed.data_name, bool(feed.label)),
@@ -48,6 +50,7 @@ class FilterBar(Horizontal):
             (
                 "updates",
                 "updates",
+                # a single update is written once
                 "–".join(map(str, sorted(set(updates)))) if updates else "all",
                 filter.updates is not None,
             ),
@@ -55,8 +58,10 @@ class FilterBar(Horizontal):
         ):
             self.query_one(f"#chip-{name}", Chip).show(label, value, chosen)
         news = self.query_one("#chip-news", Chip)
+        # a ranking that passes few rows may take seconds: say that it goes on
         if feed.loading and view.lists_outputs and feed.looked_at > PAGE:
             news.show("", f"looked through {feed.looked_at:,} …", True)
         else:
+            # no more than MOST_NEWS are read, though more may have come
             count = f"{feed.waiting:,}{'+' if feed.waiting >= MOST_NEWS else ''}"
             news.show("r", f"▲ {count} new" if feed.waiting else "", True)

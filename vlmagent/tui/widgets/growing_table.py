@@ -26,6 +26,7 @@ class GrowingTable(KeyedTable):
 
     def restart(self, rows: Mapping[str, Cells]) -> None:
         """Other rows altogether; the selection stays where the same row is among them."""
+        # before `clear`, which puts the cursor on the first row
         kept = self.current
         self.clear()
         self._shown = {}
@@ -35,6 +36,7 @@ class GrowingTable(KeyedTable):
     def append(self, rows: Mapping[str, Cells]) -> None:
         """More rows at the end."""
         for name, cells in rows.items():
+            # a page may hold a row that has joined the top meanwhile
             if name not in self._shown:
                 self.add_row(*cells, key=name)
                 self._shown[name] = cells
@@ -49,14 +51,17 @@ class GrowingTable(KeyedTable):
         hover: bool = False,
     ) -> list[list[Segment]]:
         """A cell that is one line of text, at a third of the usual cost: such lists change often."""
+        # heads and labels, which have the row or the column -1
         if row_index < 0 or column_index < 0:
             return super()._render_cell(row_index, column_index, base_style, width, cursor, hover)
+        # not kept, as `DataTable` keeps cells: its key holds the number of changes, so that a list which changes often finds nothing there
         row, column = self._row_locations.get_key(row_index), self._column_locations.get_key(column_index)
         cell = self._data[row][column] if row is not None and column is not None else ""
         look, post = self._get_styles_to_render_cell(
             False, False, False, hover, cursor, self.show_cursor, self._show_hover_cursor,
             self.cursor_foreground_priority == "css", self.cursor_background_priority == "css",
         )  # fmt: skip
+        # by which a mouse click tells the cell
         meta = Style.from_meta({"row": row_index, "column": column_index})
         style = base_style + meta + look
         pad, room = self.cell_padding, width - 2 * self.cell_padding
@@ -67,5 +72,6 @@ class GrowingTable(KeyedTable):
             Segment(part.text, style + (part.style or own) + post)
             for part in text.render(self.app.console, end="")
         ]
+        # cut or filled to the column; the blank at the right comes after it
         shown = Segment.adjust_line_length(segments, pad + room, style)
         return [[*shown, Segment(" " * pad, style)]]

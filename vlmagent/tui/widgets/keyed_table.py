@@ -18,7 +18,9 @@ class KeyedTable(DataTable[Text]):
     """A ``DataTable`` with a row cursor that is handed all its rows again and again."""
 
     def __init__(self, *, id: str | None = None, **more: Any) -> None:
+        # "renderable": under the cursor, too, cells keep their own colours, which tell success from failure
         super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable", **more)
+        # title and width of each column
         self._names: tuple[tuple[str, int | None], ...] = ()
         self._shown: dict[str, Cells] = {}
 
@@ -43,9 +45,13 @@ class KeyedTable(DataTable[Text]):
 
     def show(self, rows: Mapping[str, Cells]) -> None:
         """Show these rows in this order; changes only what is different from before."""
+        # before `clear`, which puts the cursor on the first row
+        # the row that was chosen before the table was cleared, where it is empty now
         kept = self.current or self._kept
         self._kept = None
+        # where the cursor goes if its row is gone
         place = self.cursor_row
+        # a list of its own, because the table changes meanwhile
         for key in [key for key in self._shown if key not in rows]:
             self.remove_row(key)
         for key, cells in rows.items():
@@ -53,21 +59,26 @@ class KeyedTable(DataTable[Text]):
                 self.add_row(*cells, key=key)
             else:
                 self._change(key, cells)
+        # kept to tell the next time which cells changed: drawing costs more than comparing
         self._shown = dict(rows)
         order = {key: index for index, key in enumerate(rows)}
         if [row.key.value for row in self.ordered_rows] != list(order):
             self._order(order)
         self._select(kept, place)
 
+    # the row to choose again at the next `show`, across a `clear`
     _kept: str | None = None
 
     def _change(self, key: str, cells: Cells) -> None:
         for (title, _), old, new in zip(self._names, self._shown[key], cells, strict=True):
+            # equal texts with equal spans may still differ in their style, which `Text` does not compare
             if old != new or old.style != new.style:
                 self.update_cell(key, title, new)
 
     def _order(self, order: Mapping[str, int]) -> None:
         """Sort by ``order``, which maps keys to places."""
+        # `DataTable.sort` knows only the values of cells: the order is set as it does it, and the count has all cached
+        # lines drawn anew
         by_place = sorted(self._data, key=lambda row_key: order[str(row_key.value)])
         self._row_locations = type(self._row_locations)({key: index for index, key in enumerate(by_place)})
         self._update_count += 1
@@ -78,6 +89,7 @@ class KeyedTable(DataTable[Text]):
         if not self.row_count:
             return
         row = self.get_row_index(key) if key in self._shown and key else min(place, self.row_count - 1)
+        # a cursor that was out of sight moves without scrolling: the reader is looking at other rows
         if row != self.cursor_row:
             self.move_cursor(row=row, column=0, scroll=self.is_on_screen_row(self.cursor_row))
 

@@ -62,11 +62,13 @@ class NewestStep(Container):
             yield self._text
 
     def on_mount(self) -> None:
+        # not at the start: the first position is nobody's scrolling
         self.watch(self._pane, "scroll_y", self._scrolled, init=False)
 
     def show(self, step: TransitionRow, image: ImageArray | None) -> None:
         """Show a newer step, unless the reader is still at another one: then only count."""
         if self.step is not None and not self.following:
+            # ids of steps are consecutive: the difference is how many came since the one shown
             self.waiting += step.id - self.step.id - self.waiting
             self._subtitle()
             return
@@ -94,6 +96,7 @@ class NewestStep(Container):
         self._pane.focus()
 
     def _scrolled(self, scroll_y: float) -> None:
+        # at the top, with half a line of tolerance: whoever scrolls is reading
         self.following = scroll_y < 0.5
         if self.following:
             self.waiting = 0
@@ -119,6 +122,7 @@ def describe(step: TransitionRow) -> Content:
     if not step.legal_output:
         parts.append(("  drawn at random: no legal output", "$warning"))
     parts += [("   reward ", "$foreground-muted"), (number(step.reward), "bold"), Content("\n")]
+    # an output that was not understood has no thoughts; then all of it is shown
     label = "" if step.thoughts else "output: "
     parts += [(label, "$foreground-muted"), safe_text(step.thoughts or step.output, 6000), Content("\n")]
     known = [

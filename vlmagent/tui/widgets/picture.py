@@ -69,22 +69,26 @@ def prepare_graphics(mode: str) -> Graphics:
     if mode in ("half", "off"):
         return Graphics(mode)
     problem = _terminal_problem()
+    # only then import it: what it asks would end in a file, or wait in vain for an answer
     if problem is None:
         try:
             found = _load_textual_image()
         except ImportError:
             problem = "textual-image is not installed (pip install 'vlmagent[graphics]')"
+        # what a terminal's answer may break in there is not documented; pictures are no reason not to start
         except Exception as error:
             problem = f"textual-image could not question this terminal ({type(error).__name__}: {error})"
         else:
             wanted = found if mode == "auto" else mode
             return Graphics(wanted if wanted in _still_widgets else "half")
+    # nobody asked for more than what is there
     notice = "" if mode == "auto" else f"Pictures are drawn with half blocks, not {mode}: {problem}."
     return Graphics("half", notice)
 
 
 def _terminal_problem() -> str | None:
     """Why this terminal must not be questioned; None when it may."""
+    # the original streams, which the library uses; None where the program has no console
     if not (sys.__stdin__ and sys.__stdout__ and sys.__stdin__.isatty() and sys.__stdout__.isatty()):
         return "standard input and output are not both a terminal"
     try:
@@ -101,8 +105,10 @@ def _load_textual_image() -> str:
     from textual_image._terminal import get_cell_size
     from textual_image.widget import SixelImage, TGPImage
 
+    # both, because the user may name one that was not found by asking
     _still_widgets.update(kitty=TGPImage, sixel=SixelImage)
     size = get_cell_size()
+    # where the terminal says 0, a cell counts as twice as high as wide
     if size.width and size.height:
         _cell_shape[:] = size.width, size.height
     chosen = {renderable.TGPImage: "kitty", renderable.SixelImage: "sixel"}.get(renderable.Image, "half")
@@ -141,8 +147,10 @@ class Picture(Widget):
         self.empty = empty
         self._image: ImageArray | None = None
         self._key = ""
+        # half blocks until `show` knows better
         self._moving = True
         self._still: Widget | None = None
+        # picture and room that the still was made for
         self._still_of: tuple[str, Size] | None = None
         self.show(image)
 
@@ -157,10 +165,12 @@ class Picture(Widget):
         Args:
             moving: more will follow soon: draw half blocks, whatever the terminal can do.
         """
+        # by content: each reading of a step gives an array of its own
         key = "" if image is None else digest(image)
         if key == self._key and moving == self._moving:
             return
         self._image, self._key, self._moving = image, key, moving
+        # before that there is no size; `on_mount` does it
         if self.is_mounted:
             self._update_still()
             self.refresh()
@@ -190,7 +200,9 @@ class Picture(Widget):
     def _update_still(self) -> None:
         """Put the terminal's own drawing on top, or take it away."""
         make = self._still_maker()
+        # a still costs the terminal more than half blocks do: none for pictures that follow each other
         wanted = (self._key, self.content_size) if make and self._key and not self._moving else None
+        # nothing to do, also where there is none before and after
         if wanted == self._still_of:
             return
         if self._still is not None:
@@ -215,17 +227,21 @@ def fit(
     Args:
         cell: width and height of a cell.
     """
+    # in the unit of the cell's sides, so that pixels are square on any font
     scale = min(columns * cell[0] / max(image_width, 1), rows * cell[1] / max(image_height, 1))
     fitted = image_width * scale / cell[0], image_height * scale / cell[1]
+    # rounding may add a cell, and a thin picture lose its only one
     return min(columns, max(1, round(fitted[0]))), min(rows, max(1, round(fitted[1])))
 
 
 def half_cells(image: ImageArray, columns: int, rows: int) -> NDArray[np.uint8]:
     """The pixels to draw in ``columns`` x ``rows`` cells, uint8 (2r, c, 3) with c <= columns, r <= rows."""
     height, width = image.shape[:2]
+    # a cell is two pixels high and one wide, nearly square ones
     scale = min(columns / max(width, 1), 2 * rows / max(height, 1))
     c = min(columns, max(1, round(width * scale)))
     r = min(2 * rows, max(2, round(height * scale)))
+    # rows in pairs: the upper and the lower half of a cell. BOX averages what falls on one pixel
     small = Image.fromarray(image).resize((c, r + r % 2), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.uint8)
 
@@ -238,12 +254,14 @@ def half_cell_lines(image: ImageArray, key: str, columns: int, rows: int, base: 
         key: ``digest`` of the picture.
         base: the style around it.
     """
+    # a widget that was not laid out yet has no cells
     return _draw(half_cells(image, columns, rows), columns, rows, base) if columns and rows else []
 
 
 def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> list[Strip]:
     """Lines of ``columns`` cells; equal neighbours share one segment."""
     rounded = np.minimum((pixels.astype(np.uint32) + _ROUNDING // 2) // _ROUNDING * _ROUNDING, 255)
+    # a colour as one number, (2r, c); then both of a cell as one, so that a single comparison finds equal neighbours
     packed = rounded[..., 0] << 16 | rounded[..., 1] << 8 | rounded[..., 2]
     pairs = packed[0::2].astype(np.uint64) << 24 | packed[1::2]  # (r, c)
     r, c = pairs.shape
@@ -252,6 +270,7 @@ def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> li
     before, after = Segment(" " * left, base), Segment(" " * (columns - left - c), base)
     strips = [blank] * top
     for row in pairs:
+        # where a run of equal cells begins, and the end of the last one
         starts = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), c]
         segments = [
             _segment(pair, end - start)
@@ -264,6 +283,7 @@ def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> li
 @lru_cache(maxsize=32_768)
 def _segment(pair: int, count: int) -> Segment:
     """``count`` cells with the upper colour in bits 24-47 and the lower one in bits 0-23."""
+    # a cell of one colour is a blank: less to write, and nothing to be seen of the font
     upper, lower = pair >> 24, pair & 0xFFFFFF
     return Segment(("▀" if upper != lower else " ") * count, Style.from_color(_color(upper), _color(lower)))
 
@@ -276,6 +296,7 @@ def _color(packed: int) -> Color:
 
 def digest(image: ImageArray) -> str:
     """Tells pictures apart by size and content."""
+    # the shape is in the key, which may have 64 bytes: equal bytes make other pictures in other shapes
     return hashlib.blake2b(
         np.ascontiguousarray(image).data, digest_size=16, key=str(image.shape).encode()[:64]
     ).hexdigest()

@@ -77,6 +77,7 @@ class Progress(Steady):
     def _draw(self) -> None:
         if self._live is None or not self.size.width:
             return
+        # the narrow layout takes the border away and leaves one line
         draw = full_progress if self.styles.border_top[0] else compact_progress
         self.say(draw(self._live, self.size.width))
 
@@ -136,6 +137,7 @@ def compact_progress(live: LiveRun, width: int) -> Content:
 
 def bar(fraction: float, width: int, state: str) -> Content:
     """A bar of ``width`` cells, drawn in halves."""
+    # a cell is drawn whole or to its left half
     halves = round(fraction * 2 * width)
     full, half = divmod(halves, 2)
     done = "━" * full + ("╸" if half else "")
@@ -146,10 +148,12 @@ def bar(fraction: float, width: int, state: str) -> Content:
 def _phases(live: LiveRun) -> Content:
     view = live.view
     names = [name for name, _ in _ORDER]
+    # -1 before the first phase is known: then none is over
     present = names.index(view.phase) if view.phase in names else -1
     over = view.state not in LIVE
     parts: list[Content | tuple[str, str]] = []
     for index, (name, word) in enumerate(_ORDER):
+        # a run that begins without a supervised start
         if name == "sft" and not view.goal.sft_samples:
             continue
         text = f"{word} {_updates(live)}" if name == "rl" else word
@@ -164,7 +168,9 @@ def _phases(live: LiveRun) -> Content:
 
 def _updates(live: LiveRun) -> str:
     done = max(
-        (series.updates[-1] for name, series in live.series.items() if name.startswith("ppo/")), default=0
+        # those of `ppo/` come at the end of an update, so that the newest one is done
+        (series.updates[-1] for name, series in live.series.items() if name.startswith("ppo/")),
+        default=0,
     )
     total = live.view.goal.updates
     if total:
@@ -187,7 +193,9 @@ def _times(live: LiveRun) -> list[Content | tuple[str, str]]:
     if view.state == "running" and not math.isnan(left):
         parts += [(duration(left), "bold"), (" left · ", "$foreground-muted")]
     if view.row is not None:
+        # a run that was killed has no end: its last sign of life stands for it
         end = view.row.finished_at or (time.time() if view.state in LIVE else view.row.heartbeat_at)
+        # of a resumed run, this process' time; the whole run's once it has ended
         start = live.info.started if live.info and view.state in LIVE else view.row.created_at
         parts.append(
             (f"{duration(end - start)} {'so far' if view.state in LIVE else 'in all'}", "$foreground-muted")

@@ -38,6 +38,7 @@ class RunPreview(Vertical):
     def compose(self) -> ComposeResult:
         yield Steady()
         chart = Chart("success", BY_KEY["success"].frame)
+        # the list keeps the keys: a chart with the focus would take the arrows for its crosshair
         chart.can_focus = False
         yield chart
 
@@ -48,6 +49,7 @@ class RunPreview(Vertical):
         text.say(Content() if run is None else describe(run, max(10, self.size.width - 2)))
         if run is None or not run.success:
             return
+        # the list knows no steps of single updates: they are taken to be of one length
         x = np.arange(1, len(run.success) + 1, dtype=np.float64)
         if run.env_steps:
             x *= run.env_steps / len(run.success)
@@ -71,6 +73,7 @@ def describe(run: RunSummary, width: int) -> Content:
 
 def _path(run: RunSummary) -> str:
     """Where it lies, as a user would write it."""
+    # the runs folder as it was given, relative perhaps, where the run lies in it
     root = paths.runs_dir()
     return str(root / run.name if run.run.path.parent == root.resolve() else run.run)
 
@@ -80,6 +83,7 @@ def _progress(run: RunSummary, width: int) -> Content:
     if not run.goal_steps:
         return Content(f"{steps:,} env steps")
     text = f" {steps:,}/{run.goal_steps:,} env steps"
+    # updates are finished whole: the last one may go beyond the goal
     share = min(1.0, steps / run.goal_steps)
     return Content.assemble(bar(share, max(6, min(24, width - len(text))), run.state), text)
 

@@ -36,6 +36,7 @@ class SidePane(Vertical):
     def compose(self) -> ComposeResult:
         yield Static("", classes="side-title", markup=False)
         picture = Picture(mode=self._images, empty="")
+        # numbers and output get the room
         picture.display = self._images != "off"
         yield picture
         yield StepFacts(brief=True)
@@ -46,6 +47,7 @@ class SidePane(Vertical):
     ) -> None:
         """Show step ``at``, or the last one when the episode was over before."""
         last = len(story.steps) - 1
+        # the other side's episode is longer
         over, step = at > last, min(at, last)
         row = story.steps[step]
         word = f"over after step {last + 1}" if over else f"step {step + 1} of {last + 1}"

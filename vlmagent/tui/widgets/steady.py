@@ -18,6 +18,7 @@ class Steady(Static):
 
     def say(self, content: Content) -> None:
         """Show another text."""
+        # most looks bring nothing new
         if content.is_same(self._said):
             return
         self._said = content
@@ -25,7 +26,9 @@ class Steady(Static):
 
     def _height_changes(self, content: Content) -> bool:
         height = self.styles.height
+        # a fixed height: the text cannot change the layout
         if height is not None and not height.is_auto:
             return False
         width = self.size.width
+        # without a width nothing was laid out yet, so that there is no height to compare with
         return not width or content.get_height(self.styles.get_rules(), width) != self.size.height

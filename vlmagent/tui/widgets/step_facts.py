@@ -31,6 +31,7 @@ class StepFacts(Static):
         Args:
             weight: of the thoughts in the sum of log-probs, where it is known.
         """
+        # kept, because the labels depend on the width
         self._shown = (steps, at, weight)
         self.update(step_facts(steps, at, None if self._brief else weight, self.content_size.width or WIDE))
 

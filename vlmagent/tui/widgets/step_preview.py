@@ -17,6 +17,7 @@ from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.step_facts import StepFacts
 from vlmagent.tui.widgets.tokens import Tokens
 
+# steps that follow each other sooner are looked through, with a key held down
 MOVING_SECONDS = 0.5
 
 

@@ -17,6 +17,7 @@ from textual.widget import Widget
 
 from vlmagent.tui.data.playback import Playback
 
+# cells: a short episode must not be stretched over the whole line
 WIDEST_STEP = 8
 
 
@@ -75,14 +76,19 @@ class Timeline(Widget):
         left = f"{'▶' if playing else '‖'} {f'{speed:g}/s':<7}"
         right = f" {at + 1 if count else 0}/{count}"
         room = max(0, width - len(left) - len(right))
+        # with more steps than room a cell stands for several
         cells = min(room, count * WIDEST_STEP) if count <= room else room
         self._bar = (len(left), cells)
         segments = [Segment(left, self.get_component_rich_style("timeline--here") if playing else words)]
+        # the middle of the cells of the present step; -1 is in no cell
         knob = cells * (2 * at + 1) // (2 * count) if count else -1
         for cell in range(cells):
             first, last = _steps_of(cell, cells, count)
+            # among several steps the one that stands out is shown, a bad one before a good one
             kind = next((k for k in ("bad", "good") if k in self._marks[first:last]), "plain")
+            # a gap after the last cell of a step, where steps have several cells
             edge = cell + 1 < cells and _steps_of(cell + 1, cells, count)[0] != first and count < cells
+            # a cell that stands for several steps is the present one if it has it among them
             here = cell == knob or (count > cells and first <= at < last)
             style = self.get_component_rich_style("timeline--here" if here else f"timeline--{kind}")
             character = "╸" if edge else "━"
@@ -94,11 +100,13 @@ class Timeline(Widget):
         self._point(event)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
+        # dragged, not only moved over
         if event.button:
             self._point(event)
 
     def _point(self, event: events.MouseEvent) -> None:
         first, cells = self._bar
+        # from the widget's left edge, inside which the padding and the words come first
         cell = event.x - self.styles.padding.left - first
         if 0 <= cell < cells:
             self.post_message(self.Seek(_steps_of(cell, cells, len(self._marks))[0]))

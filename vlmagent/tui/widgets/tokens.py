@@ -75,6 +75,7 @@ class TokenText(ScrollView, can_focus=False):
         super().__init__(id=id, classes=classes)
         self.output = Output("")
         self.laid_out = Layout((), ())
+        # by colour level, whether it is of the action, whether it is at the cursor
         self._styles: dict[tuple[int, bool, bool], Style] = {}
 
     def show(self, output: Output) -> None:
@@ -82,6 +83,7 @@ class TokenText(ScrollView, can_focus=False):
         if output == self.output:
             return
         self.output = output
+        # without calling its watcher, which would scroll within the layout of the old output
         self.set_reactive(TokenText.cursor, -1)
         self._arrange()
         self.scroll_to(y=0, animate=False)
@@ -96,6 +98,7 @@ class TokenText(ScrollView, can_focus=False):
 
     def watch_cursor(self, token: int) -> None:
         """Keep the token at the cursor in sight."""
+        # -1 is no token
         if 0 <= token < len(self.laid_out.first):
             self.scroll_to_region(Region(0, self.laid_out.first[token], 1, 1), animate=False, x_axis=False)
         self.refresh()
@@ -113,6 +116,7 @@ class TokenText(ScrollView, can_focus=False):
     def render_line(self, y: int) -> Strip:
         """One line of the text on screen."""
         width = self.size.width
+        # the position is a fraction, lines are not
         row = y + round(self.scroll_y)
         if row >= len(self.laid_out.lines):
             return Strip.blank(width, self.rich_style)
@@ -123,6 +127,7 @@ class TokenText(ScrollView, can_focus=False):
         width = self.scrollable_content_region.width
         if not width:
             return
+        # first without a scroll bar; where one will be needed, again in the room that it leaves
         layout = self._lay_out(width)
         if len(layout.lines) > self.size.height and not self.show_vertical_scrollbar:
             layout = self._lay_out(width - self.styles.scrollbar_size_vertical)
@@ -134,12 +139,14 @@ class TokenText(ScrollView, can_focus=False):
         output = self.output
         if output.pieces is not None:
             return lay_out(output.pieces.texts, output.pieces.names, width)
+        # one token with all of the text, which is then taken for none: -1 is text, -2 a remark of the program's
         plain = lay_out([output.text], {}, width) if output.text else Layout((), ())
         lines = [tuple(Span(-1, span.text) for span in line) for line in plain.lines]
         if not output.ids:
             return Layout(tuple(lines), ())
         lines += [(), (Span(-2, cut(f"{len(output.ids)} tokens, no tokenizer to tell their text:", width)),)]
         first = []
+        # a cell a token, as many lines as that takes
         for start in range(0, len(output.ids), width):
             bars = [
                 Span(k, probability_bar(lp))
@@ -173,6 +180,7 @@ class TokenText(ScrollView, can_focus=False):
             for span in self.laid_out.lines[row]:
                 left += cell_len(span.text)
                 if x < left:
+                    # a remark is no token either
                     return max(span.token, -1)
         return -1
 
