@@ -54,7 +54,8 @@ class GrowingTable(KeyedTable):
         # heads and labels, which have the row or the column -1
         if row_index < 0 or column_index < 0:
             return super()._render_cell(row_index, column_index, base_style, width, cursor, hover)
-        # not kept, as `DataTable` keeps cells: its key holds the number of changes, so that a list which changes often finds nothing there
+        # not kept, as `DataTable` keeps cells: its key holds the number of changes, so that a list which changes often
+        # finds nothing there
         row, column = self._row_locations.get_key(row_index), self._column_locations.get_key(column_index)
         cell = self._data[row][column] if row is not None and column is not None else ""
         look, post = self._get_styles_to_render_cell(
