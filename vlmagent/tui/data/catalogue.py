@@ -79,7 +79,6 @@ class Catalogue:
         """All runs, newest first. A run that cannot be read is listed as ``damaged``; never raises."""
         runs = [run.resolve() for run in folders.all_runs()]
         if self._extra is not None and self._extra not in runs and self._extra.exists():
-            # first: the order is by time below, and among equals the run that was asked for leads
             runs.insert(0, self._extra)
         # a new table: runs that were deleted are forgotten
         self._known = {run: self._look(run) for run in runs}
@@ -105,7 +104,6 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
         beats: what is known of heartbeats from looking at runs before.
     """
     shown = runs_status.show_run(run)
-    # state and row first: they are known also of a run whose metrics cannot be read
     state, alive = _state(run, shown, beats)
     summary = RunSummary(
         run=run,

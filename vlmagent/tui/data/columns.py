@@ -44,7 +44,7 @@ def fit(
         choose: the columns that fit when they have at least these widths.
         context: handed to each ``fill``.
     """
-    # gone through once a turn
+    # an iterator would be used up by the first of several turns
     rows = list(rows)
     least: dict[str, int] = {}
     # a column that was widened may push another one out, or have others narrowed: choose again until all cells fit.

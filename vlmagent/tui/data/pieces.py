@@ -149,7 +149,7 @@ def _ends(output: str, ids: list[int], decode: Callable[[list[int]], str]) -> li
     for k in range(1, len(ids) + 1):
         # from the anchor on only: decoding the whole prefix for every token would cost the square of the length
         window = decode(ids[anchor:k])
-        # never back: a token that begins a character shows U+FFFD, which disagrees until the last byte is there
+        # an end never goes back; a token that only begins a character shows U+FFFD, which agrees with nothing
         reach = max(reach, base + _agreement(output, base, window))
         ends.append(reach)
         # The next windows may begin here if the rest reads the same by itself: a decoder may drop the blank that a

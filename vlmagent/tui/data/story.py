@@ -152,7 +152,7 @@ def _frame(story: Story, index: int) -> Image.Image:
         shown = Image.fromarray(np.ascontiguousarray(image))
         scale = PICTURE / max(shown.size)
         size = max(1, round(shown.width * scale)), max(1, round(shown.height * scale))
-        # drawn pictures that grow keep their edges; photographs that shrink are averaged
+        # from twice the size on, pixels of drawn pictures keep their edges; below that they are averaged
         how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
         place = MARGIN + (PICTURE - size[0]) // 2, MARGIN + (PICTURE - size[1]) // 2
         canvas.paste(shown.resize(size, how), place)

@@ -1,5 +1,7 @@
 """Style and script of an exported episode; nothing in here depends on the episode."""
 
+# .p1 to .p5 colour tokens by their level, from nearly certain to improbable (`token_layout.level`); 0 has no colour.
+# .live is set by the script: where scripts do not run, all steps stand one below the other
 STYLE = """
 :root { color-scheme: light dark; --back: #fcfcfa; --panel: #f0f0ec; --text: #1f2328; --faint: #667080;
   --good: #1a7f37; --bad: #c9252d; --warn: #9a6700; --heat: 200 60 20; --mark: #0a63c2; }
@@ -40,6 +42,7 @@ span.action { text-decoration: underline; font-weight: 700; }
 details { margin-top: 1rem; } summary { cursor: pointer; color: var(--faint); font-size: .8rem; }
 """
 
+# while it plays, a step stays for 1200 ms; keys that move also pause
 SCRIPT = """
 "use strict";
 const sections = [...document.querySelectorAll("section")];

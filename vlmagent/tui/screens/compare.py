@@ -207,7 +207,7 @@ class CompareScreen(SteppingScreen[None]):
         """Read the two episodes of a pair."""
         with self._telling():
             steps = await self.comparison.load(pair)
-            # after reading: until then the old pair stays as it was, at its step
+            # only when both are read: the position is one of the new pair
             self.playback.playing, self.playback.at = False, 0
             self.playback.resize(steps)
             if play:

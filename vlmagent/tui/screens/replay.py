@@ -317,8 +317,8 @@ class ReplayScreen(SteppingScreen[Place]):
 
     def action_pane(self, name: str) -> None:
         pane = self.query_one(f"#replay-{name}")
-        # a pane that was hidden has the text of an earlier step
         pane.display = not pane.display
+        # a pane that was hidden has the text of an earlier step
         self._show_step()
 
     def action_scroll_text(self, lines: int) -> None:

@@ -208,7 +208,6 @@ class RunsScreen(PollingScreen[None]):
         """Mark or unmark, and go on to the next."""
         if self.current is None:
             return
-        # takes it out if it is in, and puts it in if not
         self.marked ^= {str(self.current.run)}
         self._show()
         self.table.action_cursor_down()

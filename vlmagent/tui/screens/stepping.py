@@ -113,7 +113,6 @@ class SteppingScreen(Screen[ScreenResultType]):
     def action_seek_share(self, tenths: int) -> None:
         """To some tenths of the whole; pauses."""
         self.playback.playing = False
-        # 9 is nine tenths, so that 0 and not the end has a digit; the end has a key of its own
         self.playback.seek_share(tenths / 10)
         self._show_step()
 

@@ -120,9 +120,9 @@ class ChartGrid(Container):
 
     def toggle_alone(self) -> None:
         """Show the present chart alone, or all of them again."""
-        # the page is the one with the chart that was alone, which may have been turned to meanwhile
         before = self.alone
         self.alone = None if before else self.current
+        # back to the page of the chart that was alone: it may have been turned to from another page
         if before in self._keys:
             self.page = self._keys.index(before) // (self._grid.columns * self._grid.rows)
         self.divide(refocus=True, focus=before)

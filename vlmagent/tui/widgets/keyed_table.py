@@ -36,6 +36,7 @@ class KeyedTable(DataTable[Text]):
         if tuple(columns) == self._names:
             return
         self._names = tuple(columns)
+        # before `clear`, which puts the cursor on the first row
         kept = self.current
         self.clear(columns=True)
         self._shown = {}
@@ -45,7 +46,6 @@ class KeyedTable(DataTable[Text]):
 
     def show(self, rows: Mapping[str, Cells]) -> None:
         """Show these rows in this order; changes only what is different from before."""
-        # before `clear`, which puts the cursor on the first row
         # the row that was chosen before the table was cleared, where it is empty now
         kept = self.current or self._kept
         self._kept = None
