@@ -95,9 +95,9 @@ class VlmAgentApp(OpeningApp):
         from vlmagent.tui.screens.help import HelpScreen, KeyHelp, keys_of
 
         if not isinstance(self.screen, HelpScreen):
+            name = type(self.screen).__name__.removesuffix("Screen").lower()
             # the table of `vlmagent play` has keys that are no bindings: those of the actions, which change with the
             # state
-            name = type(self.screen).__name__.removesuffix("Screen").lower()
             more: list[KeyHelp] = getattr(self.screen, "more_keys", list)()
             self.push_screen(HelpScreen(name, [*more, *keys_of(self.screen)]))
 

@@ -345,8 +345,8 @@ class Game:
         self._changed()
 
     def _moved(self, index: int, moment: Moment) -> None:
-        # without a second table nobody needs an answer about the state just left
         if index == YOU:
+            # without a second table nobody needs an answer about the state just left
             if not self.versus:
                 self.desk.drop_all()
             self._path.append(moment)
