@@ -54,6 +54,8 @@ def test_dumped_config_reads_back_equal(tmp_path):
         ("ppo.env_steps=100", ["100", "one update"]),
         ("model.tiny.image_size=61", ["image_size = 61", "multiple of 12"]),
         ("ppo=3", ["ppo = 3"]),
+        ("ppo.value_coef=.inf", ["ppo.value_coef = inf", "finite"]),
+        ("sft.weight_decay=.nan", ["sft.weight_decay = nan"]),
     ],
 )
 def test_bad_values_are_explained(pair, words):

@@ -12,7 +12,8 @@ from vlmagent.errors import UsageError
 class Section(BaseModel):
     """Base of every section: unknown keys are refused, values are frozen, field docstrings are the help text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # infinity is a float, and within every range that has no end: a loss times it is lost
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class TinyModelConfig(Section):

@@ -193,11 +193,11 @@ class CheckpointMind:
         torch.set_num_threads(self.config.model.threads or max(1, usable_cores() - 1))
         for attempt in range(1, ATTEMPTS + 1):
             folder = find_checkpoint(self.run)
-            # the name alone would not tell a run that was started over and has reached the same step again
-            identity = folder.name, (folder / paths.TRAINER).stat().st_mtime
-            if identity == self._loaded:
-                return False
             try:
+                # the name alone would not tell a run that was started over and has reached the same step again
+                identity = folder.name, (folder / paths.TRAINER).stat().st_mtime
+                if identity == self._loaded:
+                    return False
                 self._open(folder, server)
             except (OSError, VlmAgentError):
                 # the folder is gone: only then is it worth looking again

@@ -36,7 +36,6 @@ from vlmagent_envs.holdout import EVALUATION_SEEDS
 
 WORLDS = ("mini", "tw", "thor")
 EXPERTS = ("explorer", "planner")
-"""Seeds from here on play the evaluation split, smaller ones the training split."""
 WON = 50.0
 _STARTS = 3
 """How often a worker that dies before a game has begun is started again."""

@@ -61,6 +61,7 @@ def test_a_file_is_taken_as_it_is_and_completed(tmp_path: Path):
         ("[]", "should hold an object"),
         ('{"bf16": {"enabled": true}}', "model.dtype"),
         ('{"optimizer": {"type": "AdamW"}}', "ppo.lr"),
+        ('{"zero_optimization": {"stage": 1, "overlap_comm": true}}', "needs stage 2 or 3"),
         ('{"zero_optimization": {"stage": 4}}', "Valid choices: 0, 1, 2, 3"),
         ('{"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}', "Remove the section"),
     ],

@@ -155,6 +155,15 @@ def test_a_task_without_drills_says_so(small_config: Config):
         stages(task_from_config(config), config.sft, 0)
 
 
+def test_each_stage_has_drills_of_its_own(small_config: Config):
+    """A run that goes on in the last stage never draws from the one before."""
+    config = with_sft(small_config, language_samples=40, samples=40, drill_share=0.5)
+    whole, continued = stages(Drilled(), config.sft, 0), stages(Drilled(), config.sft, 0)
+    assert len(list(islice(whole[1].stream, 40))) == 40
+    first, second = ([s.prompt for s in islice(found[-1].stream, 40)] for found in (whole, continued))
+    assert first == second
+
+
 class Drilled(NumberLineTask):
     """Has a primer, and asks for the sum of both numbers in every other state."""
 

@@ -73,6 +73,16 @@ def _check(settings: Mapping[str, Any], path: Path) -> None:
             f"zero_optimization.offload_optimizer in {path} needs an optimiser of DeepSpeed's own, which has to be "
             "compiled; this program steps torch's AdamW. Remove the section; a higher stage saves memory too."
         )
+    _refuse_overlap(settings, stage, path)
+
+
+def _refuse_overlap(settings: Mapping[str, Any], stage: int, path: Path) -> None:
+    # DeepSpeed asserts this without a word of what is wrong
+    if stage < 2 and settings.get("zero_optimization", {}).get("overlap_comm") is True:
+        raise UsageError(
+            f"zero_optimization.overlap_comm = true in {path} needs stage 2 or 3, and the stage is {stage}: below that "
+            "nothing is sent while gradients are made. Remove it."
+        )
 
 
 def _stage(settings: Mapping[str, Any]) -> Any:

@@ -259,7 +259,8 @@ def stages(task: Task, sft: SftConfig, seed: int) -> list[Stage]:
     perception = captions(task, derive(seed, "captions"))
     real = thinned_samples(task, sft, seed, sft.random_actions)
     drilled = drills(task, seed, sft.random_actions)
-    language_drills = drilled  # one stream, from which the stages take in turn
+    # a stream of its own: one that the stages shared would begin elsewhere where a run goes on in the last stage
+    language_drills = drills(task, derive(seed, "language drills"), sft.random_actions)
     if sft.distinct_samples:
         # samples of slow environments are made once, and shown by both stages
         pool, drill_pool = SamplePool(real, sft.distinct_samples), SamplePool(drilled, sft.distinct_samples)
