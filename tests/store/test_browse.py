@@ -176,8 +176,9 @@ def test_episode_pages(many: Path, order: EpisodeOrder, filter: Filter) -> None:
 
 def test_newer_episodes_and_bounds(many: Path, tmp_path: Path) -> None:
     with StoreReader(many) as reader:
-        found = browse.episodes_since(reader, Filter(), EPISODES - 1)
-        assert [row.id for row in found] == [EPISODES, EPISODES - 1]
+        found = browse.episodes_since(reader, Filter(), browse.Seen(EPISODES - 2, (3, 1)))
+        assert [row.id for row in found] == [EPISODES, EPISODES - 1, 3, 1]
+        assert browse.look_at_episodes(reader) == browse.Seen(EPISODES + 2, (EPISODES + 1, EPISODES + 2))
         assert browse.update_bounds(reader) == (0, 6)
     StoreWriter(tmp_path / "run.db").close()
     with StoreReader(tmp_path / "run.db") as reader:

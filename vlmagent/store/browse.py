@@ -130,11 +130,39 @@ def episode_page(
     return [episode_row(*row) for row in reader.query(sql, (*values, limit))]
 
 
-def episodes_since(reader: StoreReader, filter: Filter, id: int, limit: int = -1) -> list[EpisodeRow]:
-    """The finished episodes with an id of at least ``id``, newest first; no limit below zero."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far episodes were looked at: the newest one begun by then, and those that were still going on."""
+
+    newest: int = 0
+    running: tuple[int, ...] = ()
+
+
+def look_at_episodes(reader: StoreReader, seen: Seen | None = None) -> Seen:
+    """How things stand now. Ask before reading rows: what ends in between is then read again, and not missed.
+
+    Args:
+        seen: an earlier look, from which this one goes on; without one, all episodes are gone through.
+    """
+    # those that had ended stay so: only the ones that ran, and those begun since, can be running
+    where, values = _after(seen or Seen())
+    sql = f"SELECT id FROM episodes WHERE ended = 'running' AND {where}"
+    running = tuple(int(row[0]) for row in reader.query(sql, values))
+    return Seen(int(reader.query("SELECT max(id) FROM episodes")[0][0] or 0), running)
+
+
+def episodes_since(reader: StoreReader, filter: Filter, seen: Seen, limit: int = -1) -> list[EpisodeRow]:
+    """The episodes that ended after a look, newest first; no limit below zero."""
     where, values = _finished(filter)
-    sql = f"SELECT {EPISODE} FROM episodes WHERE {where} AND id >= ? ORDER BY id DESC LIMIT ?"
-    return [episode_row(*row) for row in reader.query(sql, (*values, id, limit))]
+    after, more = _after(seen)
+    sql = f"SELECT {EPISODE} FROM episodes WHERE {where} AND {after} ORDER BY id DESC LIMIT ?"
+    return [episode_row(*row) for row in reader.query(sql, (*values, *more, limit))]
+
+
+def _after(seen: Seen) -> tuple[str, list[Any]]:
+    """The condition that episodes pass which may have ended since, and its values."""
+    # episodes are numbered as they begin: one that began long before others may end after them
+    return "(id > ? OR id IN (SELECT value FROM json_each(?)))", [seen.newest, json.dumps(seen.running)]
 
 
 def count_episodes(reader: StoreReader, filter: Filter) -> int:

@@ -11,7 +11,10 @@ from tests.tui.made_episodes import Host, make_episodes, make_evaluation, make_t
 from tests.tui.made_runs import NASTY
 from vlmagent.paths import Run
 from vlmagent.store.codec import clean_text
+from vlmagent.tui.data import compare_feed
+from vlmagent.tui.data.compare_feed import Comparison
 from vlmagent.tui.data.pair_list import ORDERS, SHOWN
+from vlmagent.tui.data.story import Story
 from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.compare import CompareScreen, CompareSide
 from vlmagent.tui.screens.replay import ReplayScreen
@@ -67,6 +70,31 @@ async def test_shows_who_succeeded_where(run: Run, size: tuple[int, int]) -> Non
         assert "McNemar p = 1" in tally
         assert who(pilot) == [kind if kind in ("both", "neither") else f"only {kind}" for kind in KINDS]
         assert screen(pilot).query_one("#compare-panes").display is (size[0] > 100)
+
+
+async def test_both_sides_of_a_pair_come_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = Comparison(CompareSide(run), CompareSide(run))
+    left, right = await comparison.find()
+    assert left
+    assert right
+    await comparison.use(left, right)
+    first, second = comparison.pairs[:2]
+    await comparison.load(first)
+    before = [side.story for side in comparison.sides]
+    seen: list[list[Story | None]] = []
+    real = compare_feed.read_story
+    # called by each side on its own thread, while the screen might draw
+    monkeypatch.setattr(
+        compare_feed,
+        "read_story",
+        lambda *args, **more: seen.append([side.story for side in comparison.sides]) or real(*args, **more),
+    )
+    await comparison.load(second)
+    assert seen == [before, before]
+    assert [side.story.episode.id for side in comparison.sides if side.story] == [
+        row.id for row in second.sides
+    ]
+    comparison.close()
 
 
 async def test_two_episodes_in_step(run: Run) -> None:

@@ -18,6 +18,7 @@ from vlmagent.tui.screens.choose import ChooseScreen
 from vlmagent.tui.screens.episodes import EpisodesScreen
 from vlmagent.tui.screens.replay import ReplayScreen
 from vlmagent.tui.widgets.tokens import TokenText
+from vlmagent.types import EpisodeEnd
 
 
 @pytest.fixture
@@ -138,6 +139,44 @@ async def test_more_news_than_are_read_at_once_leave_no_gap(
         await feed.read_more()
     assert list(feed.rows) == [f"e{id_}" for id_ in episodes(42)]
     feed.close()
+
+
+async def test_an_episode_that_began_long_before_the_others_joins_in_its_place(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module_ in (episode_feed, episode_list):
+        monkeypatch.setattr(module_, "PAGE", 4)
+    monkeypatch.setattr(episode_list.read_page, "__defaults__", (4,))
+    with StoreWriter(run.database) as writer:
+        write_episode(writer, 31, 91, running=True)
+        for number in range(32, 44):
+            write_episode(writer, number, 3 * number - 2)
+        writer.flush()
+        feed = EpisodeFeed(run, View())
+        await feed.restart()
+        writer.episode_ended(EpisodeEnd(31, 3, 1.0, True, True, "terminated"))
+        writer.commit()
+        writer.flush()
+        assert not await feed.read_news(lambda: True)  # the next page will have it
+        await feed.restart()
+        while feed.more:
+            await feed.read_more()
+        assert list(feed.rows) == [f"e{id_}" for id_ in episodes(43)]
+        write_episode(writer, 44, 130, running=True)
+        writer.flush()
+        assert not await feed.read_news(lambda: True)
+        for number in range(45, 60):
+            write_episode(writer, number, 3 * number - 2)
+            writer.flush()
+            assert await feed.read_news(lambda: True)
+        writer.episode_ended(EpisodeEnd(44, 3, 1.0, True, True, "terminated"))
+        writer.commit()
+        writer.flush()
+        assert not await feed.read_news(lambda: False)
+        assert feed.waiting == 1
+        assert await feed.read_news(lambda: True)
+        assert list(feed.rows) == [f"e{id_}" for id_ in episodes(59)]
+        feed.close()
 
 
 async def test_the_first_episode_of_a_run(tmp_path: Path, quick: None) -> None:

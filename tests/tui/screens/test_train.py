@@ -193,6 +193,20 @@ async def test_settings_of_the_curves(run: Run) -> None:
         ]  # fmt: skip
 
 
+async def test_new_metrics_leave_the_crosshair_where_it_is(run: Run) -> None:
+    async with VlmAgentApp(run).run_test(size=BIG) as pilot:
+        await begin(pilot)
+        for page in range(2):
+            await pilot.press("home")
+            assert screen(pilot).grid.page == page
+            with StoreWriter(run.database) as writer:
+                write_update(writer, 4 + page)
+            await until(pilot, lambda page=page: len(screen(pilot).points.x) == 4 + page)  # type: ignore[misc]
+            await pilot.pause()
+            assert screen(pilot).cursor == 0
+            await pilot.press("right_square_bracket")
+
+
 async def test_zoom_follows_the_crosshair(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)

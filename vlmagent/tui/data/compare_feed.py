@@ -111,15 +111,19 @@ class Side:
         """All episodes, in the order they were begun."""
         return await self._source.query(read_episodes)
 
-    async def load(self, episode: int) -> None:
-        """Read an episode of this side; its pictures come with ``image``."""
+    async def read(self, episode: int) -> tuple[Story, float | None]:
+        """An episode of this side, for ``take``; its pictures come with ``image``."""
 
         def read(reader: StoreReader) -> tuple[Story, float | None]:
             name = self.evaluation.run.name
             # without pictures: decoding a whole episode of them would hold up its first step
             return read_story(reader, episode, name, self._pieces, images=False), thought_weight(reader.run())
 
-        self.story, self.weight = await self._source.query(read)
+        return await self._source.query(read)
+
+    def take(self, story: Story, weight: float | None) -> None:
+        """Show an episode that was read."""
+        self.story, self.weight = story, weight
 
     async def image(self, step: int) -> ImageArray | None:
         """The picture of a step, the last one's beyond the end; None when it is missing."""
@@ -193,10 +197,13 @@ class Comparison:
 
     async def load(self, pair: Pair) -> int:
         """Read the two episodes of a pair; returns how many steps the longer one has."""
-        for side, episode in zip(self.sides, pair.sides, strict=True):
-            await side.load(episode.id)
+        sides = self.sides
+        read = [await side.read(episode.id) for side, episode in zip(sides, pair.sides, strict=True)]
+        # both at once: while the pair before is played, no frame may show halves of two pairs
+        for side, (story, weight) in zip(sides, read, strict=True):
+            side.take(story, weight)
         self.pair = pair
-        return max(len(side.story.steps) for side in self.sides if side.story)
+        return max(len(story.steps) for story, _ in read)
 
     @property
     def marks(self) -> list[str]:

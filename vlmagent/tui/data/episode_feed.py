@@ -14,6 +14,7 @@ from typing import Any
 
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
+from vlmagent.store.browse import Seen, look_at_episodes
 from vlmagent.store.reader import NotReadyError, StoreReader
 from vlmagent.tui.data.episode_list import (
     EVERYTHING,
@@ -91,7 +92,9 @@ class EpisodeFeed:
         # where the next page begins; None where nothing can follow
         self._cursor: Any = None
         # environment steps at the last look; -1 makes the first look find news
-        self._seen = -1
+        self._steps = -1
+        # which episodes may have ended since they were last among the rows, or were counted as such
+        self._seen = Seen()
         # on the monotonic clock; 0 has the next `count` do it
         self._counted = 0.0
 
@@ -170,13 +173,14 @@ class EpisodeFeed:
         """Replace the rows by the first page of the present view."""
         view = self.view
         self.looked_at, self.waiting, self._counted = 0, 0, 0.0
-        page, seen = await self._source.query(
-            lambda reader: (read_page(reader, view, None), reader.env_steps())
+        # in this order: what ends in between is news, and is found again
+        seen, page, steps = await self._source.query(
+            lambda reader: (look_at_episodes(reader), read_page(reader, view, None), reader.env_steps())
         )
         self.problem = ""
         # otherwise the user chose another view meanwhile, and its own reading is on the way
         if view == self.view:
-            self._seen, self.shown = seen, view
+            self._seen, self._steps, self.shown = seen, steps, view
             self.rows = {key_of(row): row for row in page.rows}
             self._take(page)
 
@@ -212,8 +216,8 @@ class EpisodeFeed:
     async def has_news(self) -> bool:
         """Whether the database has grown since the last look."""
         steps = await self._source.query(lambda reader: reader.env_steps())
-        grown = steps != self._seen
-        self._seen = steps
+        grown = steps != self._steps
+        self._steps = steps
         return grown
 
     async def read_news(self, shows: Callable[[], bool]) -> bool:
@@ -222,17 +226,19 @@ class EpisodeFeed:
         Args:
             shows: asked at the end whether they may join the rows; otherwise they are counted as waiting.
         """
-        view = self.shown
-        # from the oldest row of the first page on, not from the newest: episodes are numbered as they begin, and one
-        # that began before others may end after them
-        newest = [episode_of(row)[0] for row in list(self.rows.values())[:PAGE]]
-        found = await self._source.query(lambda reader: read_news(reader, view, newest[-1] if newest else 0))
-        fresh = [row for row in found if key_of(row) not in self.rows]
-        if view != self.shown or not fresh:
+        view, seen = self.shown, self._seen
+        found, now = await self._source.query(lambda reader: read_news(reader, view, seen))
+        # the list was begun anew meanwhile, and its own look is the newer one
+        if view != self.shown or seen is not self._seen:
             return False
+        fresh = [row for row in found if key_of(row) not in self.rows and row.id > self._end]
         # rows that join at the top would move what a reader who scrolled is looking at
-        if self.rows and not shows():
+        if fresh and self.rows and not shows():
             self.waiting = len(fresh)
+            return False
+        # only now: what waits has to be found again
+        self._seen = now
+        if not fresh:
             return False
         if len(fresh) == MOST_NEWS:  # between them and the rows there may be others
             self._hold(fresh[:PAGE], more=True)
@@ -241,6 +247,11 @@ class EpisodeFeed:
             rows = sorted([*fresh, *self.rows.values()], key=lambda row: -episode_of(row)[0])
             self._hold(rows, more=self.more, cursor=self._cursor)
         return True
+
+    @property
+    def _end(self) -> int:
+        """The last episode of the list if more follow it; those come with the next page, in their place."""
+        return episode_of(list(self.rows.values())[-1])[0] if self.rows and self.more else 0
 
     def forget_end(self, least: int) -> None:
         """Let go of all but the newest rows, if they are many; the others can be read again.

@@ -18,9 +18,11 @@ from vlmagent.store.browse import (
     Filter,
     OutputOrder,
     OutputRow,
+    Seen,
     count_episodes,
     episode_page,
     episodes_since,
+    look_at_episodes,
     output_page,
     update_bounds,
 )
@@ -140,9 +142,10 @@ def read_summary(reader: StoreReader, view: View) -> Summary:
     return Summary(total, passing, update_bounds(reader), split_of(reader))
 
 
-def read_news(reader: StoreReader, view: View, since: int) -> list[EpisodeRow]:
-    """The finished episodes from the id ``since`` on, newest first, at most ``MOST_NEWS``."""
-    return episodes_since(reader, view.filter, since, MOST_NEWS)
+def read_news(reader: StoreReader, view: View, seen: Seen) -> tuple[list[EpisodeRow], Seen]:
+    """The episodes that ended after a look, newest first, at most ``MOST_NEWS``; and a new look."""
+    now = look_at_episodes(reader, seen)
+    return episodes_since(reader, view.filter, seen, MOST_NEWS), now
 
 
 def parse_updates(text: str, bounds: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -225,8 +225,8 @@ class TrainScreen(PollingScreen[None]):
 
     def _apply_phase(self) -> None:
         keys = SFT_KEYS if self.sft else RL_KEYS
-        # these charts are in sight already: the crosshair stays
-        if self.grid.charts[keys[0]].display or self.grid.alone in keys:
+        # these charts are in sight already, on whichever page: the crosshair stays
+        if any(name in keys for name in self.grid.shown):
             self.grid.choose(keys)
             return
         self.cursor = None
