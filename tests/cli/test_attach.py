@@ -120,7 +120,53 @@ def test_rl_fits_and_shows_everything(width: int) -> None:
                          "3 is less than 5", "skipped", "100.0",
                          "2 of 14,848 env steps", "2 min 28 s left", "▅█"):  # fmt: skip
                 assert part in text, part
-            assert len(text.splitlines()) <= 20
+            assert len(text.splitlines()) <= 24
+        view.close()
+
+
+def coloured(system: Any, width: int = 80, height: int = 24, encoding: str = "utf-8") -> Console:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    return Console(file=file, force_terminal=True, width=width, height=height, color_system=system)
+
+
+def shown(view: attach.RunView, of: Console) -> list[str]:
+    of.print(attach.picture(view, of))
+    assert isinstance(of.file, io.TextIOWrapper)
+    return of.file.buffer.getvalue().decode(of.file.encoding).splitlines()  # type: ignore[attr-defined]
+
+
+def test_the_picture_stands_beside_the_thoughts_where_it_can() -> None:
+    run = folders.create_run(CONFIG)
+    with daemon.daemon_session(run), writer_of(run) as writer:
+        rl(writer)
+        writer.flush()
+        view = attach.RunView(run)
+        view.refresh()
+        lines = shown(view, coloured("truecolor"))
+        assert len(lines) <= 24
+        # the pictures of the test are wider than high
+        assert 4 <= len([line for line in lines if "▀" in line]) <= 24 - attach.OTHER_ROWS
+        assert any("▀" in line and "3 is less than 5" in line for line in lines)
+        large = shown(view, coloured("256", 120, 50))
+        assert 10 <= len([line for line in large if "▀" in line]) <= attach.PICTURE_ROWS
+        for plain in (
+            coloured(None), coloured("standard"), coloured("truecolor", 50), coloured("truecolor", 80, 20),
+            coloured("truecolor", encoding="latin-1"),
+        ):  # fmt: skip
+            assert not any("▀" in line for line in shown(view, plain))
+        view.close()
+
+
+def test_it_says_where_the_run_is_and_how_to_come_back() -> None:
+    run = folders.create_run(CONFIG)
+    with daemon.daemon_session(run), writer_of(run) as writer:
+        rl(writer)
+        writer.flush()
+        view = attach.RunView(run)
+        view.refresh()
+        lines = [line.strip() for line in shown(view, coloured(None, 200))]
+        assert str(run) in lines
+        assert f"vlmagent runs attach {run.name}" in lines
         view.close()
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich.color import Color
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +26,13 @@ from vlmagent.runs import export, status
 from vlmagent.runs.daemon import daemon_info
 from vlmagent.runs.follow import PHASES, RunView
 from vlmagent.store.rows import EventRow, TransitionRow
-from vlmagent.text import duration, encodable, harmless, is_unicode, number, percent, sparkline
+from vlmagent.text import command, duration, encodable, harmless, is_unicode, number, percent, sparkline
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vlmagent.types import ImageArray
 
 # seconds between redraws, the same for lines
 POLL_SECONDS = 0.5
@@ -31,9 +40,31 @@ POLL_SECONDS = 0.5
 CLOSING_SECONDS = 10.0
 # seconds between lines about the supervised start: a log file must stay readable
 SFT_LINE_SECONDS = 5.0
+# cells in height: a square picture of the usual size, and the least in which anything can be made out
+PICTURE_ROWS, LEAST_PICTURE_ROWS = 14, 8
+# lines of everything else: title, bar, numbers, three events, where the run lies, and the blanks between
+OTHER_ROWS = 16
 LONGEST_NAME = 255
 """Of a file, on the usual disks."""
 _LEVELS = {"error": "bold red", "warning": "yellow", "phase": "cyan"}
+
+
+def watch(run: Run, console: Console) -> int:
+    """Show a run, and say what can be done next.
+
+    Returns:
+        The exit code: 1 for a failure. A run that was stopped did what it was told, and so did one that was left.
+    """
+    state = attach(run, console)
+    if state == "detached":
+        _line(console, "")
+        _line(console, "Detached; the run goes on.")
+        _line(console, f"Come back: {command('vlmagent', 'runs', 'attach', run)}")
+        _line(console, f"Stop it:   {command('vlmagent', 'runs', 'stop', run)}")
+    elif state == "done":
+        _line(console, f"Next: {command('vlmagent', 'eval', '--run', run)}")
+        _line(console, f"      {command('vlmagent', 'tui', run)}")
+    return 1 if state in ("failed", "lost", "damaged") else 0
 
 
 def attach(run: Run, console: Console) -> str:
@@ -81,7 +112,7 @@ def picture(view: RunView, console: Console) -> RenderableType:
     parts: list[RenderableType] = [_title(view, console), _bar(view, width), Text()]
     parts.append(_numbers(view, console, width))
     if view.newest is not None:
-        parts += [Text(), _transition(view.newest, console, width)]
+        parts += [Text(), _newest(view, view.newest, console, width)]
     # phases stand in the title already
     recent = [event for event in view.events if event.level != "phase"][-3:]
     if recent:
@@ -90,7 +121,7 @@ def picture(view: RunView, console: Console) -> RenderableType:
     if view.problem:
         parts.append(Text(plain(view.problem, console, 300), style="yellow"))
     if view.state in ("starting", "running"):
-        parts.append(Text("\nctrl-c leaves; the run goes on.", style="dim"))
+        parts.append(_where(view, console, width))
     return Padding(Group(*parts), (0, 1))
 
 
@@ -142,7 +173,7 @@ def _numbers(view: RunView, console: Console, width: int) -> RenderableType:
     return Group(success, Facts(numbers, across=3))
 
 
-def _transition(row: TransitionRow, console: Console, width: int) -> RenderableType:
+def _transition(row: TransitionRow, console: Console, width: int) -> Table:
     """The newest step: thoughts (or the whole output) and action; shown as written, never obeyed."""
     grid = Table.grid(padding=(0, 1))
     # about three lines of the terminal
@@ -153,6 +184,48 @@ def _transition(row: TransitionRow, console: Console, width: int) -> RenderableT
         action.append("  (drawn at random: the output named no legal action)", style="yellow")
     grid.add_row(Text("action    ", style="dim"), action.append(f"  reward {number(row.reward)}"))
     return grid
+
+
+def _newest(view: RunView, row: TransitionRow, console: Console, width: int) -> RenderableType:
+    """The newest step, beside what was seen in it where the terminal has the colours and the room."""
+    rows = min(PICTURE_ROWS, console.height - OTHER_ROWS)
+    columns = 2 * rows
+    # fewer than 16 colours are no picture, and ASCII has no half cells
+    colours = console.color_system in ("256", "truecolor") and not ascii_only(console)
+    image = view.picture() if colours and rows >= LEAST_PICTURE_ROWS and width >= 60 else None
+    if image is None:
+        return _transition(row, console, width)
+    grid = Table.grid(padding=(0, GAP, 0, 0))
+    grid.add_row(half_cell_text(image, columns, rows), _transition(row, console, width - columns - GAP))
+    return grid
+
+
+def half_cell_text(image: ImageArray, columns: int, rows: int) -> Text:
+    """A picture in at most ``columns`` x ``rows`` cells: one half of each is drawn, the other its ground."""
+    from vlmagent.tui.data.half_cells import half_cells
+
+    pixels = half_cells(image, columns, rows)
+    text = Text(no_wrap=True)
+    for number_of_row in range(0, len(pixels), 2):
+        if number_of_row:
+            text.append("\n")
+        for upper, lower in zip(pixels[number_of_row], pixels[number_of_row + 1], strict=True):
+            text.append("▀", Style(color=_rgb(upper), bgcolor=_rgb(lower)))
+    return text
+
+
+def _rgb(pixel: NDArray[np.uint8]) -> Color:
+    return Color.from_rgb(*(int(value) for value in pixel))
+
+
+def _where(view: RunView, console: Console, width: int) -> Text:
+    """Where the run lies, how to leave it, and how to come back."""
+    # on lines of their own and never cut: both are there to be copied
+    text = Text("\n", style="dim", overflow="fold")
+    text.append(f"{plain(str(view.run), console, 4 * LONGEST_NAME)}\n")
+    back = command("vlmagent", "runs", "attach", view.run.name)
+    text.append("ctrl-c leaves, the run goes on. To come back:\n")
+    return text.append(plain(back, console, 4 * LONGEST_NAME))
 
 
 def _event(event: EventRow, console: Console, width: int) -> Text:

@@ -88,6 +88,16 @@ def runs_stop(
     typer.echo(f"{path}: {state}. Continue with: {command('vlmagent', 'train', '--resume', path)}")
 
 
+@runs_app.command("attach")
+def runs_attach(run: RunArgument = None) -> None:
+    """Watch a run as `train` shows it; ctrl-c leaves it running."""
+    from vlmagent.cli.attach import watch
+    from vlmagent.cli.options import stderr_console
+    from vlmagent.runs import folders
+
+    raise typer.Exit(watch(folders.resolve_run(run), stderr_console()))
+
+
 @runs_app.command("logs")
 def runs_logs(
     run: RunArgument = None,

@@ -19,7 +19,6 @@ from vlmagent.cli.options import (
 from vlmagent.cli.recipe import TrainRequest, build_config
 from vlmagent.errors import UsageError
 from vlmagent.paths import Run
-from vlmagent.text import command
 
 ConfigOption = Annotated[
     str | None,
@@ -172,24 +171,9 @@ def _start(run: Run, detach: bool) -> None:
     if detach:
         typer.echo(str(run))
         return
-    from vlmagent.cli.attach import attach
+    from vlmagent.cli.attach import watch
 
-    state = attach(run, stderr_console())
-    if state == "detached":
-        typer.echo(
-            "\nDetached; the run goes on.\n"
-            f"Come back: {command('vlmagent', 'runs', 'show', run)}\n"
-            f"Stop it:   {command('vlmagent', 'runs', 'stop', run)}",
-            err=True,
-        )
-    elif state != "done":  # stopped on purpose is no failure
-        # 1 for a failure; a run that was stopped did what it was told
-        raise typer.Exit(1 if state in ("failed", "lost") else 0)
-    else:
-        typer.echo(
-            f"Next: {command('vlmagent', 'eval', '--run', run)}\n      {command('vlmagent', 'runs', 'show', run)}",
-            err=True,
-        )
+    raise typer.Exit(watch(run, stderr_console()))
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -19,6 +19,7 @@ from vlmagent.paths import Run
 from vlmagent.runs import status
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
+from vlmagent.types import ImageArray
 
 # updates whose speed is averaged for the estimate of the time left: enough to smooth, few enough to follow
 SPEED_UPDATES = 3
@@ -138,6 +139,7 @@ class RunView:
     _metric_id: int = 0
     _event_id: int = 0
     _sft_began: MetricRow | None = None
+    _picture: tuple[str, ImageArray] | None = None
 
     def refresh(self) -> None:
         """Read what is new. A database that cannot be read right now becomes ``problem``."""
@@ -161,6 +163,19 @@ class RunView:
         """The newest value of a metric, NaN without one."""
         row = self.metrics.get(name)
         return math.nan if row is None else row.value
+
+    def picture(self) -> ImageArray | None:
+        """What was seen in the newest step, uint8 (H, W, 3); None where it cannot be read. Kept until it changes."""
+        if self.newest is None or self._reader is None:
+            return None
+        # decoding costs milliseconds, and a picture may stay for many looks
+        key = self.newest.image_sha256
+        if self._picture is None or self._picture[0] != key:
+            try:
+                self._picture = key, self._reader.image(key)
+            except StoreError:
+                return None
+        return self._picture[1]
 
     @property
     def fraction(self) -> float:
