@@ -38,6 +38,13 @@ class OpenTrain(Open):
 
 
 @dataclass
+class LogScale(Message):
+    """The scale of the charts was changed; runs that are opened later have the same one."""
+
+    on: bool
+
+
+@dataclass
 class OpenEpisodes(Open):
     """The episodes of a run; ``updates`` leaves only those that ended in these, first and last included."""
 

@@ -14,7 +14,7 @@ from textual.app import App
 from textual.screen import Screen
 
 from vlmagent.tui.background import attempt
-from vlmagent.tui.messages import Open, OpenCompare, OpenEpisodes, OpenPlay, OpenReplay, OpenTrain
+from vlmagent.tui.messages import LogScale, Open, OpenCompare, OpenEpisodes, OpenPlay, OpenReplay, OpenTrain
 from vlmagent.tui.settings import images_of
 
 
@@ -23,13 +23,21 @@ class OpeningApp(App[None]):
 
     # on the monotonic clock: when the last screen was put on top; 0 lies before every wish
     _opened_at = 0.0
+    # of charts, for as long as the program runs
+    _log_scale = False
 
     @on(OpenTrain)
     def open_train(self, wish: OpenTrain) -> None:
         """The live view of a run."""
+        from vlmagent.tui.data.curves import Look
         from vlmagent.tui.screens.train import TrainScreen
 
-        self._put_on_top(wish, lambda: TrainScreen(wish.run, wish.overlays, images_of(self)))
+        look = Look(log=self._log_scale)
+        self._put_on_top(wish, lambda: TrainScreen(wish.run, wish.overlays, images_of(self), look))
+
+    @on(LogScale)
+    def _remember_scale(self, message: LogScale) -> None:
+        self._log_scale = message.on
 
     @on(OpenEpisodes)
     def open_episodes(self, wish: OpenEpisodes) -> None:

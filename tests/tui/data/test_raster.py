@@ -74,6 +74,10 @@ def test_ticks_are_round(span: Span, most: int, found: list[float]) -> None:
 def test_log_ticks() -> None:
     assert log_ticks(Span(-2, 1), 4) == [-2, -1, 0]
     assert [round(10**t, 2) for t in log_ticks(Span(math.log10(0.9), math.log10(12)), 6)] == [1, 2, 5, 10]
+    assert [round(10**t, 6) for t in log_ticks(Span(math.log10(0.0121), math.log10(0.0129)), 5)] == [
+        0.0122, 0.0124, 0.0126, 0.0128,
+    ]  # fmt: skip
+    assert max(log_ticks(Span(-323, 330), 6)) <= 308
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from vlmagent.runs.daemon import daemon_session
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tui.app import VlmAgentApp
 from vlmagent.tui.data.metrics import RL_KEYS, SFT_KEYS
-from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenReplay
+from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenReplay, OpenTrain
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.screens.runs import RunsScreen
@@ -205,6 +205,39 @@ async def test_new_metrics_leave_the_crosshair_where_it_is(run: Run) -> None:
             await pilot.pause()
             assert screen(pilot).cursor == 0
             await pilot.press("right_square_bracket")
+
+
+async def test_logarithmic_scale(run: Run) -> None:
+    other = make_run(paths.runs_dir() / "second", updates=4)
+    change(run, "UPDATE metrics SET value = 0 WHERE name = 'ppo/kl' AND update_index = 2")
+    change(run, "UPDATE metrics SET value = 0 WHERE name = 'ppo/learning_rate'")
+    async with VlmAgentApp(run).run_test(size=(200, 60)) as pilot:
+        await begin(pilot)
+        linear = shown(chart(pilot, "success"))
+        assert "hidden" not in str(chart(pilot, "kl").border_title)
+        await pilot.press("l")
+        await pilot.pause()
+        assert "1 ≤ 0 hidden" in str(chart(pilot, "kl").border_title)
+        assert "nothing above 0" in shown(chart(pilot, "lr"))
+        assert "0.5" in shown(chart(pilot, "value"))
+        assert shown(chart(pilot, "success")) == linear  # a rate keeps its whole range
+        screen(pilot).overlay([other])
+        await until(pilot, lambda: len(chart(pilot, "kl").lines) == 2)
+        await pilot.press("home", "right")
+        title = str(chart(pilot, "kl").border_title)
+        assert "0.00" in title
+        assert "0.0200" in title
+        assert "1 ≤ 0 hidden" in title
+        await pilot.press("s")
+        await pilot.pause()
+        assert "1 ≤ 0 hidden" in str(chart(pilot, "kl").border_title)
+        # the next run has the same scale
+        pilot.app.post_message(OpenTrain(other))
+        await until(pilot, lambda: screen(pilot).live.run == other and "log" in bar(pilot))
+        await pilot.press("l")
+        pilot.app.post_message(OpenTrain(run))
+        await until(pilot, lambda: screen(pilot).live.run == run and "x env steps" in bar(pilot))
+        assert "log" not in bar(pilot)
 
 
 async def test_zoom_follows_the_crosshair(run: Run) -> None:

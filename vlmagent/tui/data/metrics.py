@@ -14,7 +14,12 @@ from vlmagent.tui.data.raster import short
 
 @dataclass(frozen=True, slots=True)
 class ChartSpec:
-    """One chart: its key, title and metric; ``hint`` says what the numbers are."""
+    """One chart: its key, title and metric; ``hint`` says what the numbers are.
+
+    Attributes:
+        can_log: whether a logarithmic scale says anything: not of rates, which keep their whole range, nor of what is
+            mostly negative.
+    """
 
     key: str
     title: str
@@ -47,15 +52,24 @@ CHARTS = (
     ChartSpec("return", "return", "rollout/return", _FREE, "mean of the update's episodes"),
     ChartSpec("legal", "legal outputs", "rollout/legal_rate", _RATE, "of all outputs"),
     ChartSpec("kl", "KL", "ppo/kl", _FROM_ZERO, "old || new, nats per output", can_log=True),
-    ChartSpec("clip", "clipped", "ppo/clip_fraction", _RATE_FREE, "of all samples"),
+    ChartSpec("clip", "clipped", "ppo/clip_fraction", _RATE_FREE, "of all samples", can_log=True),
     ChartSpec(
         "value", "value loss", "ppo/value_loss", _FROM_ZERO, "squared error of the critic", can_log=True
     ),
     ChartSpec("thought", "thought log-prob", "rollout/thought_logprob", _FREE, "sum per output, nats"),
     ChartSpec("action", "action log-prob", "rollout/action_logprob", _FREE, "sum per output, nats"),
-    ChartSpec("tokens", "output tokens", "rollout/output_tokens", _FROM_ZERO, "mean per output"),
-    ChartSpec("entropy", "entropy", "ppo/entropy", _FREE, "nats per output token"),
-    ChartSpec("speed", "env steps/s", "rollout/env_steps_per_second", _FROM_ZERO, "collecting and learning"),
+    ChartSpec(
+        "tokens", "output tokens", "rollout/output_tokens", _FROM_ZERO, "mean per output", can_log=True
+    ),
+    ChartSpec("entropy", "entropy", "ppo/entropy", _FREE, "nats per output token", can_log=True),
+    ChartSpec(
+        "speed",
+        "env steps/s",
+        "rollout/env_steps_per_second",
+        _FROM_ZERO,
+        "collecting and learning",
+        can_log=True,
+    ),
     ChartSpec("lr", "learning rate", "ppo/learning_rate", _SMALL, "of the network", can_log=True),
     ChartSpec("sft-loss", "SFT loss", "sft/loss", _FROM_ZERO, "nats per token", can_log=True),
     ChartSpec("sft-lr", "SFT learning rate", "sft/learning_rate", _SMALL, "of the network", can_log=True),

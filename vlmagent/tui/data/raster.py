@@ -16,6 +16,8 @@ Cells = NDArray[np.uint8]
 
 DOTS_X, DOTS_Y = 2, 4
 """Dots of one braille character."""
+LARGEST_POWER = 308
+"""Of ten, in a float."""
 # (DOTS_Y, DOTS_X): the bit of each dot in a braille character. Unicode counts three dots down the left column and three
 # down the right one; the fourth row came later and has the two highest bits
 _BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], dtype=np.uint8)
@@ -152,8 +154,13 @@ def log_ticks(span: Span, most: int) -> list[float]:
         inside = [value for value in found if span.low <= value <= span.high]
         if 2 <= len(inside) <= most:
             return inside
-    # less than a decade with fewer than two of these in it: evenly spaced exponents
-    return ticks(span, most)
+    # so many decades that none of these is coarse enough: evenly spaced exponents, of which a float has 308
+    if span.high - span.low > 1:
+        return [value for value in ticks(span, most) if value <= LARGEST_POWER]
+    # less than a decade with fewer than two of these in it: round numbers, evenly spaced as values
+    found = [math.log10(value) for value in ticks(Span(10.0**span.low, 10.0**span.high), most) if value > 0]
+    # values so small that no round number was left
+    return found or ticks(span, most)
 
 
 def short(value: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -119,9 +119,7 @@ class Chart(Widget, can_focus=True):
     def draw(self, lines: Sequence[Line], x: Span, cursor: float | None = None, *, log: bool = False) -> None:
         """Show ``lines`` over the range ``x``, with the crosshair at ``cursor`` (None: without)."""
         self.lines, self.span, self._cursor = lines, x, cursor
-        if log != self.frame.log:
-            frame = self.frame
-            self.frame = Frame(frame.low, frame.high, frame.write, frame.tick, log)
+        self.frame = replace(self.frame, log=log)
         self._retitle()
         self._changed()
 
@@ -147,8 +145,20 @@ class Chart(Widget, can_focus=True):
             text = "–" if math.isnan(value) else self.frame.write(value)
             colour = self.get_component_styles(f"chart--line-{line.colour}").color
             title = Content.assemble(title, "  ", (text, f"{colour.hex}"))
+        left_out = self._left_out()
+        if left_out:
+            title = Content.assemble(title, f"  {left_out:,} ≤ 0 hidden")
         # a border takes markup, in which `Content` has escaped what it holds
         self.border_title = title.markup
+
+    def _left_out(self) -> int:
+        """How many known values in sight have no place on a logarithmic axis."""
+        if not self.frame.log:
+            return 0
+        # of a smoothed line, the values beneath it are what was measured
+        measured = [line for line in self.lines if line.faint] or self.lines
+        # NaN is not known, and in no comparison
+        return sum(int((line.y[self._inside(line)] <= 0).sum()) for line in measured)
 
     # -- drawing
 
@@ -173,9 +183,9 @@ class Chart(Widget, can_focus=True):
         canvas = Canvas.blank(columns, rows)
         layout = self._layout_ = self._measure(columns, rows)
         if layout is None:
-            # the words are 11 cells wide
-            if rows and columns > 12:
-                canvas.write((columns - 11) // 2, rows // 2, "no data yet", TICK)
+            words = "nothing above 0" if self._left_out() else "no data yet"
+            if rows and columns > len(words) + 1:
+                canvas.write((columns - len(words)) // 2, rows // 2, words, TICK)
         else:
             self._paint_axes(canvas, layout)
             self._paint_lines(canvas, layout)
@@ -209,7 +219,7 @@ class Chart(Widget, can_focus=True):
             row = round(float(1 - span.place(np.array(value))) * (rows - 1))
             # two in one row: the first stays. On a logarithmic axis the power is rounded, which would otherwise show
             # 0.19999
-            found.setdefault(row, self.frame.tick(float(f"{10.0**value:.2g}") if self.frame.log else value))
+            found.setdefault(row, self.frame.tick(float(f"{10.0**value:.6g}") if self.frame.log else value))
         return sorted(found.items())
 
     def _inside(self, line: Line) -> NDArray[np.bool_]:
