@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,6 +104,16 @@ class Source:
                         found[file, name] = found["", name] = node.value
         return found
 
+    @cached_property
+    def calls(self) -> dict[tuple[str, str], list[tuple[Function | None, ast.Call]]]:
+        """Every call, by its file and the name of what is called, with the function that it stands in."""
+        found = defaultdict(list)
+        for file, tree in self.trees.items():
+            for caller, node in within(tree):
+                if isinstance(node, ast.Call):
+                    found[file, name_of(node.func)].append((caller, node))
+        return found
+
     def messages(self) -> list[Message]:
         """Every sentence of an error for people."""
         return [message for file in self.trees for message in self._of_file(file)]
@@ -195,13 +206,10 @@ class Source:
     def _calls(self, file: str, function: Function | None) -> list[dict[str, Argument]]:
         """The arguments that calls in the same file give to a function; one without any where there are none."""
         found: list[dict[str, Argument]] = []
-        for caller, node in within(self.trees[file]) if function else ():
-            if function and isinstance(node, ast.Call) and name_of(node.func) == function.name:
-                names = [
-                    argument.arg for argument in function.args.args if argument.arg not in ("self", "cls")
-                ]
-                given = dict(zip(names, ((value, caller) for value in node.args), strict=False))
-                found.append(given | {word.arg: (word.value, caller) for word in node.keywords if word.arg})
+        names = [one.arg for one in function.args.args if one.arg not in ("self", "cls")] if function else []
+        for caller, call in self.calls.get((file, function.name), []) if function and names else ():
+            given = dict(zip(names, ((value, caller) for value in call.args), strict=False))
+            found.append(given | {word.arg: (word.value, caller) for word in call.keywords if word.arg})
         return found or [{}]
 
 
