@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
+from vlmagent.cli import completion
+from vlmagent.cli.examples import examples
+
 
 def tui(
     run: Annotated[
         str | None,
-        typer.Argument(help="A run's name or path. Default: the list of all runs.", metavar="[RUN]"),
+        typer.Argument(
+            help="A run's name or path. Default: the list of all runs.",
+            metavar="[RUN]",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     images: Annotated[
         str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
@@ -37,4 +44,4 @@ def tui(
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the program's."""
-    app.command()(tui)
+    app.command(epilog=examples("tui"))(tui)

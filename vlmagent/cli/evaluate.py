@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmagent.cli import completion
+from vlmagent.cli.examples import examples
 from vlmagent.cli.options import JsonOption, SetOption, print_out, stderr_console
 from vlmagent.cli.waiting import interruptible, progress_bars
 from vlmagent.errors import UsageError
@@ -18,17 +20,28 @@ if TYPE_CHECKING:
     from vlmagent.evaluation.jobs import EvalRequest
 
 TasksArgument = Annotated[
-    list[str] | None, typer.Argument(help="Default: the latest run's.", metavar="[TASK]...")
+    list[str] | None,
+    typer.Argument(
+        help="Default: the latest run's.",
+        metavar="[TASK]...",
+        autocompletion=completion.tasks,
+    ),
 ]
 RunsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--run", help="A run's name or path. Repeatable: several are averaged. Default: the latest."
+        "--run",
+        help="A run's name or path. Repeatable: several are averaged. Default: the latest.",
+        autocompletion=completion.runs,
     ),
 ]
 CheckpointsOption = Annotated[
     list[str] | None,
-    typer.Option("--checkpoint", help="latest, start (before RL) or step-N. Repeatable. Default: latest."),
+    typer.Option(
+        "--checkpoint",
+        help="latest, start (before RL) or step-N. Repeatable. Default: latest.",
+        autocompletion=completion.checkpoints,
+    ),
 ]
 BaselinesOption = Annotated[
     list[str] | None,
@@ -36,6 +49,7 @@ BaselinesOption = Annotated[
         "--baseline",
         help="expert, random, gpt4v, gemini or openai:MODEL@URL; alone it stands instead of a run. Repeatable.",
         metavar="NAME",
+        autocompletion=completion.baselines,
     ),
 ]
 EpisodesOption = Annotated[
@@ -160,4 +174,4 @@ def _print_results(found: Evaluations, form: str) -> None:
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command to the program's."""
-    app.command("eval")(eval_)
+    app.command("eval", epilog=examples("eval"))(eval_)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmagent.cli import completion
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,12 +18,16 @@ TaskArgument = Annotated[
     typer.Argument(
         help="numberline, ezpoints, points24, blackjack, alfworld, or module:EnvId of a registered task.",
         metavar="TASK",
+        autocompletion=completion.tasks,
     ),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="Override a config value, such as --set ppo.lr=1e-4. Repeatable.", metavar="KEY=VALUE"
+        "--set",
+        help="Override a config value, such as --set ppo.lr=1e-4. Repeatable.",
+        metavar="KEY=VALUE",
+        autocompletion=completion.config_keys,
     ),
 ]
 GpusOption = Annotated[

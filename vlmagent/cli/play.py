@@ -10,13 +10,19 @@ from typing import Annotated
 
 import typer
 
+from vlmagent.cli import completion
+from vlmagent.cli.examples import examples
 from vlmagent.cli.options import SetOption, TaskArgument
 
 HumanOption = Annotated[bool, typer.Option("--human", help="You play; the opponent gives hints.")]
 VersusOption = Annotated[bool, typer.Option("--versus", help="You and the opponent play the same deals.")]
 RunOption = Annotated[
     str | None,
-    typer.Option("--run", help="Whose newest checkpoint plays. Default: the task's newest run."),
+    typer.Option(
+        "--run",
+        help="Whose newest checkpoint plays. Default: the task's newest run.",
+        autocompletion=completion.runs,
+    ),
 ]
 OpponentOption = Annotated[
     str | None, typer.Option("--opponent", help="run, expert, random or another baseline. Default: run.")
@@ -63,4 +69,4 @@ def play(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command to the program's."""
-    app.command()(play)
+    app.command(epilog=examples("play"))(play)

@@ -10,12 +10,16 @@ from typing import Annotated
 
 import typer
 
+from vlmagent.cli import completion
+from vlmagent.cli.examples import examples
 from vlmagent.cli.options import SetOption, stderr_console
 
 ItemArgument = Annotated[
     str,
     typer.Argument(
-        help="table1 to table4, figure5, figure6, figure7 or figure18 of the paper.", metavar="NAME"
+        help="table1 to table4, figure5, figure6, figure7 or figure18 of the paper.",
+        metavar="NAME",
+        autocompletion=completion.artefacts,
     ),
 ]
 SeedsOption = Annotated[
@@ -24,7 +28,10 @@ SeedsOption = Annotated[
 OnlyTasksOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--task", help="Only these of its tasks; alfworld only if named. Repeatable.", metavar="TASK"
+        "--task",
+        help="Only these of its tasks; alfworld only if named. Repeatable.",
+        metavar="TASK",
+        autocompletion=completion.tasks,
     ),
 ]
 OutOption = Annotated[
@@ -119,5 +126,5 @@ def _report_folder(out: Path | None) -> Path:
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the program's."""
-    app.command()(report)
-    app.command()(reproduce)
+    app.command(epilog=examples("report"))(report)
+    app.command(epilog=examples("reproduce"))(reproduce)

@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from vlmagent.cli import completion
+from vlmagent.cli.examples import examples
 from vlmagent.cli.options import SHOWN_ROWS, JsonOption, print_out
 from vlmagent.paths import Run
 from vlmagent.text import command
 
 runs_app = typer.Typer(help="List, show, stop, follow and export runs.", no_args_is_help=True)
 RunArgument = Annotated[
-    str | None, typer.Argument(help="A run's name or path. Default: runs/latest.", metavar="[RUN]")
+    str | None,
+    typer.Argument(
+        help="A run's name or path. Default: runs/latest.", metavar="[RUN]", autocompletion=completion.runs
+    ),
 ]
 
 OutOption = Annotated[Path, typer.Option("--out", help="A new folder.")]
@@ -51,7 +56,7 @@ LimitOption = Annotated[
 ]
 
 
-@runs_app.command("list")
+@runs_app.command("list", epilog=examples("runs list"))
 def runs_list(as_json: JsonOption = False) -> None:
     """All runs, newest first."""
     from vlmagent.cli.tables import runs_table
@@ -61,7 +66,7 @@ def runs_list(as_json: JsonOption = False) -> None:
     print_out(runs, as_json, lambda: runs_table(runs))
 
 
-@runs_app.command("show")
+@runs_app.command("show", epilog=examples("runs show"))
 def runs_show(run: RunArgument = None, as_json: JsonOption = False) -> None:
     """One run: state, progress, newest numbers, checkpoints and evaluations."""
     from vlmagent.cli.tables import run_panel
@@ -72,7 +77,7 @@ def runs_show(run: RunArgument = None, as_json: JsonOption = False) -> None:
     print_out(row, as_json, lambda: run_panel(path, row))
 
 
-@runs_app.command("stop")
+@runs_app.command("stop", epilog=examples("runs stop"))
 def runs_stop(
     run: RunArgument = None,
     timeout: Annotated[
@@ -88,7 +93,7 @@ def runs_stop(
     typer.echo(f"{path}: {state}. Continue with: {command('vlmagent', 'train', '--resume', path)}")
 
 
-@runs_app.command("attach")
+@runs_app.command("attach", epilog=examples("runs attach"))
 def runs_attach(run: RunArgument = None) -> None:
     """Watch a run as `train` shows it; ctrl-c leaves it running."""
     from vlmagent.cli.attach import watch
@@ -98,7 +103,7 @@ def runs_attach(run: RunArgument = None) -> None:
     raise typer.Exit(watch(folders.resolve_run(run), stderr_console()))
 
 
-@runs_app.command("logs")
+@runs_app.command("logs", epilog=examples("runs logs"))
 def runs_logs(
     run: RunArgument = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Last lines to print.")] = 50,
@@ -111,7 +116,7 @@ def runs_logs(
         typer.echo(line)
 
 
-@runs_app.command("export")
+@runs_app.command("export", epilog=examples("runs export"))
 def runs_export(
     run: RunArgument = None,
     out: OutOption = Path("export"),
@@ -137,7 +142,7 @@ def runs_export(
         _export_sft(path, out, actor, successes)
 
 
-@runs_app.command("sql")
+@runs_app.command("sql", epilog=examples("runs sql"))
 def runs_sql(
     question: QuestionArgument = None,
     run: RunArgument = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from vlmagent.cli import completion
+from vlmagent.cli.examples import examples
 from vlmagent.cli.options import (
     DeepspeedOption,
     GpusOption,
@@ -22,7 +24,11 @@ from vlmagent.paths import Run
 
 ConfigOption = Annotated[
     str | None,
-    typer.Option("--config", help="A YAML file, or the name of a shipped one. Default: the task's own."),
+    typer.Option(
+        "--config",
+        help="A YAML file, or the name of a shipped one. Default: the task's own.",
+        autocompletion=completion.recipes,
+    ),
 ]
 ModelOption = Annotated[
     str | None,
@@ -39,14 +45,29 @@ DetachOption = Annotated[
     bool, typer.Option("--detach", help="Return at once; the run goes on in the background.")
 ]
 
-TrainedTaskArgument = Annotated[str | None, typer.Argument(help="The task to train on.", metavar="[TASK]")]
+TrainedTaskArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="The task to train on.",
+        metavar="[TASK]",
+        autocompletion=completion.tasks,
+    ),
+]
 AgentOption = Annotated[
     str | None,
     typer.Option(
         "--agent", help="vlm writes thoughts and actions; cnn is the paper's baseline without language."
     ),
 ]
-ResumeOption = Annotated[str | None, typer.Option("--resume", help="Continue this run.", metavar="RUN")]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        help="Continue this run.",
+        metavar="RUN",
+        autocompletion=completion.runs,
+    ),
+]
 PlanOption = Annotated[
     bool,
     typer.Option("--plan", help="Only say what it would train and take: no weights, no network, no run."),
@@ -178,6 +199,6 @@ def _start(run: Run, detach: bool) -> None:
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the program's."""
-    app.command()(train)
-    app.command()(sft)
-    app.command()(data)
+    app.command(epilog=examples("train"))(train)
+    app.command(epilog=examples("sft"))(sft)
+    app.command(epilog=examples("data"))(data)

@@ -9,6 +9,7 @@ import json
 
 import typer
 
+from vlmagent.cli.examples import examples
 from vlmagent.cli.options import JsonOption, stderr_console
 
 
@@ -39,4 +40,4 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command to the program's."""
-    app.command()(doctor)
+    app.command(epilog=examples("doctor"))(doctor)
