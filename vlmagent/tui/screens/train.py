@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container, Horizontal, Vertical
 from textual.css.query import NoMatches
 from textual.widgets import Footer, Static
 
@@ -24,14 +24,17 @@ from vlmagent.tui.data.live import Change, LiveRun
 from vlmagent.tui.data.metrics import RL_KEYS
 from vlmagent.tui.keys import key
 from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenReplay
-from vlmagent.tui.screens.charting import MOST_OVERLAYS, ChartingScreen
+from vlmagent.tui.screens.charting import MOST_OVERLAYS
 from vlmagent.tui.screens.confirm import stop_run
+from vlmagent.tui.screens.panes import PanesScreen
 from vlmagent.tui.screens.pick import PickRunsScreen
 from vlmagent.tui.text import safe_line
 from vlmagent.tui.widgets.chart import Chart
 from vlmagent.tui.widgets.chart_bar import ChartBar
 from vlmagent.tui.widgets.chart_grid import ChartGrid
 from vlmagent.tui.widgets.event_log import EventLog
+from vlmagent.tui.widgets.load_pane import LoadPane
+from vlmagent.tui.widgets.log_pane import LogPane
 from vlmagent.tui.widgets.newest import NewestStep
 from vlmagent.tui.widgets.run_panels import Progress, RunTitle
 
@@ -41,10 +44,9 @@ QUIET_TICKS = 3
 ENDED = ("done", "stopped", "failed")
 WIDTHS = [(0, "-narrow"), (110, "-wide"), (170, "-huge")]
 HEIGHTS = [(0, "-low"), (30, "-high")]
-PANES = ("charts", "progress", "newest", "events")
 
 
-class TrainScreen(ChartingScreen):
+class TrainScreen(PanesScreen):
     """Follows one run; others may be laid over its charts.
 
     Args:
@@ -74,12 +76,15 @@ class TrainScreen(ChartingScreen):
         key("t", "phase", "SFT", "train.phase", "Between the charts of RL and of the supervised start", show=False),
         key("up", "step(0,-1)", "Chart above", "train.up", "To the chart above", show=False),
         key("down", "step(0,1)", "Chart below", "train.down", "To the chart below", show=False),
-        key("f", "follow", "Follow", "train.follow", "Follow the newest step and event again", show=False),
+        key("f", "follow", "Follow", "train.follow", "Follow the newest step, event and line again", show=False),
         key("r", "replay", "Replay", "train.replay", "Replay the episode of the step shown", show=False),
         key("1", "pane(0)", "Charts", "train.pane-1", "Charts on and off", show=False),
         key("2", "pane(1)", "Progress", "train.pane-2", "Progress on and off", show=False),
         key("3", "pane(2)", "Newest step", "train.pane-3", "Newest step on and off", show=False),
         key("4", "pane(3)", "Events", "train.pane-4", "Events on and off", show=False),
+        key("5", "pane(4)", "Load", "train.pane-5", "Load of processes, machine and GPUs on and off", show=False),
+        key("6", "pane(5)", "Log file", "train.pane-6", "The run's log file on and off", show=False),
+        key("L", "next_log", "Next log", "train.next-log", "The log file of the next rank", show=False),
         key("S", "stop", "Stop run", "train.stop", "Stop the run, after a question", show=False),
         key("escape", "back", "Back", "train.back", "Remove the crosshair, else back to the runs"),
     ]  # fmt: skip
@@ -101,13 +106,17 @@ class TrainScreen(ChartingScreen):
                 yield ChartGrid(id="grid")
             with Vertical(id="side"):
                 yield Progress(id="progress")
-                yield NewestStep(self._images, id="newest")
-                yield EventLog(id="events")
+                yield LoadPane(id="load")
+                with Container(id="pair"):
+                    yield NewestStep(self._images, id="newest")
+                    yield EventLog(id="events")
+        yield LogPane(id="log")
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         self.query_one("#problem").display = False
         self.grid.choose(RL_KEYS)
+        self._watch_panes()
         self._poll_every(POLL_SECONDS)
         self._poll()
         self.call_after_refresh(self.grid.charts[RL_KEYS[0]].focus)
@@ -237,23 +246,21 @@ class TrainScreen(ChartingScreen):
 
     def action_follow(self) -> None:
         self.query_one(EventLog).follow()
+        self.query_one(LogPane).follow()
         newest = self.query_one(NewestStep)
         newest.follow()
         self.run_worker(self._show_newest(), group="newest")
 
     def action_pane(self, number: int) -> None:
-        """Show or hide a pane. The last one stays."""
-        panes = {name: self.query_one(f"#{name}") for name in PANES}
-        chosen = panes[PANES[number]]
-        if chosen.display and sum(pane.display for pane in panes.values()) == 1:
-            return
-        chosen.display = not chosen.display
-        self.query_one("#side").display = any(panes[name].display for name in PANES[1:])
-        if chosen.display and isinstance(chosen, EventLog):
-            chosen.seen()
-        elif chosen.display and isinstance(chosen, NewestStep):
-            self.run_worker(self._show_newest(), group="newest")
+        super().action_pane(number)
         self._show_state()
+
+    def _opened(self, name: str) -> None:
+        super()._opened(name)
+        if name == "events":
+            self.query_one(EventLog).seen()
+        elif name == "newest":
+            self.run_worker(self._show_newest(), group="newest")
 
     def action_stop(self) -> None:
         stop_run(self.app, self.live.run, self.live.view.state, self.live.alive)
