@@ -22,6 +22,7 @@ from vlmagent.tui.messages import OpenCompare, OpenEpisodes
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.runs import RunsScreen
 from vlmagent.tui.screens.train import TrainScreen
+from vlmagent.tui.settings import save_pin
 from vlmagent.tui.widgets.keyed_table import KeyedTable
 
 
@@ -80,6 +81,46 @@ async def test_lists_what_matters(three: Path, size: tuple[int, int]) -> None:
         if size[0] > 80:
             await pilot.press("up")
             assert "100%" in shown(screen(pilot).query_one("#runs-preview Chart"))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_pinned_runs_stand_first(three: Path, size: tuple[int, int]) -> None:
+    async with VlmAgentApp().run_test(size=size) as pilot:
+        await begin(pilot)
+        assert "▲" not in shown(screen(pilot).table)
+        await pilot.press("down", "P")
+        await until(pilot, lambda: names(pilot) == ["b-run", "c-run", "a-run"])
+        assert current(pilot) == "b-run"
+        assert shown(screen(pilot).table).splitlines()[1].startswith("  ▲  ✓ done")
+        for order in ("success", "env steps", "name", "newest"):
+            await pilot.press("s")
+            assert screen(pilot).order == order
+            await until(pilot, lambda: names(pilot)[0] == "b-run")
+        await pilot.press("space")
+        await until(pilot, lambda: "▌▲" in shown(screen(pilot).table))
+        # of another dashboard
+        save_pin(Run(three / "a-run"), True)
+        await pilot.press("f5")
+        await until(pilot, lambda: names(pilot) == ["b-run", "a-run", "c-run"])
+    async with VlmAgentApp().run_test(size=size) as pilot:
+        await begin(pilot)
+        assert names(pilot) == ["b-run", "a-run", "c-run"]
+        await pilot.press("P")
+        await until(pilot, lambda: names(pilot) == ["a-run", "c-run", "b-run"])
+
+
+async def test_a_pin_that_cannot_be_kept(
+    three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VLMAGENT_CACHE", str(tmp_path / "file" / "cache"))
+    async with VlmAgentApp().run_test() as pilot:
+        await begin(pilot)
+        await pilot.press("down", "P")
+        await until(
+            pilot, lambda: any("could not be kept" in toast.message for toast in pilot.app._notifications)
+        )
+        assert names(pilot) == ["c-run", "b-run", "a-run"]
 
 
 async def test_the_selection_stays_with_its_run(three: Path) -> None:

@@ -71,7 +71,7 @@ class Catalogue:
     """Lists the runs under the runs folder and one more that may lie elsewhere."""
 
     def __init__(self, extra: Run | None = None) -> None:
-        self._extra = extra
+        self._extra = None if extra is None else extra.resolve()
         self._known: dict[Run, tuple[_Signature, RunSummary]] = {}
         self._beats = runs_status.Heartbeats()
 

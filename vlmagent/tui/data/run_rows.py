@@ -30,11 +30,12 @@ PERCENT, SHORTEST_CURVE = 7, 4
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What rows depend on beside their runs: which are marked, the time, the colours of the theme by name."""
+    """What rows depend on beside their runs: which are marked, the time, the colours of the theme by name, the pins."""
 
     marked: Collection[str]
     now: float
     colours: Mapping[str, str]
+    pinned: Collection[str] = ()
 
 
 def columns_for(width: int, names: Sequence[str], least: Least | None = None) -> list[tuple[Column, int]]:
@@ -51,7 +52,11 @@ def columns_for(width: int, names: Sequence[str], least: Least | None = None) ->
     usual = {name: max(cells, (least or {}).get(_COLUMNS[name].title, 0)) for name, cells in _WIDTHS.items()}
     longest = max((cell_len(name) for name in names), default=NAME_MIN)
     name_width = min(NAME_MAX, max(NAME_MIN, longest))
-    widths = {"": 1, "run": name_width, **{name: usual[name] for name in ("state", "env steps", "success")}}
+    widths = {
+        "": max(1, (least or {}).get("", 0)),
+        "run": name_width,
+        **{name: usual[name] for name in ("state", "env steps", "success")},
+    }
     for extra in _EXTRAS:
         # the first that does not fit ends it, though a narrower one may follow: the order is that of importance
         if _total({**widths, extra: usual[extra]}) > width:
@@ -92,7 +97,10 @@ def age(seconds: float) -> str:
 
 
 def _mark(run: RunSummary, setting: Setting, width: int) -> Text:
-    return Text("▌" if str(run.run) in setting.marked else " ", style=setting.colours["warning"])
+    mark = "▌" if str(run.run) in setting.marked else " "
+    # a second cell, which the column gets only where a run is pinned
+    pin = "▲" if str(run.run) in setting.pinned else ""
+    return Text.assemble((mark, setting.colours["warning"]), (pin, setting.colours["accent"]))
 
 
 def _state(run: RunSummary, setting: Setting, width: int) -> Text:

@@ -21,6 +21,7 @@ from textual.widgets import DataTable, Footer, Input, Static
 from vlmagent import __version__, paths
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
+from vlmagent.tui.background import attempt
 from vlmagent.tui.data.catalogue import Catalogue, RunSummary
 from vlmagent.tui.data.columns import fit, heads
 from vlmagent.tui.data.run_rows import Setting, columns_for
@@ -30,6 +31,7 @@ from vlmagent.tui.keys import key
 from vlmagent.tui.messages import OpenCompare, OpenEpisodes, OpenPlay, OpenTrain
 from vlmagent.tui.screens.confirm import stop_run
 from vlmagent.tui.screens.polling import PollingScreen
+from vlmagent.tui.settings import load_pins, save_pin
 from vlmagent.tui.widgets.keyed_table import KeyedTable
 from vlmagent.tui.widgets.run_preview import RunPreview
 from vlmagent.tui.widgets.steady import Steady
@@ -70,6 +72,7 @@ class RunsScreen(PollingScreen[None]):
         key("slash", "filter", "Filter", "runs.filter", "Filter by words in name, task, model or state", display="/"),
         key("s", "sort", "Sort", "runs.sort", "Order: newest, success, env steps, name"),
         key("S", "stop", "Stop run", "runs.stop", "Stop the run, after a question"),
+        key("P", "pin", "Pin", "runs.pin", "Pin the run above all others, or unpin it", show=False),
         key("u", "unmark", "Unmark all", "runs.unmark", "Unmark all runs", show=False),
         key("f5", "refresh", "Refresh", "runs.refresh", "Read all runs again now", show=False),
         key("escape", "clear", "Clear filter", "runs.clear", "Show all runs again", show=False),
@@ -82,6 +85,7 @@ class RunsScreen(PollingScreen[None]):
         self._worker = Worker("runs")
         self.runs: dict[str, RunSummary] = {}
         self.marked: set[str] = set()
+        self.pinned: set[str] = set()
         self.order = ORDERS[0]
         # whether the runs were read once: before that there is no telling whether there are none
         self._read = False
@@ -125,7 +129,8 @@ class RunsScreen(PollingScreen[None]):
     @work(group="scan")
     async def _look_for_news(self) -> None:
         try:
-            found = await self._worker.call(self._catalogue.scan)
+            # with the pins, which another dashboard may have changed
+            found, self.pinned = await self._worker.call(lambda: (self._catalogue.scan(), load_pins()))
             self.runs = {str(run.run): run for run in found}
             # a run that was deleted must not be counted as marked
             self.marked &= set(self.runs)
@@ -146,7 +151,7 @@ class RunsScreen(PollingScreen[None]):
         # all names together decide how each is cut, so that they stay apart
         names, setting = (
             [run.name for run in shown],
-            Setting(self.marked, time.time(), self.app.theme_variables),
+            Setting(self.marked, time.time(), self.app.theme_variables, self.pinned),
         )
         columns, cells = fit(lambda least: columns_for(width, names, least), shown, setting)
         self.table.set_columns(heads(columns))
@@ -163,6 +168,11 @@ class RunsScreen(PollingScreen[None]):
         return all(word in run.searchable for word in self.query_one(Input).value.lower().split())
 
     def _ordered(self, runs: list[RunSummary]) -> list[RunSummary]:
+        """In the present order, pinned ones before the others."""
+        # stable: both groups keep the order
+        return sorted(self._sorted(runs), key=lambda run: str(run.run) not in self.pinned)
+
+    def _sorted(self, runs: list[RunSummary]) -> list[RunSummary]:
         if self.order == "success":
             return sorted(runs, key=lambda run: -_last(run.success))
         if self.order == "env steps":
@@ -215,6 +225,20 @@ class RunsScreen(PollingScreen[None]):
     def action_unmark(self) -> None:
         self.marked.clear()
         self._show()
+
+    @work(group="pin")
+    async def action_pin(self) -> None:
+        """Pin or unpin the run under the cursor, which stays there."""
+        run = self.current
+        if run is None:
+            return
+        pinned = str(run.run) not in self.pinned
+        pins = await attempt(self.app, lambda: save_pin(run.run, pinned))
+        # None: it could not be kept, which was said
+        if pins is not None:
+            self.pinned = pins
+            with contextlib.suppress(NoMatches):  # the screen was closed meanwhile
+                self._show()
 
     def action_compare(self) -> None:
         """Two marked runs; one and the one under the cursor; or that one's start and newest checkpoint."""
