@@ -1,4 +1,5 @@
 # make demo   a trained agent from nothing     make test   the whole suite     make lint   ruff and mypy
+# make docs   the documentation as a site, in docs/_build
 # make map    the map of the code: modules, circles, floors, longest files and functions
 # make constraints   writes the versions that are installed now into constraints.txt
 PYTHON ?= python3
@@ -17,10 +18,11 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL = $(PIP) install $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: demo test slow lint map install install-test constraints wheel clean
+.PHONY: demo test slow lint docs map install install-test install-docs constraints wheel clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
+install-docs: $(VENV)/.installed-docs
 
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
@@ -35,7 +37,7 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.installed-test: $(VENV)/.torch pyproject.toml $(CONSTRAINTS)
 	@echo "Installing vlmagent with its test tools ..."
-	$(INSTALL) '$(TORCH)' -e '.[all,deepspeed,test]'
+	$(INSTALL) '$(TORCH)' -e '.[all,deepspeed,docs,test]'
 ifneq ($(ALFWORLD),)
 	@echo "Installing ALFWorld; the first time its planner is built, which takes some minutes ..."
 	@$(INSTALL) '$(TORCH)' -e '.[$(ALFWORLD)]' || { echo \
@@ -43,6 +45,10 @@ ifneq ($(ALFWORLD),)
 	  "To go on without it and its tests: make $(MAKECMDGOALS) ALFWORLD="; exit 1; }
 endif
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(INSTALL) '$(TORCH)' -e '.[docs]'
+	@touch $@
 
 demo: install
 	$(BIN)/vlmagent train numberline
@@ -64,6 +70,12 @@ lint: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# -W: a link that leads nowhere is an error.
+docs: install-docs
+	$(BIN)/python docs/pages.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+	@echo "Open docs/_build/index.html"
 
 map:
 	$(PYTHON) -m tests.code_map

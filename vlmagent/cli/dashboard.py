@@ -27,6 +27,15 @@ def tui(
         Path | None,
         typer.Option("--screenshot", help="Write SVG pictures of the screens here and end.", metavar="DIR"),
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Show it in a browser: prints an address on this machine.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", min=0, max=65535, help="For --serve. Default: the first free one from 8000 on."
+        ),
+    ] = None,
 ) -> None:
     """The dashboard: all runs, or one of them, live."""
     from vlmagent.runs import folders
@@ -38,6 +47,11 @@ def tui(
     if screenshot is not None and folder is not None:
         for file in take_screenshots(screenshot, folder):
             typer.echo(str(file))
+        return
+    if serve:
+        from vlmagent.tui.serve import serve_dashboard
+
+        serve_dashboard(folder, port, lambda line: typer.echo(line, err=True))
         return
     run_dashboard(folder, images)
 

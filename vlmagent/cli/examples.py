@@ -27,6 +27,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "vlmagent tui",
         "vlmagent tui runs/latest",
         "vlmagent tui runs/latest --screenshot pictures",
+        "vlmagent tui --serve",
     ),
     "play": (
         "vlmagent play numberline",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def need_terminal(what: str, instead: str) -> None:
     Raises:
         UsageError: standard input, output and errors are not all a terminal.
     """
+    if os.environ.get("TEXTUAL_DRIVER"):  # the page of `tui --serve` draws, through pipes
+        return
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)  # Textual reads the first and draws on the last
     if not all(stream is not None and stream.isatty() for stream in streams):
         raise UsageError(f"{what} needs a terminal for input, output and errors. Without one: {instead}")
