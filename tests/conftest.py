@@ -39,9 +39,10 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs and caches of a test go to its own temporary folder."""
+    """Runs, caches and settings of a test go to its own temporary folder."""
     monkeypatch.setenv("VLMAGENT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("VLMAGENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VLMAGENT_CONFIG", str(tmp_path / "config"))
 
 
 @pytest.fixture

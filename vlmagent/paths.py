@@ -113,6 +113,18 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "vlmagent"
 
 
+def user_dir() -> Path:
+    """Where people keep settings of their own, which nothing but they writes.
+
+    ``$VLMAGENT_CONFIG``, else ``vlmagent`` under ``$XDG_CONFIG_HOME``, else ``~/.config/vlmagent``.
+    """
+    explicit = os.environ.get("VLMAGENT_CONFIG")
+    if explicit:
+        return Path(explicit)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "vlmagent"
+
+
 def existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there: what a disk's room and its permissions are asked of."""
     path = folder.absolute()

@@ -1,26 +1,11 @@
 """Every key of every screen and widget, wherever it is defined."""
 
-import importlib
-import pkgutil
 from collections import Counter
 
 import pytest
 from textual.dom import DOMNode
 
-import vlmagent.tui
-
-
-def owners() -> list[type[DOMNode]]:
-    """All classes of the dashboard that define keys."""
-    modules = pkgutil.walk_packages(vlmagent.tui.__path__, "vlmagent.tui.")
-    classes = [value for module in modules for value in vars(importlib.import_module(module.name)).values()]
-    ours = {
-        value for value in classes if isinstance(value, type) and value.__module__.startswith("vlmagent.")
-    }
-    return sorted(
-        (one for one in ours if issubclass(one, DOMNode) and one.__dict__.get("BINDINGS")),
-        key=lambda one: one.__name__,
-    )
+from vlmagent.tui.keymap import owners
 
 
 def test_they_are_found() -> None:

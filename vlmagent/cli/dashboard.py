@@ -36,8 +36,14 @@ def tui(
             "--port", min=0, max=65535, help="For --serve. Default: the first free one from 8000 on."
         ),
     ] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print all keys, their ids, and where to change them, and end.")
+    ] = False,
 ) -> None:
     """The dashboard: all runs, or one of them, live."""
+    if keys:
+        _print_keys()
+        return
     from vlmagent.runs import folders
 
     # pictures are taken of one run: without a name, of the newest
@@ -54,6 +60,19 @@ def tui(
         serve_dashboard(folder, port, lambda line: typer.echo(line, err=True))
         return
     run_dashboard(folder, images)
+
+
+def _print_keys() -> None:
+    from vlmagent.tui.keymap import read_keys, table_of_keys
+
+    own = read_keys()
+    for line in table_of_keys(own):
+        typer.echo(line)
+    there = "is read from" if own.path.is_file() else "would be read from"
+    typer.echo(f"\nKeys of your own {there} {own.path}, a line each, such as `train.smooth: m` or")
+    typer.echo("`train.page: [n, ctrl+right]`. Keys with a star come from there.")
+    for problem in own.problems:
+        typer.echo(f"{own.path.name}: {problem}.", err=True)
 
 
 def add_commands(app: typer.Typer) -> None:

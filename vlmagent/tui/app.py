@@ -9,17 +9,23 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from textual.app import SystemCommand
+from textual.binding import Binding
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from vlmagent.errors import unknown_choice
 from vlmagent.paths import Run
 from vlmagent.tui import preload
+from vlmagent.tui.keymap import read_keys
 from vlmagent.tui.keys import key
 from vlmagent.tui.messages import OpenTrain
 from vlmagent.tui.navigate import OpeningApp
 from vlmagent.tui.settings import load_theme, save_theme
 from vlmagent.tui.themes import DEFAULT, THEMES
 from vlmagent.tui.widgets.picture import IMAGE_MODES
+
+# long enough to read a sentence or two
+KEYS_SECONDS = 15.0
 
 
 class VlmAgentApp(OpeningApp):
@@ -56,9 +62,21 @@ class VlmAgentApp(OpeningApp):
 
     def on_mount(self) -> None:
         """Open what is to be seen first."""
+        self._take_keys()
         self.open_first()
         if self._notice:
             self.notify(self._notice, markup=False)
+
+    def _take_keys(self) -> None:
+        """Keys of one's own, and what is wrong with them."""
+        own = read_keys()
+        if own.keys:
+            self.set_keymap(own.keys)
+        if own.notice:
+            self.notify(own.notice, severity="warning", markup=False, timeout=KEYS_SECONDS)
+
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        """Nothing: Textual asks at every look at the keys, and clashes were told once, when their file was read."""
 
     def on_ready(self) -> None:
         """Where people watch, for hours: keep frames in time."""
