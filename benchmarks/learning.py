@@ -76,6 +76,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for the evaluation")
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="add the numbers to this file, such as docs/learning.json"
+    )
     options = parser.parse_args()
     rows, times = [], []
     for seed in options.seeds:
@@ -90,10 +93,33 @@ def main() -> None:
     print(by_seed(rows))
     if rows[0][1]["by_type"]:
         print(f"\n{by_type(rows)}")
+    if options.save:
+        save(options.save, options.task, options.set, rows)
     if times:
         print(
             f"\nTraining took {median(times):.0f} s (median of {len(times)}; {min(times):.0f} to {max(times):.0f} s)."
         )
+
+
+def save(file: Path, task: str, overrides: list[str], rows: list[Row]) -> None:
+    """Put what was measured into a file, in the place of earlier numbers of the same task, evaluation and seed."""
+    splits = [pair.partition("=")[2] for pair in overrides if pair.startswith("env.eval_split=")]
+    evaluation = splits[-1] if splits else "valid_seen" if task == "alfworld" else ""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    for seed, start, end in rows:
+        found = {
+            "task": task,
+            "evaluation": evaluation,
+            "seed": seed,
+            "episodes": end["episodes"],
+            "start": round(start["success"] * start["episodes"]),
+            "end": round(end["success"] * end["episodes"]),
+            "env_steps": end["env_steps"],
+        }
+        same = [one for one in known if all(one[key] == found[key] for key in ("task", "evaluation", "seed"))]
+        known = [*(one for one in known if one not in same), found]
+    lines = ",\n".join(f"  {json.dumps(one)}" for one in known)
+    file.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def by_seed(rows: list[Row]) -> str:
