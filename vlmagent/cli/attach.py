@@ -135,9 +135,9 @@ def _title(view: RunView, console: Console) -> Text:
             f", {plain(Path(view.row.model).name, console, LONGEST_NAME)}"
         )
     title.append(f"  {phase if view.state == 'running' else view.state}", style="bold cyan")
-    info = daemon_info(view.run)
-    if info is not None and view.state in ("starting", "running"):
-        title.append(f"  {duration(time.time() - info.started)}", style="dim")
+    trained = view.seconds_trained
+    if not math.isnan(trained) and view.state in ("starting", "running"):
+        title.append(f"  {duration(trained)}", style="dim")
     return title
 
 

@@ -76,6 +76,12 @@ def daemon_info(run: Run) -> DaemonInfo | None:
         return None
 
 
+def began_at(run: Run) -> float:
+    """When the process that ``daemon.json`` names took the run; 0 where it says nothing."""
+    info = daemon_info(run)
+    return 0.0 if info is None else info.started
+
+
 def process_of(info: DaemonInfo) -> psutil.Process | None:
     """The very process that wrote ``daemon.json``: not one with a reused pid, nor a dead child of ours."""
     try:

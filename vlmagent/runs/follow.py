@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from vlmagent.config import SFT_STAGES
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.runs import status
+from vlmagent.runs.daemon import began_at
+from vlmagent.runs.worked import WorkedTime, end_of
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
 from vlmagent.types import ImageArray
@@ -132,6 +135,8 @@ class RunView:
     newest: TransitionRow | None = None
     events: deque[EventRow] = field(default_factory=lambda: deque(maxlen=50))
     problem: str = ""
+    began: float = 0.0
+    """When the present process took the run."""
     _reader: StoreReader | None = None
     _config: Mapping[str, Any] = field(default_factory=dict)
     _config_json: str = ""
@@ -140,10 +145,11 @@ class RunView:
     _event_id: int = 0
     _sft_began: MetricRow | None = None
     _picture: tuple[str, ImageArray] | None = None
+    _worked: WorkedTime | None = None
 
     def refresh(self) -> None:
         """Read what is new. A database that cannot be read right now becomes ``problem``."""
-        self.state = status.run_state(self.run)
+        self.state, self.began = status.run_state(self.run), began_at(self.run)
         try:
             self._read()
             self.problem = ""
@@ -206,6 +212,15 @@ class RunView:
         return (total - done) / speed if speed > 0 and total else math.nan
 
     @property
+    def seconds_trained(self) -> float:
+        """How long the run was trained in all its sessions, up to now if it goes on; NaN before that is known."""
+        if self.row is None or self._worked is None:
+            return math.nan
+        alive = self.state in ("starting", "running")
+        began = self.began if alive else 0.0
+        return self._worked.seconds(end_of(self.row, alive, time.time()), began)
+
+    @property
     def cursor(self) -> Cursor:
         """Up to where the database was read."""
         return Cursor(self._metric_id, self._event_id, self.env_steps)
@@ -213,6 +228,9 @@ class RunView:
     def take(self, news: News) -> None:
         """Add what was read after ``cursor``."""
         self.row = news.row
+        if news.row is not None:
+            self._worked = self._worked or WorkedTime(news.row.created_at)
+            self._worked.take(news.events, news.metrics)
         for row in news.metrics:
             self._take_metric(row)
         if self.row is not None:

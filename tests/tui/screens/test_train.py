@@ -240,6 +240,24 @@ async def test_logarithmic_scale(run: Run) -> None:
         assert "log" not in bar(pilot)
 
 
+async def test_hours_without_training_do_not_count(run: Run) -> None:
+    change(
+        run,
+        "UPDATE run SET created_at = 1000, heartbeat_at = 90050, finished_at = 90050",
+        "UPDATE metrics SET at = 1000 + update_index",
+        "UPDATE events SET at = 1100, text = 'phase: loading'",
+        "UPDATE events SET at = 90000 WHERE id = (SELECT max(id) FROM events)",
+    )
+    async with VlmAgentApp(run).run_test(size=BIG) as pilot:
+        await begin(pilot)
+        await until(pilot, lambda: "2 min 30 s in all" in shown(screen(pilot).query_one(Progress)))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+        await until(
+            pilot, lambda: "took 2 min 30 s" in said(pilot.app.screen.query_one("#runs-preview Static"))
+        )
+
+
 async def test_zoom_follows_the_crosshair(run: Run) -> None:
     async with VlmAgentApp(run).run_test(size=BIG) as pilot:
         await begin(pilot)

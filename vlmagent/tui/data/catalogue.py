@@ -6,6 +6,7 @@ Deliberately knows no widget. ``scan`` reads files: call it on a worker's thread
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,9 @@ from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.runs import folders
 from vlmagent.runs import status as runs_status
+from vlmagent.runs.daemon import began_at
 from vlmagent.runs.follow import Goal
+from vlmagent.runs.worked import WorkedTime, end_of
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import RunRow
 from vlmagent.tui.data.live import seen_state
@@ -29,6 +32,7 @@ class RunSummary:
     Attributes:
         success: success rate of every update so far.
         speed: environment steps per second of the last update.
+        trained: seconds in all its sessions, when it was looked at.
         error: why it failed, or why it cannot be read.
         alive: whether its process exists.
     """
@@ -43,7 +47,7 @@ class RunSummary:
     success: tuple[float, ...] = ()
     speed: float | None = None
     created_at: float | None = None
-    ended_at: float | None = None
+    trained: float | None = None
     error: str = ""
     alive: bool = False
 
@@ -114,19 +118,26 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
         env_steps=shown["env_steps"],
         goal_steps=_goal(shown["config_json"], int(shown["env_steps"] or 0)),
         created_at=shown["created_at"],
-        # of a process that was killed, the last sign of life is the best that is known
-        ended_at=shown["finished_at"] or shown["heartbeat_at"],
         error=str(shown["error"] or ""),
         alive=alive,
     )
     try:
         with StoreReader(run.database) as reader:
-            success = tuple(row.value for row in reader.metric_series("rollout/success"))
-            speed = [row.value for row in reader.metric_series("rollout/env_steps_per_second")]
+            row, events = reader.run(), reader.events()
+            success = reader.metric_series("rollout/success")
+            speed = [one.value for one in reader.metric_series("rollout/env_steps_per_second")]
     # the row is worth showing without its curve; what is wrong stands in `error`
     except (StoreError, OSError, ValueError):
         return summary
-    return replace(summary, success=success, speed=speed[-1] if speed else None)
+    trained = None
+    if row is not None:
+        # any metric would do: all of an update are written at once
+        worked = WorkedTime(row.created_at)
+        worked.take(events, success)
+        live = state in LIVE
+        trained = worked.seconds(end_of(row, live, time.time()), began_at(run) if live else 0.0)
+    values = tuple(one.value for one in success)
+    return replace(summary, success=values, speed=speed[-1] if speed else None, trained=trained)
 
 
 def _state(run: Run, shown: Mapping[str, Any], beats: runs_status.Heartbeats) -> tuple[str, bool]:

@@ -15,7 +15,7 @@ import numpy as np
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.runs import status
-from vlmagent.runs.daemon import DaemonInfo, daemon_info
+from vlmagent.runs.daemon import began_at
 from vlmagent.runs.follow import News, RunView, read_news
 from vlmagent.store.reader import NotReadyError
 from vlmagent.store.rows import MetricRow, RunRow
@@ -107,7 +107,6 @@ class LiveRun:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.source = Source(run.database)
-        self.info: DaemonInfo | None = None
         self.alive = False
         self._beats = status.Heartbeats()
         self._pictures = Pictures(self.source, KEPT_IMAGE_BYTES)
@@ -135,7 +134,7 @@ class LiveRun:
         except StoreError as error:
             problem = str(error)
         # reads files and asks for a process: on the source's thread too
-        state, self.info = await self.source.call(lambda: (status.run_state(self.run), daemon_info(self.run)))
+        state, began = await self.source.call(lambda: (status.run_state(self.run), began_at(self.run)))
         restarted = news is not None and self._is_other(news)
         # the news are dropped: they were read from the old run's cursor on and lack the beginning. The next look, which
         # follows at once, begins at the first row
@@ -145,6 +144,7 @@ class LiveRun:
         if news is not None:
             self._take(news)
         view = self.view
+        view.began = began
         view.state = seen_state(state, self.run, view.row, self._beats)
         # before silence is counted in: a process that is taken for lost can still be stopped
         self.alive = state in LIVE

@@ -6,7 +6,6 @@ Deliberately reads nothing: both draw a ``LiveRun``.
 from __future__ import annotations
 
 import math
-import time
 
 from textual.content import Content
 
@@ -192,14 +191,10 @@ def _times(live: LiveRun) -> list[Content | tuple[str, str]]:
     left = view.seconds_left
     if view.state == "running" and not math.isnan(left):
         parts += [(duration(left), "bold"), (" left · ", "$foreground-muted")]
-    if view.row is not None:
-        # a run that was killed has no end: its last sign of life stands for it
-        end = view.row.finished_at or (time.time() if view.state in LIVE else view.row.heartbeat_at)
-        # of a resumed run, this process' time; the whole run's once it has ended
-        start = live.info.started if live.info and view.state in LIVE else view.row.created_at
-        parts.append(
-            (f"{duration(end - start)} {'so far' if view.state in LIVE else 'in all'}", "$foreground-muted")
-        )
+    trained = view.seconds_trained
+    if not math.isnan(trained):
+        when = "so far" if view.state in LIVE else "in all"
+        parts.append((f"{duration(trained)} {when}", "$foreground-muted"))
     speed = view.metric("rollout/env_steps_per_second")
     if not math.isnan(speed):
         parts.append((f" · {number(speed)} steps/s", "$foreground-muted"))

@@ -6,7 +6,6 @@ Deliberately reads nothing: it draws a ``RunSummary``.
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 from textual.app import ComposeResult
@@ -94,7 +93,6 @@ def _what(run: RunSummary) -> str:
         parts.append(f"seed {run.seed}")
     if run.speed is not None and not math.isnan(run.speed):
         parts.append(f"{number(run.speed)} steps/s")
-    if run.created_at is not None:
-        end = time.time() if run.state in LIVE or run.ended_at is None else run.ended_at
-        parts.append(f"{'for' if run.state in LIVE else 'took'} {duration(end - run.created_at)}")
+    if run.trained is not None:
+        parts.append(f"{'for' if run.state in LIVE else 'took'} {duration(run.trained)}")
     return " · ".join(parts)
