@@ -76,6 +76,10 @@ def test_text_of_the_run_cannot_drive_the_terminal(run: Run):
     assert len([line for line in shown.splitlines() if line.strip()]) == 3
 
 
+def test_a_database_can_be_named_itself(run: Run):
+    assert json.loads(said("SELECT count(*) AS n FROM episodes", str(run.database), "--json")) == [{"n": 3}]
+
+
 def test_mistakes(run: Run):
     for words in (("SELECT 1", "first", "--json", "--csv"), ("DROP TABLE run", "first")):
         with pytest.raises(UsageError):

@@ -86,6 +86,20 @@ def test_overrides():
     }
 
 
+def test_what_is_quoted_is_text():
+    quoted = {
+        pair: parse_overrides([pair])["env"]["word"]
+        for pair in ('env.word="12"', "env.word='1e-4'", "env.word=12")
+    }
+    assert list(quoted.values()) == ["12", "1e-4", 12]
+
+
+def test_quantised_weights_need_adapters():
+    config = load_config(find_config("numberline"), {"model": {"name": "some/model", "quantization": "4bit"}})
+    with pytest.raises(UsageError, match=r"quantization = 4bit .* set model\.lora\.enabled=true"):
+        config.model.check_trainable()
+
+
 @pytest.mark.parametrize("pair", ["nonsense", "=3", "a..b=1", ".a=1", "a=[1", ""])
 def test_nonsense_overrides(pair):
     with pytest.raises(UsageError, match="--set"):

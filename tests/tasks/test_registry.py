@@ -50,6 +50,13 @@ def test_from_config():
     assert (task.cot, task.rule_set, task.n_max) == (False, "paper", 3)
 
 
+def test_a_task_without_the_papers_rules_plays_by_its_first_ones(plugins):
+    assert task_from_config(Config(task="other")).rule_set == "house"
+    assert task_from_config(Config(task="other", rule_set="club")).rule_set == "club"
+    with pytest.raises(UsageError, match="Unknown rule_set of the task other 'pub'"):
+        task_from_config(Config(task="other", rule_set="pub"))
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "parts"),
     [

@@ -85,10 +85,11 @@ def runs_stop(
     ] = 600,
 ) -> None:
     """Ask a run to stop: it finishes its step, writes a checkpoint and closes its database."""
-    from vlmagent.runs import folders, launch
+    from vlmagent.runs import folders, launch, status
 
     path = folders.resolve_run(run)
-    typer.echo(f"Stopping {path} ...", err=True)
+    if status.is_alive(path):
+        typer.echo(f"Stopping {path} ...", err=True)
     state = launch.stop_run(path, timeout)
     typer.echo(f"{path}: {state}. Continue with: {command('vlmagent', 'train', '--resume', path)}")
 
@@ -154,7 +155,9 @@ def runs_sql(
     from vlmagent.cli.sql import sql_command
     from vlmagent.runs import folders
 
-    database = folders.resolve_run(run).database
+    # a database may be named itself: evaluations and games played have one each
+    named = Path(run) if run is not None and run.endswith(".db") else None
+    database = named if named is not None and named.is_file() else folders.resolve_run(run).database
     sql_command(database, question, as_json=as_json, as_csv=as_csv, limit=limit)
 
 

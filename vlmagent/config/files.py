@@ -46,7 +46,8 @@ def _yaml_value(text: str, pair: str) -> Any:
         raise UsageError(
             f"--set {pair}: the value is not readable as YAML. Quote it if it is text."
         ) from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text; people mean a number
+    # YAML 1.1 reads 1e-4 as text, where people mean a number; what they quoted they mean as text
+    if isinstance(value, str) and value == text.strip():
         try:
             return float(value)
         except ValueError:

@@ -124,8 +124,13 @@ class ModelConfig(Section):
         A bfloat16 weight has 8 significant bits: a step of 1e-5 is lost in two thirds of the weights of a usual model.
 
         Raises:
-            UsageError: whole weights are to be trained in bfloat16.
+            UsageError: whole weights are to be trained in bfloat16, or in 8 or 4 bits.
         """
+        if self.quantization != "none" and not self.lora.enabled:
+            raise UsageError(
+                f"model.quantization = {self.quantization} freezes the weights, so that only adapters can learn: set "
+                "model.lora.enabled=true as well."
+            )
         if self.dtype == "bfloat16" and not self.lora.enabled and self.name != "tiny":
             raise UsageError(
                 "model.dtype = bfloat16 without adapters: a step at the usual learning rates is smaller than what a "

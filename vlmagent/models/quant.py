@@ -28,10 +28,7 @@ def quantization_options(config: ModelConfig) -> dict[str, Any]:
     if config.quantization == "none":
         return {}
     wanted = f"model.quantization = {config.quantization}"
-    if not config.lora.enabled:
-        raise UsageError(
-            f"{wanted} freezes the weights, so that only adapters can learn: set model.lora.enabled=true as well."
-        )
+    config.check_trainable()
     if find_spec("bitsandbytes") is None:
         raise UsageError(f"{wanted} needs the package bitsandbytes: pip install 'vlmagent[quant]'.")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast, at every layer

@@ -334,7 +334,13 @@ class StoreReader:
         text = str(error)
         if "not a database" in text:
             return StoreError(f"{self.path} is not a SQLite database.")
-        if "malformed" in text or "disk I/O" in text:
+        if "disk I/O" in text:
+            # also where SQLite cannot make the small file that it needs beside the database: nothing is broken then
+            return StoreError(
+                f"The disk of the run database {self.path} reported an error ({text}). Is it full, or gone? If "
+                "neither, the file is damaged: restore a copy of it."
+            )
+        if "malformed" in text:
             return StoreError(
                 f"The run database {self.path} is damaged or cut short ({text}). Restore a copy of it."
             )

@@ -56,7 +56,11 @@ def build_task(
 
 def task_from_config(config: configuration.Config) -> Task:
     """The task that a recipe describes."""
-    return build_task(config.task, cot=config.cot, rule_set=config.rule_set, env=config.env)
+    # the default names the rules of the paper; a task that has none of those plays by its first ones
+    rule_set = (
+        None if config.rule_set == configuration.Config.model_fields["rule_set"].default else config.rule_set
+    )
+    return build_task(config.task, cot=config.cot, rule_set=rule_set, env=config.env)
 
 
 def _plugins() -> dict[str, str]:

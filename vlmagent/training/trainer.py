@@ -16,12 +16,12 @@ from vlmagent.store.rows import RunStatus
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tasks.registry import task_from_config
 from vlmagent.training import preflight
-from vlmagent.training.checkpoint import Network, TrainerState, load_network
+from vlmagent.training.checkpoint import Network, TrainerState, load_network, remove_sft_state
 from vlmagent.training.distributed.ranks import ALONE, Ranks
 from vlmagent.training.distributed.shared_store import SharedWriter
 from vlmagent.training.learners import initial_network, learning_tensors, needs_sft
 from vlmagent.training.loop import PpoLoop, ShouldStop
-from vlmagent.training.saved import newest_checkpoint
+from vlmagent.training.saved import SFT, newest_checkpoint
 from vlmagent.training.sft.sft import SftInterruptedError, SftProgress
 
 
@@ -81,6 +81,9 @@ class Trainer:
         newest = self._ranks.share(newest_checkpoint(self._run))
         if newest is None:
             return None
+        if self._ranks.rank == 0:
+            # a process that was killed while it removed this left gigabytes that nobody reads again
+            remove_sft_state(self._run)
         self._writer.event("info", f"resumed from {newest.name}")
         return load_network(newest, self._config.model, self._config.cnn)
 
@@ -97,12 +100,15 @@ class Trainer:
         sft = self._config.sft
         if needs_sft(self._config):
             self._writer.event("phase", f"phase: sft ({sft.all_samples} samples)")
+        # a start that was interrupted: the clock of this process saw only the rest of it
+        continued = (self._run.checkpoints / SFT).is_dir()
         started = time.monotonic()
         network, cached = initial_network(
             self._config, self._task, self._log_sft, self._should_stop, self._run, self._ranks, self._check
         )
         if needs_sft(self._config):
-            origin = "taken from the cache" if cached else f"trained in {time.monotonic() - started:.0f} s"
+            took = f"{'the rest of it ' * continued}trained in {time.monotonic() - started:.0f} s"
+            origin = "taken from the cache" if cached else took
             self._writer.event("info", f"SFT start: {sft.samples} samples, {origin}")
         return network
 
