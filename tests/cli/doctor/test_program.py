@@ -55,7 +55,7 @@ def test_packages_without_a_line_of_their_own_get_one_when_they_are_wrong(monkey
 def test_extras_absent_present_and_out_of_range(monkeypatch):
     with_versions(monkeypatch, deepspeed=None, bitsandbytes="0.47", matplotlib="3.1")
     found = list(program.check_extras())
-    assert [one.name for one in found] == ["graphics", "report", "deepspeed", "quant"]
+    assert [one.name for one in found] == ["graphics", "report", "serve", "deepspeed", "quant"]
     deepspeed, quant, report = (only(found, name) for name in ("deepspeed", "quant", "report"))
     assert (deepspeed.state, deepspeed.text) == (
         NOTE,

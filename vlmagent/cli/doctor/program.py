@@ -20,6 +20,7 @@ SHOWN = ("torch", "transformers", "peft", "textual", "gymnasium")
 BRINGS: Mapping[str, str] = {
     "graphics": "pictures in the terminal's own graphics (kitty, sixel)",
     "report": "the figures of `vlmagent report`",
+    "serve": "the dashboard in a browser (`vlmagent tui --serve`)",
     "deepspeed": "training on several GPUs or machines",
     "quant": "weights in 8 or 4 bits",
 }
