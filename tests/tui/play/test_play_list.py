@@ -6,11 +6,12 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from tests.tui.driving import shown
+from tests.tui.driving import said, shown
 from tests.tui.play.made_play import Brain, alone, begin, brains, database, happens, host, logged, plan, table
 from vlmagent.play.messages import Died
 from vlmagent.tasks import registry
 from vlmagent.tui.play.review import PlayReviewScreen
+from vlmagent.tui.play.state_pane import StatePane
 from vlmagent.tui.screens.help import keys_of
 
 __all__ = ["brains"]
@@ -110,3 +111,38 @@ async def test_a_task_without_an_expert() -> None:
         text = shown(pilot.app.screen.query_one("#play-review-text"))
         assert "expert" not in text
         assert "[red]A shelf" in text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_the_goal_stands_above_and_the_text_scrolls(size: tuple[int, int]) -> None:
+    async with host(alone("alfworld")).run_test(size=size) as pilot:
+        playing = await begin(pilot)
+        you = playing.you
+        assert you is not None
+        goal = you.state["goal_text"]
+        line, pane = table(pilot).query_one("#play-goal"), table(pilot).query_one(StatePane)
+        assert shown(line).split(maxsplit=1)[1].strip() == goal
+        assert goal not in said(table(pilot).query_one("#play-state-text"))
+        assert pane.scrollable_content_region.height >= 4
+        top = pane.scroll_y
+        await pilot.press("ctrl+down")
+        assert pane.scroll_y > top or not pane.max_scroll_y
+        await pilot.press("ctrl+up")
+        assert pane.scroll_y == top
+        # the prompt has all of it, and is long enough to scroll everywhere
+        await pilot.press("f8")
+        await happens(pilot, lambda: pane.max_scroll_y > 0)
+        await pilot.press("ctrl+down")
+        assert pane.scroll_y > 0
+        await pilot.press("f8")
+        await happens(pilot, lambda: pane.scroll_y == 0)
+        # beside the actions, which are still taken by what is typed
+        await pilot.press("enter")
+        await happens(pilot, lambda: playing.you is not you)
+        assert goal in said(line)
+
+
+async def test_other_tasks_have_no_line_for_a_goal() -> None:
+    async with host(alone("points24")).run_test(size=(80, 24)) as pilot:
+        await begin(pilot)
+        assert not table(pilot).query_one("#play-goal").display

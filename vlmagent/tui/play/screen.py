@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.css.query import NoMatches
 from textual.message import Message
@@ -32,15 +31,18 @@ from vlmagent.tui.play.game import Game
 from vlmagent.tui.play.mind import Mind, MindKeys
 from vlmagent.tui.play.pad import ActionPad, Chosen
 from vlmagent.tui.play.review import PlayReviewScreen
+from vlmagent.tui.play.state_pane import StatePane, goal_of
 from vlmagent.tui.play.status import last_line, leaving_question, score_line, title_line, whose_turn
+from vlmagent.tui.play.typed import LETTERS, typing_bindings
 from vlmagent.tui.screens.confirm import ConfirmScreen
 from vlmagent.tui.screens.help import KeyHelp
 from vlmagent.tui.screens.stepping import speed_bindings
 from vlmagent.tui.settings import images_of
-from vlmagent.tui.text import safe_line, safe_text
+from vlmagent.tui.text import safe_line
 from vlmagent.tui.widgets.picture import Picture
 from vlmagent.tui.widgets.steady import Steady
 
+HEIGHTS = [(0, "-low"), (30, "-high")]
 WIDTHS = [(0, "-narrow"), (100, "-wide"), (160, "-huge")]
 DRAW_SECONDS = 0.05  # between drawings of a text that grows
 NEWER_SECONDS = 5.0  # between looks for a newer checkpoint
@@ -49,17 +51,6 @@ PAUSE_STEPS = 2.5
 """How many steps long the end of an episode is shown before the next one, while the opponent plays."""
 WATCHING = ("pause", "step", "faster")
 """Commands for while the opponent acts."""
-LETTERS = {
-    "hint": ("f2", "Hint"),
-    "hints": ("f3", "Hints"),
-    "seat": ("f4", "Seat"),
-    "reload": ("f5", "Reload"),
-    "new": ("f6", "New"),
-    "review": ("f7", "Review"),
-    "prompt": ("f8", "Prompt"),
-    "zoom": ("f9", "Zoom"),
-}
-"""Commands that have a letter, with the key and the name they go by while letters are typed into the filter."""
 
 
 class Heard(Message):
@@ -68,19 +59,6 @@ class Heard(Message):
     def __init__(self, event: Event) -> None:
         super().__init__()
         self.event = event
-
-
-def _typing_bindings() -> list[Binding]:
-    return [
-        key(
-            function,
-            f"typed('{name}')",
-            words,
-            f"play.{name}-typed",
-            f"{words}, while letters filter the actions",
-        )
-        for name, (function, words) in LETTERS.items()
-    ]
 
 
 class PlayScreen(Screen[None]):
@@ -93,6 +71,7 @@ class PlayScreen(Screen[None]):
     CSS_PATH = "screen.tcss"
     AUTO_FOCUS = ""  # else the hidden line of the list would take the keys
     HORIZONTAL_BREAKPOINTS = WIDTHS
+    VERTICAL_BREAKPOINTS = HEIGHTS
     BINDINGS: ClassVar = [
         key("x", "hint", "Hint", "play.hint", "What the opponent would do here, and how sure it is"),
         key("X", "hints", "Hints", "play.hints", "When hints are shown: off, when asked for, always"),
@@ -106,7 +85,9 @@ class PlayScreen(Screen[None]):
         key("r", "reload", "Reload", "play.reload", "Pick up a newer checkpoint; start whoever died again"),
         key("i", "prompt", "Prompt", "play.prompt", "What the agent is told in words, shown or hidden", show=False),
         key("z", "zoom", "Zoom", "play.zoom", "The picture alone, as large as it goes", show=False),
-        *_typing_bindings(),
+        key("ctrl+down", "text(2)", "Text on", "play.text-down", "Scroll the text of the state down", show=False),
+        key("ctrl+up", "text(-2)", "Text back", "play.text-up", "Scroll the text of the state up", show=False),
+        *typing_bindings(),
         key("escape", "leave", "Leave", "play.leave", "Leave the table; what was played is kept"),
         key("q", "quit", "Quit", "play.quit", "Leave the program; what was played is kept", show=False),
     ]  # fmt: skip
@@ -123,12 +104,12 @@ class PlayScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Steady(id="play-title")
+        yield Steady(id="play-goal")
         yield Static("", id="play-problem", markup=False)
         with Horizontal(id="play-body"):
             yield Picture(mode=images_of(self.app), empty="", id="play-picture")
             with Vertical(id="play-right"):
-                with VerticalScroll(id="play-state", can_focus=False):
-                    yield Steady(id="play-state-text")
+                yield StatePane(id="play-state")
                 yield Mind(id="play-mind")
         yield ActionPad(id="play-pad")
         yield Steady(id="play-last")
@@ -139,7 +120,7 @@ class PlayScreen(Screen[None]):
         self.query_one("#play-problem").display = False
         if images_of(self.app) == "off":
             self.query_one(Picture).display = False
-        self.query_one("#play-state").border_title = "state"
+        self.query_one("#play-goal").display = False
         self.query_one("#play-title", Steady).say(Content("opening the session …"))
         self.set_interval(NEWER_SECONDS, lambda: self._do(self.game.look_for_newer()))
         self.set_interval(LOADING_SECONDS, self._draw_loading)
@@ -256,11 +237,10 @@ class PlayScreen(Screen[None]):
         game = self.game
         self.query_one(Picture).show(you.observation.image, moving=game.seat == "opponent")
         self.query_one(ActionPad).show(you.observation.legal_actions, game.your_turn)
-        state = self.query_one("#play-state", VerticalScroll)
-        text = you.prompt if state.has_class("-prompt") else you.observation.state_text or ""
-        state.display = bool(text)
-        state.border_title = "prompt" if state.has_class("-prompt") else "state"
-        self.query_one("#play-state-text", Steady).say(safe_text(text))
+        self.query_one(StatePane).show(you)
+        goal, line = goal_of(you), self.query_one("#play-goal", Steady)
+        line.display = bool(goal)
+        line.say(Content.assemble(("goal  ", "$foreground-muted"), safe_line(goal, style="bold")))
         width = self.size.width - 2  # both lines have one cell of air at either end
         turn = whose_turn(game, self.playback)
         self.query_one("#play-title", Steady).say(title_line(game, you, width))
@@ -385,8 +365,12 @@ class PlayScreen(Screen[None]):
         self._do(self.game.reload())
 
     def action_prompt(self) -> None:
-        self.query_one("#play-state").toggle_class("-prompt")
+        pane = self.query_one(StatePane)
+        pane.prompt = not pane.prompt
         self._draw()
+
+    def action_text(self, lines: int) -> None:
+        self.query_one(StatePane).move(lines)
 
     def action_zoom(self) -> None:
         self.toggle_class("-zoomed")
