@@ -34,7 +34,7 @@ HintsOption = Annotated[
     str, typer.Option("--hints", help="What the opponent would do: off, ask (with x) or on.")
 ]
 ImagesOption = Annotated[
-    str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, half or off.")
+    str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, quadrant, half or off.")
 ]
 ScreenshotOption = Annotated[
     Path | None,

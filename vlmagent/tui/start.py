@@ -35,7 +35,7 @@ def run_dashboard(run: Run | None, images: str = "auto") -> None:
 
     Args:
         run: the run to open at once; None begins with the list.
-        images: ``auto``, ``kitty``, ``sixel``, ``half`` or ``off``.
+        images: one of ``IMAGE_MODES``.
 
     Raises:
         UsageError: there is no terminal, or ``images`` is none of these.

@@ -12,14 +12,16 @@ from textual.widgets import Static
 
 from tests.tui.driving import shown, until
 from vlmagent.errors import UsageError
+from vlmagent.tui.data.blocks import GLYPHS, halves, quadrants
+from vlmagent.tui.data.half_cells import half_cells
 from vlmagent.tui.widgets import picture as module
-from vlmagent.tui.widgets.picture import Picture, fit, half_cells, prepare_graphics
+from vlmagent.tui.widgets.picture import Picture, fit, prepare_graphics
 
 
 @pytest.fixture(autouse=True)
 def no_graphics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_still_widgets", {})
-    module.half_cell_lines.cache_clear()
+    module.block_lines.cache_clear()
 
 
 def two_colours(height: int = 8, width: int = 8) -> np.ndarray:
@@ -89,6 +91,59 @@ async def test_draws_two_pixels_a_cell() -> None:
         }
 
 
+def drawn(cells: Any) -> np.ndarray:
+    """The pixels that a terminal shows of cells, (2r, 2c) of 0xRRGGBB."""
+    places = {" ": (), "▀": (0, 1), "▌": (0, 2), "▘": (0,), "▝": (1,), "▖": (2,), "▗": (3,), "▚": (0, 3)}
+    r, c = cells.glyph.shape
+    found = np.zeros((r, c, 4), dtype=np.int64)
+    for row, column in np.ndindex(r, c):
+        found[row, column] = cells.back[row, column]
+        found[row, column, list(places[GLYPHS[cells.glyph[row, column]]])] = cells.front[row, column]
+    return found.reshape(r, c, 2, 2).transpose(0, 2, 1, 3).reshape(2 * r, 2 * c)
+
+
+def test_quadrants_show_any_two_colours_of_four_pixels() -> None:
+    pattern = np.array([[(n >> k) & 1 for k in range(4)] for n in range(16)], dtype=np.uint8)
+    # sixteen cells side by side, of two colours in every arrangement
+    image = pattern.reshape(16, 2, 2).transpose(1, 0, 2).reshape(2, 32)
+    colours = np.array([[0, 100, 252], [252, 40, 0]], dtype=np.uint8)[image]
+    assert drawn(quadrants(colours, 16, 1)).tolist() == np.where(image, 0xFC2800, 0x0064FC).tolist()
+
+
+def test_quadrants_are_as_large_as_half_blocks_and_twice_as_sharp() -> None:
+    # strokes as thin as half a cell, as small digits have them
+    image = np.full((20, 20, 3), 252, dtype=np.uint8)
+    image[:, 3::5] = 0
+    for columns, rows in ((10, 5), (7, 9), (1, 1), (30, 3)):
+        assert quadrants(image, columns, rows).glyph.shape == halves(image, columns, rows).glyph.shape
+    assert (drawn(quadrants(image, 10, 5))[0] & 255).tolist() == image[0, :, 0].tolist()
+    assert 0 not in drawn(halves(image, 10, 5)) & 255
+
+
+def test_a_plain_cell_is_a_blank() -> None:
+    for draw in (halves, quadrants):
+        assert not draw(np.full((30, 30, 3), 77, dtype=np.uint8), 10, 5).glyph.any()
+
+
+async def test_linux_console_has_half_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_sys, fake_os = terminal(stdin=False)
+    fake_os.environ["TERM"] = "linux"
+    monkeypatch.setattr(module, "sys", fake_sys)
+    monkeypatch.setattr(module, "os", fake_os)
+    assert prepare_graphics("auto").mode == "half"
+
+
+@pytest.mark.parametrize("mode", ["half", "quadrant"])
+async def test_modes_draw_their_characters(mode: str) -> None:
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    image[:, ::2] = 252
+    app = PictureApp(image, mode)
+    async with app.run_test(size=(20, 10)) as pilot:
+        app.picture.styles.width, app.picture.styles.height = 4, 2
+        await pilot.pause()
+        assert ("▌" in shown(app.picture)) is (mode == "quadrant")
+
+
 async def test_every_size_and_shape_is_drawn_in_full() -> None:
     rng = np.random.default_rng(0)
     app = PictureApp()
@@ -119,7 +174,7 @@ async def test_says_when_there_is_no_picture_and_in_mode_off() -> None:
 def test_other_modes_are_refused() -> None:
     with pytest.raises(UsageError, match="Did you mean 'sixel'"):
         Picture(mode="sixle")
-    with pytest.raises(UsageError, match="Valid choices: auto, kitty, sixel, half, off"):
+    with pytest.raises(UsageError, match="Valid choices: auto, kitty, sixel, quadrant, half, off"):
         prepare_graphics("ascii art")
 
 
@@ -181,7 +236,7 @@ async def test_stills_are_the_terminals_and_moving_pictures_are_half_cells(
         assert "no picture" in shown(app.picture)
 
 
-@pytest.mark.parametrize("mode", ["half", "off"])
+@pytest.mark.parametrize("mode", ["quadrant", "half", "off"])
 def test_nothing_is_imported_for_half_cells(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(module, "_load_textual_image", lambda: pytest.fail("imported"))
     assert prepare_graphics(mode) == module.Graphics(mode)
@@ -190,7 +245,7 @@ def test_nothing_is_imported_for_half_cells(monkeypatch: pytest.MonkeyPatch, mod
 def terminal(stdin: bool = True, stdout: bool = True, size: tuple[int, int] = (80, 24)) -> Any:
     stream = lambda tty: SimpleNamespace(isatty=lambda: tty, fileno=lambda: 1)  # noqa: E731
     fake = SimpleNamespace(__stdin__=stream(stdin), __stdout__=stream(stdout))
-    return fake, SimpleNamespace(get_terminal_size=lambda _: size)
+    return fake, SimpleNamespace(get_terminal_size=lambda _: size, environ={"TERM": "xterm"})
 
 
 @pytest.mark.parametrize("mode", ["auto", "kitty", "sixel"])
@@ -210,7 +265,7 @@ def test_a_terminal_that_must_not_be_questioned(
     monkeypatch.setattr(module, "os", fake_os)
     monkeypatch.setattr(module, "_load_textual_image", lambda: pytest.fail("imported"))
     found = prepare_graphics(mode)
-    assert found.mode == "half"
+    assert found.mode == "quadrant"
     assert (reason in found.notice) is (mode != "auto")
 
 
@@ -233,14 +288,14 @@ def test_whatever_textual_image_raises_means_half_cells(
         raise error
 
     monkeypatch.setattr(module, "_load_textual_image", load)
-    assert prepare_graphics("auto") == module.Graphics("half")
+    assert prepare_graphics("auto") == module.Graphics("quadrant")
     found = prepare_graphics("kitty")
-    assert (found.mode, reason in found.notice) == ("half", True)
+    assert (found.mode, reason in found.notice) == ("quadrant", True)
 
 
 @pytest.mark.parametrize(
     ("chosen", "mode", "wanted"),
-    [("kitty", "auto", "kitty"), ("half", "auto", "half"), ("sixel", "kitty", "kitty")],
+    [("kitty", "auto", "kitty"), ("half", "auto", "quadrant"), ("sixel", "kitty", "kitty")],
 )
 def test_what_the_terminal_can_do(
     monkeypatch: pytest.MonkeyPatch, chosen: str, mode: str, wanted: str

@@ -1,8 +1,9 @@
-"""A picture in the terminal: half blocks, two pixels a cell, or the terminal's own graphics for stills.
+"""A picture in the terminal: of block characters, two or four pixels a cell, or the terminal's own graphics for stills.
 
-Half-cell drawing is fast and works everywhere, so it is the default and what moves. The terminal's graphics
-(kitty, sixel) come from textual-image, which questions the terminal when it is imported: that must happen
-before the application starts (``prepare_graphics``), and whatever goes wrong there means half blocks.
+Blocks are fast and work everywhere, so they are the default and what moves: quadrants, or half blocks where the font
+has no others. The terminal's graphics (kitty, sixel) come from textual-image, which questions the terminal when it is
+imported: that must happen before the application starts (``prepare_graphics``), and whatever goes wrong there means
+blocks.
 Deliberately knows nothing of runs.
 """
 
@@ -18,7 +19,6 @@ from functools import lru_cache
 
 import numpy as np
 from cachetools import LRUCache, cached
-from numpy.typing import NDArray
 from PIL import Image
 from rich.color import Color, ColorType
 from rich.color_triplet import ColorTriplet
@@ -29,12 +29,12 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from vlmagent.errors import unknown_choice
+from vlmagent.tui.data.blocks import GLYPHS, Cells, halves, quadrants
 from vlmagent.types import ImageArray
 
-IMAGE_MODES = ("auto", "kitty", "sixel", "half", "off")
+IMAGE_MODES = ("auto", "kitty", "sixel", "quadrant", "half", "off")
 CACHED_FRAMES = 256
 """Drawn pictures that are kept, so that replays go round without drawing again."""
-_ROUNDING = 4  # colours are rounded to steps of 4 of 255, which nobody sees, so that styles repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Graphics:
     """What ``prepare_graphics`` found.
 
     Attributes:
-        mode: ``kitty``, ``sixel``, ``half`` or ``off``.
+        mode: one of ``IMAGE_MODES`` but ``auto``.
         notice: one sentence for people when what they asked for is not to be had; "" otherwise.
     """
 
@@ -66,7 +66,7 @@ def prepare_graphics(mode: str) -> Graphics:
     """
     if mode not in IMAGE_MODES:
         raise unknown_choice("way to draw pictures", mode, IMAGE_MODES)
-    if mode in ("half", "off"):
+    if mode in ("quadrant", "half", "off"):
         return Graphics(mode)
     problem = _terminal_problem()
     # only then import it: what it asks would end in a file, or wait in vain for an answer
@@ -80,10 +80,16 @@ def prepare_graphics(mode: str) -> Graphics:
             problem = f"textual-image could not question this terminal ({type(error).__name__}: {error})"
         else:
             wanted = found if mode == "auto" else mode
-            return Graphics(wanted if wanted in _still_widgets else "half")
+            return Graphics(wanted if wanted in _still_widgets else _blocks())
     # nobody asked for more than what is there
-    notice = "" if mode == "auto" else f"Pictures are drawn with half blocks, not {mode}: {problem}."
-    return Graphics("half", notice)
+    notice = "" if mode == "auto" else f"Pictures are drawn with block characters, not {mode}: {problem}."
+    return Graphics(_blocks(), notice)
+
+
+def _blocks() -> str:
+    """What is drawn with where the terminal has no graphics."""
+    # the font of Linux's own console has 256 characters, and no quadrants among them
+    return "half" if os.environ.get("TERM") == "linux" else "quadrant"
 
 
 def _terminal_problem() -> str | None:
@@ -122,7 +128,7 @@ class Picture(Widget):
 
     Args:
         image: uint8 (H, W, 3), or None for an empty frame.
-        mode: one of ``IMAGE_MODES``; ``auto``, ``kitty`` and ``sixel`` are half blocks unless
+        mode: one of ``IMAGE_MODES``; ``auto``, ``kitty`` and ``sixel`` are blocks unless
             ``prepare_graphics`` found that the terminal can do it.
     """
 
@@ -147,7 +153,7 @@ class Picture(Widget):
         self.empty = empty
         self._image: ImageArray | None = None
         self._key = ""
-        # half blocks until `show` knows better
+        # blocks until `show` knows better
         self._moving = True
         self._still: Widget | None = None
         # picture and room that the still was made for
@@ -163,7 +169,7 @@ class Picture(Widget):
         """Show another picture, or none.
 
         Args:
-            moving: more will follow soon: draw half blocks, whatever the terminal can do.
+            moving: more will follow soon: draw blocks, whatever the terminal can do.
         """
         # by content: each reading of a step gives an array of its own
         key = "" if image is None else digest(image)
@@ -183,11 +189,11 @@ class Picture(Widget):
         self._update_still()
 
     def render_line(self, y: int) -> Strip:
-        """Line ``y`` of the half-cell picture; blank while a still covers it."""
+        """Line ``y`` of the picture in blocks; blank while a still covers it."""
         width, height = self.content_size
         if self._image is None or self.mode == "off" or self._still is not None:
             return self._words(y, width, height)
-        strips = half_cell_lines(self._image, self._key, width, height, self.rich_style)
+        strips = block_lines(self._image, self._key, self.mode, width, height, self.rich_style)
         return strips[y] if y < len(strips) else Strip.blank(width, self.rich_style)
 
     def _words(self, y: int, width: int, height: int) -> Strip:
@@ -200,7 +206,7 @@ class Picture(Widget):
     def _update_still(self) -> None:
         """Put the terminal's own drawing on top, or take it away."""
         make = self._still_maker()
-        # a still costs the terminal more than half blocks do: none for pictures that follow each other
+        # a still costs the terminal more than blocks do: none for pictures that follow each other
         wanted = (self._key, self.content_size) if make and self._key and not self._moving else None
         # nothing to do, also where there is none before and after
         if wanted == self._still_of:
@@ -234,58 +240,49 @@ def fit(
     return min(columns, max(1, round(fitted[0]))), min(rows, max(1, round(fitted[1])))
 
 
-def half_cells(image: ImageArray, columns: int, rows: int) -> NDArray[np.uint8]:
-    """The pixels to draw in ``columns`` x ``rows`` cells, uint8 (2r, c, 3) with c <= columns, r <= rows."""
-    height, width = image.shape[:2]
-    # a cell is two pixels high and one wide, nearly square ones
-    scale = min(columns / max(width, 1), 2 * rows / max(height, 1))
-    c = min(columns, max(1, round(width * scale)))
-    r = min(2 * rows, max(2, round(height * scale)))
-    # rows in pairs: the upper and the lower half of a cell. BOX averages what falls on one pixel
-    small = Image.fromarray(image).resize((c, r + r % 2), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.uint8)
-
-
-@cached(LRUCache(CACHED_FRAMES), key=lambda image, key, columns, rows, base: (key, columns, rows, str(base)))
-def half_cell_lines(image: ImageArray, key: str, columns: int, rows: int, base: Style) -> list[Strip]:
+@cached(
+    LRUCache(CACHED_FRAMES),
+    key=lambda image, key, mode, columns, rows, base: (key, mode, columns, rows, str(base)),
+)
+def block_lines(image: ImageArray, key: str, mode: str, columns: int, rows: int, base: Style) -> list[Strip]:
     """All lines of a picture in the middle of ``columns`` x ``rows`` cells, kept by content and size.
 
     Args:
         key: ``digest`` of the picture.
+        mode: ``half``, or quadrants for any other.
         base: the style around it.
     """
     # a widget that was not laid out yet has no cells
-    return _draw(half_cells(image, columns, rows), columns, rows, base) if columns and rows else []
+    if not (columns and rows):
+        return []
+    return _draw((halves if mode == "half" else quadrants)(image, columns, rows), columns, rows, base)
 
 
-def _draw(pixels: NDArray[np.uint8], columns: int, rows: int, base: Style) -> list[Strip]:
+def _draw(cells: Cells, columns: int, rows: int, base: Style) -> list[Strip]:
     """Lines of ``columns`` cells; equal neighbours share one segment."""
-    rounded = np.minimum((pixels.astype(np.uint32) + _ROUNDING // 2) // _ROUNDING * _ROUNDING, 255)
-    # a colour as one number, (2r, c); then both of a cell as one, so that a single comparison finds equal neighbours
-    packed = rounded[..., 0] << 16 | rounded[..., 1] << 8 | rounded[..., 2]
-    pairs = packed[0::2].astype(np.uint64) << 24 | packed[1::2]  # (r, c)
-    r, c = pairs.shape
+    # a cell as one number, so that a single comparison finds equal neighbours: 4 bits, 24 and 24
+    packed = cells.glyph << 48 | cells.front << 24 | cells.back
+    r, c = packed.shape
     left, top = (columns - c) // 2, (rows - r) // 2
     blank = Strip.blank(columns, base)
     before, after = Segment(" " * left, base), Segment(" " * (columns - left - c), base)
     strips = [blank] * top
-    for row in pairs:
+    for row in packed:
         # where a run of equal cells begins, and the end of the last one
         starts = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), c]
         segments = [
-            _segment(pair, end - start)
-            for pair, start, end in zip(row[starts[:-1]].tolist(), starts[:-1], starts[1:], strict=True)
+            _segment(cell, end - start)
+            for cell, start, end in zip(row[starts[:-1]].tolist(), starts[:-1], starts[1:], strict=True)
         ]
         strips.append(Strip([part for part in (before, *segments, after) if part.text], columns))
     return strips + [blank] * (rows - r - top)
 
 
 @lru_cache(maxsize=32_768)
-def _segment(pair: int, count: int) -> Segment:
-    """``count`` cells with the upper colour in bits 24-47 and the lower one in bits 0-23."""
-    # a cell of one colour is a blank: less to write, and nothing to be seen of the font
-    upper, lower = pair >> 24, pair & 0xFFFFFF
-    return Segment(("▀" if upper != lower else " ") * count, Style.from_color(_color(upper), _color(lower)))
+def _segment(cell: int, count: int) -> Segment:
+    """``count`` cells: the character from bit 48 on, its colour in bits 24-47, that of the rest in bits 0-23."""
+    glyph, front, back = cell >> 48, cell >> 24 & 0xFFFFFF, cell & 0xFFFFFF
+    return Segment(GLYPHS[glyph] * count, Style.from_color(_color(front), _color(back)))
 
 
 @lru_cache(maxsize=32_768)
