@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
+from tests.tui.made_runs import make_run
 from vlmagent import paths
 from vlmagent.config import Config
 from vlmagent.errors import VlmAgentError
@@ -200,3 +201,10 @@ def test_the_command_says_it(run: Run, tmp_path: Path) -> None:
     assert done.stdout.split() == (
         f"{run} exported to {tmp_path / 'copy'}: config, log, 1 database, checkpoint step-1024".split()
     )
+
+
+def test_hidden_folders_are_no_runs():
+    """What is being written, or what `doctor` tries the disk with."""
+    made = make_run(paths.runs_dir() / "first")
+    make_run(paths.runs_dir() / ".tmp-second")
+    assert folders.all_runs() == [made]

@@ -24,7 +24,12 @@ def all_runs(root: Path | None = None) -> list[Run]:
     """
     try:
         # the link `latest` leads to a run that is listed under its own name, and would be here twice
-        entries = [Run(entry) for entry in (root or paths.runs_dir()).iterdir() if not entry.is_symlink()]
+        entries = [
+            Run(entry)
+            for entry in (root or paths.runs_dir()).iterdir()
+            # folders that are being written, and those that `doctor` tries the disk with, begin with a dot
+            if not entry.is_symlink() and not entry.name.startswith(".")
+        ]
     except OSError:
         return []
     return sorted((run for run in entries if run.exists()), key=created_at, reverse=True)
