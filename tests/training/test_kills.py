@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ("9", "21", "34", "55", "74", "101", "236")
-"""Some writes: of the supervised start's progress, its result and the end of its progress, the database, checkpoints."""
+"""Some writes: of the supervised start's progress, its result, the end of its progress; the database, checkpoints."""
 
 
 def outcomes(folder: Path, *moments: str) -> list[dict[str, Any]]:
