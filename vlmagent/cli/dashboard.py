@@ -21,7 +21,8 @@ def tui(
         ),
     ] = None,
     images: Annotated[
-        str, typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, quadrant, half or off.")
+        str,
+        typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, quadrant, half or off."),
     ] = "auto",
     screenshot: Annotated[
         Path | None,

@@ -99,7 +99,9 @@ def sft_policy(
         policy = load_policy(folder, config.model, config.seed).to(device)
         on_built(policy)
         if run:
-            remove_sft_state(run)  # of a process that was killed after the result was kept, or before it was made
+            remove_sft_state(
+                run
+            )  # of a process that was killed after the result was kept, or before it was made
         return policy, True
     saved = load_sft_state(run, config.model, config.seed) if run else None
     policy, state = saved or (build_policy(config.model, texts, config.seed), None)
