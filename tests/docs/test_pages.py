@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.tui.made_runs import make_run
+from vlmagent.store.ask import Questions
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("troubleshooting/*.md")])
@@ -71,8 +74,14 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of supervised starts: several pages begin with the same tiny one."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=named)
-def test_marked_commands_run(page: Path, tmp_path: Path):
+def test_marked_commands_run(page: Path, tmp_path: Path, shared_cache: Path):
     """Line after line in one empty folder, as a reader would paste them; each has to end with 0."""
     binaries = tmp_path / "bin"
     binaries.mkdir()
@@ -85,7 +94,7 @@ def test_marked_commands_run(page: Path, tmp_path: Path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VLMAGENT_")}
     environment |= {
         "PATH": f"{binaries}:{os.environ['PATH']}",
-        "VLMAGENT_CACHE": str(tmp_path / "cache"),
+        "VLMAGENT_CACHE": str(shared_cache),
         "PYTHONPATH": f"{ROOT}:{ROOT / 'envs'}",
         "OMP_NUM_THREADS": "1",
     }
@@ -100,6 +109,18 @@ def test_marked_commands_run(page: Path, tmp_path: Path):
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+QUESTION = re.compile(r"vlmagent runs sql \"((?:SELECT|WITH)[^\"]+)\"")
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if QUESTION.search(page.read_text("utf-8"))], ids=named
+)
+def test_questions_in_sql_are_answered(page: Path, tmp_path: Path):
+    with Questions(make_run(tmp_path / "run").database) as asked:
+        for question in QUESTION.findall(page.read_text(encoding="utf-8")):
+            assert asked.ask(question).columns, question
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path):
