@@ -25,6 +25,7 @@ from vlmagent.tui import serve
 pytest.importorskip("textual_serve", reason="the extra 'serve' is not installed")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+COOKIE = "vlmagent-token"
 SECONDS = 60.0
 
 
@@ -77,7 +78,7 @@ def test_only_who_knows_the_token_gets_in(address: str):
     page, _, query = address.partition("?")
     token = query.removeprefix("token=")
     assert len(token) > 20
-    known = {"Cookie": f"{serve.COOKIE}={token}"}
+    known = {"Cookie": f"{COOKIE}={token}"}
     assert status(address) == 200
     assert status(page, **known) == 200
     assert status(page) == status(f"{page}?token=guess") == status(f"{page}ws") == 403
@@ -91,7 +92,7 @@ async def test_a_page_draws_the_dashboard_and_sends_keys(address: str):
     import aiohttp
 
     page, _, query = address.partition("?")
-    cookie = {"Cookie": f"{serve.COOKIE}={query.removeprefix('token=')}"}
+    cookie = {"Cookie": f"{COOKIE}={query.removeprefix('token=')}"}
     async with (
         aiohttp.ClientSession(headers=cookie) as session,
         session.ws_connect(f"{page}ws?width=100&height=30") as connection,
@@ -144,7 +145,7 @@ async def settled(page: Any, other_than: bytes | None = None) -> bytes:
 
 def test_a_port_that_is_taken():
     with socket.socket() as taken:
-        taken.bind((serve.HOST, 0))
+        taken.bind((serve.LOOPBACK, 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"cannot listen on port {port}.*--port"):
