@@ -3,10 +3,10 @@
     python benchmarks/learning.py numberline --seeds 0 1 2 3
     python benchmarks/learning.py alfworld --seeds 0 1 --episodes 300 --set env.eval_split=valid_unseen
 
-Each seed is one `vlmagent train TASK --set seed=N` and one `vlmagent eval` of its start and its end; runs and
-evaluations that are already there and done are taken as they are, so that an interrupted benchmark continues. The runs
-lie where `vlmagent reproduce` looks for them. `--set` changes the evaluation only. Where episodes have kinds, a second
-table has each kind's success over all seeds.
+Each seed is one `vlmagent train TASK --set seed=N --set ppo.stop_when.success=0` and one `vlmagent eval` of its
+start and its end; what is already there and done is taken as it is, so that an interrupted benchmark
+continues. The runs lie where `vlmagent reproduce` looks for them. `--set` changes the evaluation only. Where episodes
+have kinds, a second table has each kind's success over all seeds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def train(task: str, seed: int) -> tuple[Path, float | None]:
             vlmagent("train", "--resume", str(run))
         return run, None
     started = time.monotonic()
-    vlmagent("train", task, "--set", f"seed={seed}", "--run-dir", str(run))
+    # every seed takes all of its environment steps, whether it has learnt the task before or not
+    equal = ("--set", "ppo.stop_when.success=0")
+    vlmagent("train", task, "--set", f"seed={seed}", *equal, "--run-dir", str(run))
     return run, time.monotonic() - started
 
 

@@ -47,6 +47,7 @@ OTHERS = {
     "rollout.num_envs": 8,
     "ppo.env_steps": 128,
     "ppo.steps_per_update": 16,
+    "ppo.stop_when.success": 0.99,
     "ppo.minibatch_size": 32,
     "distributed.processes": 2,
     "distributed.deepspeed": "zero2",

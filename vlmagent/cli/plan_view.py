@@ -53,7 +53,18 @@ def _work(plan: TrainingPlan) -> list[str]:
         f"{-(-config.sft.samples // config.sft.batch_size):,} steps of {config.sft.batch_size:,}",
         f"PPO                    {plan.updates:,} updates of {ppo.steps_per_update:,} env steps, "
         f"{plan.optimizer_steps:,} optimiser steps",
+        *_sooner(plan),
         *_shares(plan),
+    ]
+
+
+def _sooner(plan: TrainingPlan) -> list[str]:
+    """What may end PPO before that."""
+    stop = plan.config.ppo.stop_when
+    if not stop.success:
+        return []
+    return [
+        f"fewer of them          once success is {100 * stop.success:g} % over {stop.episodes:,} episodes"
     ]
 
 

@@ -211,4 +211,11 @@ def run_panel(run: Run, row: Mapping[str, Any]) -> Group:
 
 def _metrics(metrics: Mapping[str, Any]) -> Facts:
     """Newest value of every metric, two to a line where they fit."""
-    return Facts([(name, Text(f"{metric.value:.4g}")) for name, metric in sorted(metrics.items())], across=2)
+    return Facts(
+        [(name, Text(_value(name, metric.value))) for name, metric in sorted(metrics.items())], across=2
+    )
+
+
+def _value(name: str, value: float) -> str:
+    # steps are counted: 12,800 and not 1.28e+04
+    return f"{value:,.0f}" if name.startswith("learnt/") else f"{value:.4g}"

@@ -114,6 +114,8 @@ RULES: Mapping[str, Rule] = {
     "rollout.temperature": _SAMPLED,
     "rollout.max_new_tokens": _ANY,
     "ppo.env_steps": _LEARNT,  # the learning rate falls towards it
+    # asked only where the log ends: no step that is logged is ever thrown away for it
+    "ppo.stop_when": _ANY,
     "ppo.steps_per_update": _SAMPLED,
     "ppo.epochs": _LEARNT,
     "ppo.minibatch_size": _LEARNT,

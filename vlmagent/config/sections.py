@@ -90,11 +90,22 @@ class RolloutConfig(Section):
     """Outputs are cut after this many tokens (paper: 256)."""
 
 
+class StopConfig(Section):
+    """When the task counts as learnt, which ends PPO before ``ppo.env_steps``; the schedules do not change."""
+
+    success: float = Field(0.0, ge=0, le=1)
+    """The bar: PPO ends after the update in which success over the last ``episodes`` reaches it (0: never)."""
+    episodes: int = Field(400, ge=1)
+    """Training episodes that success is taken over; nothing is judged before so many have ended."""
+
+
 class PpoConfig(Section):
     """Proximal policy optimisation (paper, section 4 and C.3)."""
 
     env_steps: int = Field(15_000, ge=0)
     """Environment steps of the whole run, over all environments; rounded down to whole updates (0: SFT only)."""
+    stop_when: StopConfig = StopConfig()
+    """What ends PPO sooner: a task that is learnt. Tables at equal environment steps leave it off."""
     steps_per_update: int = Field(512, ge=1)
     """Transitions collected per update (the paper's B); a multiple of ``rollout.num_envs``."""
     epochs: int = Field(4, ge=1, le=100)

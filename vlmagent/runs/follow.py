@@ -45,12 +45,14 @@ class Goal:
     updates: int = 0
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], done: tuple[int, int] = (0, 0)) -> Goal:
+    def of(cls, config: Mapping[str, Any], done: tuple[int, int] = (0, 0), status: str = "") -> Goal:
         """Read from a resolved config.
 
         Args:
             done: updates and environment steps of a run so far, to which as many whole updates come as fit: earlier
                 ones may have been of another length (see ``config.changes.steps_in_all``).
+            status: of the run's row. With ``ppo.stop_when``, one that is ``done`` may have learnt its task before:
+                then it is where it was to go.
         """
         # a config of another version, or one that an older program wrote: then only the totals are unknown
         try:
@@ -58,6 +60,8 @@ class Goal:
             # only whole updates are trained, so the target is rounded down
             updates, steps = done
             left = max(0, int(config["ppo"]["env_steps"]) - steps) // size
+            if status == "done" and config["ppo"].get("stop_when", {}).get("success"):
+                left = 0
             # configs of earlier versions have fewer stages
             sft = config["sft"]
             samples = sum(int(sft.get(stage, 0)) for stage in SFT_STAGES)
@@ -257,7 +261,7 @@ class RunView:
             self._config_json = text
             with contextlib.suppress(ValueError):
                 self._config = json.loads(text)
-        self.goal = Goal.of(self._config, self._done)
+        self.goal = Goal.of(self._config, self._done, "" if self.row is None else self.row.status)
 
     def _take_event(self, event: EventRow) -> None:
         self._event_id = event.id

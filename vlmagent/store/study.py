@@ -30,14 +30,22 @@ class LogprobSums:
     samples: int
 
 
-def ended_episodes(reader: StoreReader, split: Split = "train") -> list[EndedEpisode]:
-    """All finished episodes in the order in which they ended."""
+def ended_episodes(
+    reader: StoreReader, split: Split = "train", updates: tuple[int, int] | None = None
+) -> list[EndedEpisode]:
+    """All finished episodes in the order in which they ended.
+
+    Args:
+        updates: first and last update, both included, in which they ended; None for all.
+    """
     # ids of transitions count environment steps, so the last one of an episode is the step at which it ended. Episodes
     # without transitions in this database have no such step
+    within, values = ("update_index BETWEEN ? AND ?", updates) if updates else ("true", ())
     rows = reader.query(
         "SELECT (SELECT max(id) FROM transitions WHERE episode_id = episodes.id) AS last, success, episode_return "
-        "FROM episodes WHERE ended NOT IN ('running', 'lost') AND split = ? AND last IS NOT NULL ORDER BY last",
-        (split,),
+        f"FROM episodes WHERE ended NOT IN ('running', 'lost') AND {within} AND split = ? AND last IS NOT NULL "
+        "ORDER BY last",
+        (*values, split),
     )
     return [EndedEpisode(int(last), bool(success), float(return_ or 0.0)) for last, success, return_ in rows]
 

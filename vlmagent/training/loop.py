@@ -7,7 +7,7 @@ nothing logged is lost and an interrupted run ends like one left alone. Knows no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from vlmagent.config import Config
@@ -33,6 +33,7 @@ from vlmagent.training.checkpoint import (
 from vlmagent.training.distributed.ranks import ALONE, Ranks, anyone, part
 from vlmagent.training.distributed.shared_store import SharedWriter
 from vlmagent.training.learners import learning_rates, make_agent, make_engine, ppo_config
+from vlmagent.training.learnt import LearntWatch, Verdict
 from vlmagent.training.metrics import EpisodeLog, merged_metrics, rollout_metrics
 from vlmagent.training.rl.buffer import RolloutBuffer, Sample
 from vlmagent.training.rl.ppo import PpoUpdater
@@ -108,6 +109,7 @@ class PpoLoop:
         # how often memory had run out when people were last told
         self._shrunk = self._updater.batcher.shrunk
         self._episodes = EpisodeLog()
+        self._watch = LearntWatch(writer.path, config.ppo.stop_when)
         self._rollout = Rollout(
             task,
             self._agent,
@@ -128,12 +130,17 @@ class PpoLoop:
         self._rollout.close()
 
     def run(self) -> RunStatus:
-        """All updates that are left; ``stopped`` when asked to stop before."""
+        """All updates that are left, or as many as the task takes; ``stopped`` when asked to stop before."""
         config = self._config
         if self._state.rollout is None:
             self._begin()
         else:
             self._rollout.restore(self._state.rollout)
+        begun = self._stands(self._state.update_index)
+        if begun.words and self._state.update_index < self._updates:
+            more = "--set ppo.stop_when.success=0 goes on to ppo.env_steps"
+            self._writer.event("info", f"learnt already: {begun.words}; {more}")
+            return "done"
         reference = self._reference()
         if self._updates:  # none: the supervised start was all that was asked for
             self._writer.event("phase", f"phase: rl ({self._updates} updates)")
@@ -149,10 +156,24 @@ class PpoLoop:
                 # the weights have not moved since the last whole update
                 self._save(TrainerState(update - 1, at, boundary, self._engine.state_dict()))
                 return "stopped"
-            self._improve(update, collected)
-            if update == self._updates or update % config.checkpoint.every == 0:
+            stands = self._stands(update)
+            self._improve(update, collected, stands.passed)
+            if stands.words or update == self._updates or update % config.checkpoint.every == 0:
                 self._save(self._present_state(update))
+            if stands.words:
+                # not before it is saved: a run that is killed in between would say it twice
+                steps = self._rollout.steps
+                self._writer.event("info", f"learnt: {stands.words} after {steps:,} env steps; PPO ends here")
+                return "done"
         return "done"
+
+    def _stands(self, update: int) -> Verdict:
+        """Whether the task is learnt after an update, whose episodes have all ended; the same in every process."""
+        self._writer.flush(sync=False)  # what is judged is what the database holds
+        found = self._watch.after(update, self._rollout.steps) if self._ranks.rank == 0 else None
+        shared = self._ranks.share(found)
+        assert shared is not None
+        return shared
 
     def _begin(self) -> None:
         """The first episodes, the critic's units, and the checkpoint that RL starts from."""
@@ -246,8 +267,8 @@ class PpoLoop:
         steps = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [step[self._own.start : self._own.stop] for step in steps]
 
-    def _improve(self, update: int, collected: Collected) -> None:
-        """One PPO update with its log rows."""
+    def _improve(self, update: int, collected: Collected, passed: Mapping[str, float]) -> None:
+        """One PPO update with its log rows; those of ``passed`` are among them."""
         started = time.monotonic()
         samples = collected.samples
         self._writer.advantages(
@@ -270,7 +291,7 @@ class PpoLoop:
         own = rollout_metrics([sample.transition for sample in samples], self._episodes.take())
         if collected.drift is not None:
             own["rollout/kl_to_start"] = collected.drift
-        values |= merged_metrics(self._ranks.gather(own))
+        values |= {**merged_metrics(self._ranks.gather(own)), **passed}
         updating = time.monotonic() - started
         if (
             collected.env_steps

@@ -9,7 +9,7 @@ import pytest
 
 from tests.evaluation.report.made_runs import OVERRIDES, baseline, finished_run
 from vlmagent import paths
-from vlmagent.config import load_config
+from vlmagent.config import Config, find_config, load_config
 from vlmagent.errors import UsageError
 from vlmagent.evaluation.report.build import build, command_for
 from vlmagent.evaluation.report.catalogue import (
@@ -250,6 +250,29 @@ def test_recipes_of_variants():
     assert "value_scale" in essence(base)["ppo"]
     assert "value_scale" not in essence(base, defaults=False)["ppo"]  # a field that is new changes no name
     assert essence(base, defaults=False)["ppo"]["kl_coef"] == base.ppo.kl_coef
+
+
+def test_tables_compare_runs_of_equally_many_steps():
+    """Recipes that end when their task is learnt take all their steps here, like runs from before there was that."""
+    shipped = load_config(find_config("numberline"))
+    assert shipped.ppo.stop_when.success > 0
+    base = expected_config("numberline", RL, 0, {})
+    assert base is not None
+    assert base.ppo.stop_when.success == 0
+    assert not same_study(base, shipped)
+    settings = base.model_dump(mode="json")
+    del settings["ppo"]["stop_when"]
+    before = Config.model_validate(settings)
+    assert before.ppo.stop_when != base.ppo.stop_when
+    assert same_study(base, before)
+    # on which a record's name depends
+    assert essence(base, defaults=False) == essence(before, defaults=False)
+    wanted = expected_config("numberline", RL, 0, {"ppo": {"stop_when": {"success": 0.9}}})
+    assert wanted is not None
+    assert not same_study(base, wanted)
+    lower = expected_config("numberline", RL, 0, {"ppo": {"stop_when": {"success": 0.8}}})
+    assert lower is not None
+    assert not same_study(wanted, lower)
 
 
 def test_means():

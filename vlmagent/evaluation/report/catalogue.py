@@ -28,6 +28,8 @@ LABELS = {
 }
 HOUSEHOLD = "alfworld"
 """A task with columns of its own, whose episodes are of several kinds."""
+EQUAL_STEPS: Mapping[str, Any] = {"ppo": {"stop_when": {"success": 0}}}
+"""What tables and figures change in every recipe: they compare runs of equally many environment steps."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +130,14 @@ def expected_config(task: str, variant: Variant, seed: int, overrides: Mapping[s
     """The config of a run that counts for a variant; None where no recipe ships for the task.
 
     Args:
-        overrides: applied to every variant alike.
+        overrides: applied to every variant alike, also over ``EQUAL_STEPS``.
     """
     recipes = available_configs()
     special = f"{task}-{variant.name}"
     name = special if special in recipes else task
     if name not in recipes:
         return None
-    data = merge(read_yaml(find_config(name)), variant.overrides)
+    data = merge(merge(read_yaml(find_config(name)), EQUAL_STEPS), variant.overrides)
     return validate(Config, merge(merge(data, overrides), {"seed": seed}))
 
 
@@ -166,6 +168,9 @@ def essence(config: Config, *, defaults: bool = True) -> dict[str, Any]:
         data[section] = {key: value for key, value in data.get(section, {}).items() if key not in keys}
     if config.agent == "vlm":
         data.pop("cnn", None)
+    # off, its other settings mean nothing; and runs from before there was such a thing are of the same study
+    if not config.ppo.stop_when.success:
+        data.get("ppo", {}).pop("stop_when", None)
     return data
 
 

@@ -18,7 +18,7 @@ from vlmagent import __version__
 from vlmagent.config import Config
 from vlmagent.errors import UsageError
 from vlmagent.evaluation.report.catalogue import Measure
-from vlmagent.evaluation.report.sources import Curve, Source, counts
+from vlmagent.evaluation.report.sources import Curve, Source, counts, planned_end
 from vlmagent.evaluation.results import EvalResult
 from vlmagent.files import write_text
 from vlmagent.store.study import LogprobSums
@@ -70,6 +70,14 @@ class RecordSource:
         """What it was trained with."""
         return self._config
 
+    @property
+    def end(self) -> int:
+        """Environment steps of its last checkpoint."""
+        if not self._config.ppo.stop_when.success:
+            return planned_end(self._config)
+        # only evaluations of the start and the end are recorded
+        return max((result.env_steps or 0 for result in self.results()), default=0)
+
     def results(self) -> list[EvalResult]:
         """Every recorded evaluation, oldest first."""
         return [evaluation.result for evaluation in self._record.evaluations]
@@ -118,7 +126,7 @@ def record_run(source: Source) -> Record:
         EvaluationRecord(result=_placeless(result), logprobs=source.logprobs(result))
         for result in source.results()
         # evaluations half-way through training are in no table
-        if counts(result, source.config)
+        if counts(result, source)
     ]
     curves = {measure: curve for measure in MEASURES if (curve := source.curve(measure)) is not None}
     return Record(

@@ -63,6 +63,10 @@ class Source(Protocol):
     def config(self) -> Config:
         """What it was trained with."""
 
+    @property
+    def end(self) -> int:
+        """Environment steps of its last checkpoint."""
+
     def results(self) -> Iterable[EvalResult]:
         """Every evaluation of its checkpoints, oldest first."""
 
@@ -73,18 +77,20 @@ class Source(Protocol):
         """Mean log-prob sums of an evaluation's first outputs; None when they are gone."""
 
 
-def counts(result: EvalResult, config: Config) -> bool:
+def counts(result: EvalResult, source: Source) -> bool:
     """Whether a result is of the start or the end of a run, at the temperature of its config."""
-    # environment steps of a whole run; the last update may end it a little short of `env_steps`
-    ends = (0, config.num_updates * config.ppo.steps_per_update)
-    at_end = result.checkpoint is not None and result.env_steps in ends
-    return at_end and result.temperature == temperature_of(config)
+    at_end = result.checkpoint is not None and result.env_steps in (0, source.end)
+    return at_end and result.temperature == temperature_of(source.config)
+
+
+def planned_end(config: Config) -> int:
+    """Environment steps of a whole run; the last update may end it a little short of ``env_steps``."""
+    return config.num_updates * config.ppo.steps_per_update
 
 
 def evaluated(source: Source, conditions: Conditions, *, start: bool) -> EvalResult | None:
     """The newest evaluation of a run's start or end that meets the conditions; None without one."""
-    config = source.config
-    found = [r for r in source.results() if counts(r, config) and (r.env_steps == 0) == start]
+    found = [r for r in source.results() if counts(r, source) and (r.env_steps == 0) == start]
     # of several evaluations the last one
     return next((r for r in reversed(found) if conditions.met_by(r)), None)
 
@@ -105,6 +111,15 @@ class RunSource:
     def config(self) -> Config:
         """What it was trained with."""
         return self._config
+
+    @cached_property
+    def end(self) -> int:
+        """Environment steps of its last checkpoint."""
+        if not self._config.ppo.stop_when.success:
+            return planned_end(self._config)
+        # it ended where it had learnt its task, and a finished run has no steps beyond its last checkpoint
+        with StoreReader(self.run.database) as reader:
+            return reader.env_steps()
 
     def results(self) -> list[EvalResult]:
         """Every evaluation of its checkpoints, oldest first; with absolute paths."""

@@ -63,11 +63,11 @@ class SharedWriter:
         if self._writer is not None:
             self._writer.commit()
 
-    def flush(self) -> None:
-        """Commit; when the first process returns it is all on disk."""
+    def flush(self, *, sync: bool = True) -> None:
+        """Commit; when the first process returns it is all in the file, and on the disk if ``sync``."""
         self.commit()
         if self._writer is not None:
-            self._writer.flush()
+            self._writer.flush(sync=sync)
 
     def advantages(
         self, update_index: int, ids: Sequence[int], advantages: Sequence[float], returns: Sequence[float]

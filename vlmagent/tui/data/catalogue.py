@@ -116,7 +116,7 @@ def summarise(run: Run, beats: runs_status.Heartbeats) -> RunSummary:
         model=str(shown["model"] or ""),
         seed=shown["seed"],
         env_steps=shown["env_steps"],
-        goal_steps=_goal(shown["config_json"], int(shown["env_steps"] or 0)),
+        goal_steps=_goal(shown["config_json"], int(shown["env_steps"] or 0), str(shown["status"] or "")),
         created_at=shown["created_at"],
         error=str(shown["error"] or ""),
         alive=alive,
@@ -152,10 +152,10 @@ def _state(run: Run, shown: Mapping[str, Any], beats: runs_status.Heartbeats) ->
     return seen_state(state, run, row, beats), state in LIVE
 
 
-def _goal(config_json: str | None, env_steps: int) -> int:
+def _goal(config_json: str | None, env_steps: int, status: str) -> int:
     """Environment steps of a run that has made ``env_steps``; 0 when unknown."""
     try:
-        return Goal.of(json.loads(config_json or "{}"), (0, env_steps)).env_steps
+        return Goal.of(json.loads(config_json or "{}"), (0, env_steps), status).env_steps
     # no JSON: the row of a damaged database
     except ValueError:
         return 0
