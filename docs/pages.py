@@ -44,7 +44,7 @@ A recipe is a YAML file. `--config` takes the path of one or the name of a shipp
 `--set key=value` changes single values, as often as you like; a key is written with dots:
 
 ```sh test
-vlmagent train numberline --set seed=1 --set ppo.lr=5e-5 --set sft.samples=32 --set ppo.env_steps=128
+vlmagent train numberline --set seed=1 --set ppo.lr=5e-5 --plan
 ```
 
 A key that does not exist is answered with the nearest one, a value out of range with its range. The resolved

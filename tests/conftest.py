@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from vlmagent.config import Config
+
+# Before torch is imported, and for every process that a test starts: tests run side by side, one core each, and threads
+# that wait for each other on busy cores cost several times what they save.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SMALL = {
     "task": "numberline",

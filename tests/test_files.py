@@ -43,7 +43,7 @@ def test_a_replaced_folder_is_the_old_one_or_the_new_one_wherever_the_writer_is_
 
 def test_recovering_may_be_killed_too(tmp_path: Path):
     for first in range(30):
-        for second in range(6):
+        for second in range(first % 2, 6, 2):  # half of the pairs, all of either kind
             folder = tmp_path / f"{first}-{second}" / "sft"
             put(folder, "old")
             killed_before(first, lambda folder=folder: put(folder, "new"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = ("9", "21", "34", "55", "74", "101", "236")
+SAMPLE = ("21", "55", "101", "236")
 """Some writes: of the supervised start's progress, its result, the end of its progress; the database, checkpoints."""
 
 
