@@ -106,11 +106,7 @@ def cache_dir() -> Path:
 
     ``$VLMAGENT_CACHE``, else ``vlmagent`` under ``$XDG_CACHE_HOME``, else ``~/.cache/vlmagent``.
     """
-    explicit = os.environ.get("VLMAGENT_CACHE")
-    if explicit:
-        return Path(explicit)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "vlmagent"
+    return _own_folder("VLMAGENT_CACHE", "XDG_CACHE_HOME", ".cache")
 
 
 def user_dir() -> Path:
@@ -118,11 +114,15 @@ def user_dir() -> Path:
 
     ``$VLMAGENT_CONFIG``, else ``vlmagent`` under ``$XDG_CONFIG_HOME``, else ``~/.config/vlmagent``.
     """
-    explicit = os.environ.get("VLMAGENT_CONFIG")
+    return _own_folder("VLMAGENT_CONFIG", "XDG_CONFIG_HOME", ".config")
+
+
+def _own_folder(variable: str, base_variable: str, usual: str) -> Path:
+    explicit = os.environ.get(variable)
     if explicit:
         return Path(explicit)
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "vlmagent"
+    base = os.environ.get(base_variable)
+    return (Path(base) if base else Path.home() / usual) / "vlmagent"
 
 
 def existing(folder: Path) -> Path:
