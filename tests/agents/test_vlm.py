@@ -79,7 +79,7 @@ def test_rescoring_with_less_when_memory_runs_out(policy: Policy, monkeypatch: p
 
 @pytest.mark.parametrize("need", [True, False])
 def test_entropies_with_and_without_gradients(policy: Policy, need: bool) -> None:
-    writer = agent(policy, need_entropy_grad=need)
+    writer = agent(policy, entropy="learnt" if need else "measured")
     logged = [
         Transition(i, 1, 0, 0, i, o.image, d, 0.0, False, False, None)
         for i, (o, d) in enumerate(zip(observations(3), acted(writer, 3), strict=True))

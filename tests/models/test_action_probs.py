@@ -40,7 +40,7 @@ def logprob_alone(policy: Policy, state: EncodedState, output: str, temperature:
     total = 0.0
     ids = policy.tokenize_output(output)
     for place, wanted in enumerate(ids):
-        inputs = policy.inputs([state], [ids[:place]])
+        inputs = policy.family.inputs(policy.model, [state], [ids[:place]], policy.pad_id, policy.features)
         logits = policy.backbone(**inputs, use_cache=False).logits[0, -1].double() / temperature
         logits[policy.banned] = -math.inf
         total += float(torch.log_softmax(logits, -1)[wanted])

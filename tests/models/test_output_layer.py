@@ -88,24 +88,25 @@ def test_sampler_and_scorer_round_no_logit(family: str, checkpoint: Checkpoint) 
     head = policy.model.get_output_embeddings()
     seen: list[torch.Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    encoded = states(policy)
-    sampled = policy.sample(encoded, temperature=TEMPERATURE, max_new_tokens=8, seed=0)
-    steps = torch.cat([hidden[:, -1:] for hidden in seen], 1)
-    seen.clear()
-    with torch.no_grad():
-        scored = policy.score(encoded, [output.token_ids for output in sampled], temperature=TEMPERATURE)
-    handle.remove()
     errors = {"sampled": 0.0, "scored": 0.0, "rounded": 0.0}
-    for row, output in enumerate(sampled):
+    for state in states(policy):
+        seen.clear()
+        (output,) = policy.sample([state], temperature=TEMPERATURE, max_new_tokens=8, seed=0)
         length = len(output.token_ids)
-        right = exact(policy, steps[row, :length], output.token_ids)
+        # the last position of each step: that of the token before
+        steps = torch.stack([hidden.flatten(0, -2)[-1] for hidden in seen])
+        seen.clear()
+        with torch.no_grad():
+            scored = policy.score([state], [output.token_ids], temperature=TEMPERATURE)
+        right = exact(policy, steps[:length], output.token_ids)
         found = torch.from_numpy(output.token_logprobs).double()
         errors["sampled"] = max(errors["sampled"], float((found - right).abs().max()))
-        rounded = exact(policy, steps[row, :length], output.token_ids, torch.bfloat16)
+        rounded = exact(policy, steps[:length], output.token_ids, torch.bfloat16)
         errors["rounded"] = max(errors["rounded"], float((rounded - right).abs().max()))
-        right = exact(policy, seen[0][row, -scored.mask.shape[1] - 1 : -1][:length], output.token_ids)
-        found = scored.token_logprobs[row, :length].double()
+        right = exact(policy, seen[0].flatten(0, -2)[:length], output.token_ids)
+        found = scored.token_logprobs[0].double()
         errors["scored"] = max(errors["scored"], float((found - right).abs().max()))
+    handle.remove()
     assert errors["sampled"] < 2e-4
     assert errors["scored"] < 2e-4
     assert errors["rounded"] > 100 * max(errors["sampled"], errors["scored"])

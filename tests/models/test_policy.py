@@ -184,24 +184,31 @@ def test_sft_lowers_the_loss(small_config: Config):
     assert after < before - 1.0
 
 
-def test_rows_that_are_alike_are_scored_once(policy):
-    """The same numbers and gradients as when every row goes through the network, also in training mode."""
+@pytest.mark.parametrize("padded", [False, True])
+def test_rows_that_are_alike_are_scored_once(policy, padded, monkeypatch):
+    """The same numbers and gradients as when every row goes through the network, also in training mode.
+
+    Where dropout draws, each row is a sample of its own.
+    """
     encoded = states(policy)
     outputs = [[5, 6, policy.eos_id], [7], [8, 9], [7, 7]]
     rows, said = [encoded[i] for i in (0, 1, 0, 0, 1)], [outputs[i] for i in (0, 1, 0, 3, 1)]
     sizes = []
-    policy.model.get_output_embeddings().register_forward_pre_hook(
-        lambda _, inputs: sizes.append(len(inputs[0]))
+    handle = policy.model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, inputs: sizes.append(inputs[0].shape[:-1].numel())
     )
+    monkeypatch.setattr(policy, "passes", policy.padded_passes() if padded else policy.passes)
+    policy.train()
     once = policy.score(rows, said, temperature=0.7, detach_value=False)
     gradient = _gradient(policy, once)
-    policy.train()
-    try:
-        all_rows = policy.score(rows, said, temperature=0.7, detach_value=False)
-        expected = _gradient(policy, all_rows)
-    finally:
-        policy.eval()
-    assert sizes == [3, 5]
+    # a module that would draw masks: each row is a sample of its own
+    monkeypatch.setattr(policy.backbone, "mask", torch.nn.Dropout(0.5), raising=False)
+    all_rows = policy.score(rows, said, temperature=0.7, detach_value=False)
+    expected = _gradient(policy, all_rows)
+    policy.eval()
+    handle.remove()
+    # padded: rows of four positions. Packed: the first two rows share a prompt, whose last token predicts for both
+    assert sizes == ([3 * 4, 5 * 4] if padded else [2 + 2 + 0 + 1, 5 + 2 + 0 + 2 + 1 + 0])
     assert torch.equal(once.mask, all_rows.mask)
     for name in ("token_logprobs", "entropies", "values"):
         assert torch.allclose(getattr(once, name), getattr(all_rows, name), atol=1e-5)
@@ -211,23 +218,23 @@ def test_rows_that_are_alike_are_scored_once(policy):
 def test_entropies_without_gradients_are_the_same(policy):
     """Same numbers and gradients of everything else; of the tables (B, L, V) that go back, fewer are kept."""
     encoded, said = states(policy), [[5, 6, policy.eos_id], [7], [8, 9], [7, 7]]
-    held, found = {True: 0, False: 0}, {}
+    held, found = {"learnt": 0, "measured": 0}, {}
 
-    def watch(need: bool):
+    def watch(need: str):
         def keep(tensor: torch.Tensor) -> torch.Tensor:
-            held[need] += tensor.dim() == 3 and tensor.shape[-1] > 200
+            held[need] += tensor.dim() == 2 and tensor.shape[-1] > 200
             return tensor
 
         return torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
 
-    for need in (True, False):
+    for need in held:
         with watch(need):
-            found[need] = policy.score(encoded, said, temperature=0.7, need_entropy_grad=need)
-    assert torch.equal(found[True].entropies, found[False].entropies)
-    assert torch.equal(found[True].token_logprobs, found[False].token_logprobs)
-    assert (found[True].entropies.requires_grad, found[False].entropies.requires_grad) == (True, False)
-    assert held[False] < held[True]
-    assert torch.allclose(_gradient(policy, found[True]), _gradient(policy, found[False]), atol=1e-6)
+            found[need] = policy.score(encoded, said, temperature=0.7, entropy=need)
+    assert torch.equal(found["learnt"].entropies, found["measured"].entropies)
+    assert torch.equal(found["learnt"].token_logprobs, found["measured"].token_logprobs)
+    assert [scores.entropies.requires_grad for scores in found.values()] == [True, False]
+    assert held["measured"] < held["learnt"]
+    assert torch.allclose(_gradient(policy, found["learnt"]), _gradient(policy, found["measured"]), atol=1e-6)
 
 
 def test_recent_states_are_encoded_once(policy):

@@ -91,7 +91,13 @@ def llava_next() -> tuple[Any, Any]:
     grid = [[28, 56], [56, 28], [56, 56]]
     config = hf.LlavaNextConfig(
         vision_config=hf.CLIPVisionConfig(**TOWER, image_size=28, patch_size=14),
-        text_config=hf.MistralConfig(**TEXT, num_key_value_heads=1, vocab_size=len(tokens), **_ids(tokens)),
+        text_config=hf.MistralConfig(
+            **TEXT,
+            num_key_value_heads=1,
+            sliding_window=None,  # as the published checkpoint
+            vocab_size=len(tokens),
+            **_ids(tokens),
+        ),
         image_token_index=tokens.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=grid,
         vision_feature_layer=-2,

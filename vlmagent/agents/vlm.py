@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vlmagent.models.batching import MicroBatcher, Size, in_micro_batches
 from vlmagent.models.logprob import Scores, first_action_token, split_logprob
-from vlmagent.models.policy import EncodedState, Policy, SampledOutput
+from vlmagent.models.policy import EncodedState, EntropyUse, Policy, SampledOutput
 from vlmagent.tasks.base import Task
 from vlmagent.tasks.parsing import extract_thoughts, find_action_key, parse_action
 from vlmagent.types import Decision, Generation, Observation, Transition
@@ -38,7 +38,7 @@ class VlmAgent:
             bfloat16 the two differ by a sizable part of PPO's clip range; costs one more pass without gradients.
         rescored_together: how outputs go through that pass together: as the trainer's micro-batches, since in bfloat16
             a row's rounding depends on the size of its batch.
-        need_entropy_grad: whether scored entropies carry gradients; without, their graph is never built.
+        entropy: what is wanted of the entropies of scored outputs.
 
     Attributes:
         on_text: called while acting, after every token, with the first output so far; what it raises ends the call.
@@ -55,7 +55,7 @@ class VlmAgent:
         detach_value: bool = True,
         rescore: bool = False,
         rescored_together: MicroBatcher | None = None,
-        need_entropy_grad: bool = True,
+        entropy: EntropyUse = "learnt",
         name: str = "vlm",
     ) -> None:
         self.policy = policy
@@ -66,7 +66,7 @@ class VlmAgent:
         self.detach_value = detach_value
         self.rescore = rescore
         self.rescored_together = rescored_together or MicroBatcher(RESCORED_TOGETHER)
-        self.need_entropy_grad = need_entropy_grad
+        self.entropy: EntropyUse = entropy
         self.name = name
         self.on_text: Callable[[str], None] | None = None
 
@@ -111,6 +111,7 @@ class VlmAgent:
                 # no gradients are kept here: values only, under `no_grad`
                 [sampled[index].token_ids for index in indices],
                 temperature=self.temperature,
+                entropy="none",
             )
             logprobs, values = scores.token_logprobs.cpu().numpy(), scores.values.tolist()
             # scores are padded to the longest output of the micro-batch, (b, Lmax); each row is cut to its own length,
@@ -188,5 +189,5 @@ class VlmAgent:
             outputs,
             temperature=self.temperature,
             detach_value=self.detach_value,
-            need_entropy_grad=self.need_entropy_grad,
+            entropy=self.entropy,
         )

@@ -41,7 +41,7 @@ def action_probs(
     logprobs: list[float] = []
     for start in range(0, len(rows), batch_size):
         batch = rows[start : start + batch_size]
-        scores = policy.score([state] * len(batch), batch, temperature=temperature)
+        scores = policy.score([state] * len(batch), batch, temperature=temperature, entropy="none")
         logprobs += scores.token_logprobs.double().sum(1).tolist()
     # softmax over log-probs is the formula above, without tiny numbers in between
     probabilities: NDArray[np.float64] = torch.tensor(logprobs, dtype=torch.float64).softmax(0).numpy()

@@ -7,8 +7,7 @@ Knows nothing of networks: it is handed logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,51 +30,60 @@ def tempered(logits: Tensor, banned: Tensor, temperature: float) -> Tensor:
     return (logits.to(torch.float32) / (temperature or 1.0)).masked_fill(banned, -torch.inf)
 
 
-class ChosenLogprobs:
-    """Writes down the log-prob of every token that ``generate`` chooses, instead of all tokens' scores at every step.
+def entropies(logprobs: Tensor, banned: Tensor) -> Tensor:
+    """Entropy of each distribution, nats (...,), of log-probs (..., V)."""
+    # -inf at banned tokens, whose probability is 0: 0 * inf would be no number
+    return -(logprobs.exp() * logprobs.masked_fill(banned, 0.0)).sum(-1)
 
-    Its scores, 256 x (B, V) in float32, take 10 GB with 64 rows and a vocabulary of 152,000; one number a token is
-    needed. ``transformers`` calls ``warp`` with a step's logits and ``look`` once their tokens are chosen.
+
+class Draw:
+    """Draws tokens, and writes down the log-prob of each.
+
+    Every row has random numbers of its own, one a token, so that what it draws depends neither on the other rows nor on
+    how its logits were computed: a loop that leaves finished rows out draws what one that keeps them draws.
 
     Args:
         banned: ids that are never written.
-        temperature: as in ``tempered``.
-        prompt: ids before the first one that is written.
-        on_tokens: called with all ids written so far, int64 (B, n), after each step; what it raises ends the call.
+        temperature: as in ``tempered``; 0 takes the likeliest token.
+        rows: B, how many outputs are written side by side.
+        tokens: how long each may become.
+        seed: of all randomness.
     """
 
     def __init__(
         self,
         banned: Sequence[int],
         temperature: float,
-        prompt: int,
-        on_tokens: Callable[[Tensor], None] | None = None,
+        rows: int,
+        tokens: int,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self._banned = banned
+        self._mask: Tensor | None = None
         self._temperature = temperature
-        self._prompt = prompt
-        self._on_tokens = on_tokens
-        self._scores: Tensor | None = None
-        self._kept: list[Tensor] = []
+        # on the CPU: the same numbers whatever the device. float64: a vocabulary has tokens of one in a million
+        generator = torch.Generator().manual_seed(seed)
+        self._numbers = torch.rand((rows, tokens), generator=generator, dtype=torch.float64).to(device)
 
-    def warp(self, _input_ids: Tensor, logits: Tensor) -> Tensor:
-        """A logits processor: what the next tokens are drawn from, (B, V)."""
-        mask = banned_mask(self._banned, logits.shape[-1], logits.device)
-        # kept until `look` is told which tokens were drawn from it
-        self._scores = tempered(logits, mask, self._temperature)
-        return self._scores
+    def __call__(self, logits: Tensor, step: int, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The next token of some rows, int64 (b,), and its log-prob, float32 (b,).
 
-    def look(self, input_ids: Tensor, _scores: Any, **_: Any) -> Tensor:
-        """A stopping criterion that stops nothing: all it does is to look at the tokens that were chosen."""
-        assert self._scores is not None
-        logprobs = torch.log_softmax(self._scores, -1)
-        self._kept.append(logprobs.gather(1, input_ids[:, -1:])[:, 0])
-        self._scores = None  # one step's scores at a time
-        if self._on_tokens is not None:
-            self._on_tokens(input_ids[:, self._prompt :])
-        # never true: what ends a row is for `eos_token_id` and `max_new_tokens`
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    def table(self) -> Tensor:
-        """The log-probs so far, float32 (B, L)."""
-        return torch.stack(self._kept, dim=1)
+        Args:
+            logits: (b, V).
+            step: how many tokens each row has so far.
+            rows: which they are, int64 (b,); None for all.
+        """
+        if self._mask is None:
+            self._mask = banned_mask(self._banned, logits.shape[-1], logits.device)
+        logprobs = torch.log_softmax(tempered(logits, self._mask, self._temperature), -1)
+        if self._temperature > 0:
+            # the inverse of the distribution function: the first token whose cumulated probability exceeds the number
+            cumulated = logprobs.exp().cumsum(-1, dtype=torch.float64)
+            numbers = self._numbers[:, step] if rows is None else self._numbers[rows, step]
+            # float32 probabilities do not add up to 1 exactly
+            target = numbers.unsqueeze(1) * cumulated[:, -1:]
+            tokens = torch.searchsorted(cumulated, target, right=True)
+        else:
+            tokens = logprobs.argmax(-1, keepdim=True)
+        return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]

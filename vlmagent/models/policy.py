@@ -11,27 +11,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from transformers import GenerationConfig
 
 from vlmagent.errors import UsageError
 from vlmagent.models import lora
 from vlmagent.models.caching import SizedCache
-from vlmagent.models.distribution import ChosenLogprobs, banned_mask, tempered
+from vlmagent.models.distribution import Draw, banned_mask, entropies, tempered
 from vlmagent.models.families import EncodedState, family_of
 from vlmagent.models.features import PictureFeatures
 from vlmagent.models.logprob import Scores
-from vlmagent.models.output_layer import float32_output
-from vlmagent.models.recompute import recomputing
+from vlmagent.models.passes import PackedPasses, PaddedPasses, Passes, Reading, decoder_of
 from vlmagent.models.tokens import banned_tokens, end_tokens, output_lengths
 from vlmagent.models.value_head import ValueHead
 from vlmagent.types import ImageArray
@@ -41,6 +39,12 @@ __all__ = ["EncodedState", "Policy", "SampledOutput", "output_lengths"]
 STATE_CACHE_BYTES = 2 * 2**30
 """In host memory. An update scores each of its states in every epoch, and the paper's 1,024 pictures of ALFWorld take
 1.35 MB each as CLIP reads them (336 x 336, float32): a cache that holds fewer than an update's states is never hit."""
+
+
+EntropyUse = Literal["none", "measured", "learnt"]
+"""Of scored outputs' entropies: left zero, without gradients, or with them. Their graph holds two more tables of all
+predictions over the vocabulary: with 32,000 tokens, 64 rows and 256 positions 4 GB, for a term that most recipes weigh
+with 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class _Scoring:
 
     temperature: float
     detach_value: bool
-    need_entropy_grad: bool
+    entropy: EntropyUse
 
 
 class Policy(nn.Module):
@@ -112,7 +116,26 @@ class Policy(nn.Module):
         )
         # asked once: the precision of frozen weights never changes
         self._half = any(p.dtype == torch.bfloat16 for p in backbone.parameters())
+        self.passes: Passes = self.padded_passes()
+        decoder = decoder_of(self.model, self.family)
+        if decoder is not None:
+            self.passes = PackedPasses(self._reading(), decoder)
         self._reference: dict[str, Tensor] | None = None
+
+    def _reading(self) -> Reading:
+        return Reading(
+            lambda: self.model,
+            self.family,
+            self.features,
+            self.end_ids,
+            self.pad_id,
+            self._half,
+            self.recompute,
+        )
+
+    def padded_passes(self) -> Passes:
+        """transformers' own loops, whatever the architecture: to compare with."""
+        return PaddedPasses(self._reading())
 
     @property
     def model(self) -> Any:
@@ -177,50 +200,6 @@ class Policy(nn.Module):
             lambda: self.family.encode(self.processor, prompt, Image.fromarray(image), digest),
         )
 
-    def inputs(self, states: Sequence[EncodedState], outputs: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """What the network takes: prompts padded on the left, outputs on the right, distinct pictures encoded once."""
-        return self.family.inputs(self.model, states, outputs, self.pad_id, self.features)
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        """Matrix products in the weights' own precision, also those of float32 adapters beside bfloat16 weights."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self._half else nullcontext()
-
-    @contextmanager
-    def _forward(
-        self, states: Sequence[EncodedState], outputs: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[dict[str, Tensor], list[Tensor]]]:
-        """The model's inputs, and where the last hidden states will be found once it ran on them."""
-        # a checkpoint's own generation settings (penalties, top-k) would make the sampler differ from the scorer
-        own, self.model.generation_config = self.model.generation_config, GenerationConfig()
-        try:
-            with (
-                self._precision(),
-                float32_output(self.model),
-                self._hidden() as hidden,
-                self.family.serving(self.model, states, self.features),
-            ):
-                yield self.inputs(states, outputs), hidden
-        finally:
-            self.model.generation_config = own
-
-    @contextmanager
-    def _hidden(self) -> Iterator[list[Tensor]]:
-        """Collects what the output layer reads: the last hidden states, without keeping every layer's."""
-        seen: list[Tensor] = []
-
-        # what it reads are hidden states after the last norm, at the positions that are kept
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if (
-                not seen
-            ):  # while generating: the prompt's, which the value is read from, and none of a later token
-                seen.append(inputs[0])
-
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(hook)
-        try:
-            yield seen
-        finally:
-            handle.remove()
-
     @torch.no_grad()
     def sample(
         self,
@@ -238,29 +217,9 @@ class Policy(nn.Module):
             seed: all randomness of this call derives from it.
             on_tokens: called after every token with all ids so far, int64 (B, n); what it raises ends the call.
         """
-        # the CPU's generator is always put back; other devices' where they are named
-        devices = [self.device] if self.device.type == "cuda" else []
-        with self._forward(states, []) as (inputs, hidden), torch.random.fork_rng(devices=devices):
-            inputs.pop("position_ids", None)  # generation counts for itself
-            # with embeddings instead of ids (`Llava`) `generate` returns the written tokens alone
-            prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
-            chosen = ChosenLogprobs(self.banned, temperature, prompt, on_tokens)
-            torch.manual_seed(seed)
-            sequences = self.model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                logits_processor=[chosen.warp],
-                stopping_criteria=[chosen.look],
-                eos_token_id=self.end_ids,
-                pad_token_id=self.pad_id,
-                do_sample=temperature > 0,
-                # the processor above has tempered already, and nothing else may change the distribution
-                **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}),
-            )
-        # (B, width) at the last prompt token, which left padding puts into the last column for all rows
-        values = self.value_head(hidden[0][:, -1]).tolist()
-        ids = sequences[:, prompt:]  # (B, L)
-        logprobs = chosen.table()[:, : ids.shape[1]]  # a device may run one step ahead of its stopping rule
+        draw = Draw(self.banned, temperature, len(states), max_new_tokens, seed, self.device)
+        written, ends = self.passes.written(states, draw, max_new_tokens, on_tokens)
+        values, ids, logprobs = self.value_head(ends).tolist(), written.ids, written.logprobs
         lengths = output_lengths(ids, self.end_ids).tolist()
         table, probs = ids.cpu().numpy(), logprobs.cpu().numpy()
         return [
@@ -276,7 +235,7 @@ class Policy(nn.Module):
         *,
         temperature: float,
         detach_value: bool = True,
-        need_entropy_grad: bool = True,
+        entropy: EntropyUse = "learnt",
     ) -> Scores:
         """Log-probs of given outputs, with gradients.
 
@@ -286,47 +245,48 @@ class Policy(nn.Module):
             outputs: ids per state; each at least one token long.
             temperature: as used when sampling; 0 scores at temperature 1.
             detach_value: stop the value's gradient at the hidden state.
-            need_entropy_grad: whether entropies carry gradients. Their graph holds two more tables (B, L, V): with
-                32,000 tokens, 64 rows and 256 positions 4 GB, for a term that most recipes weigh with 0.
+            entropy: see ``EntropyUse``.
         """
+        options = _Scoring(temperature, detach_value, entropy)
         rows = [[int(i) for i in output] for output in outputs]
-        options = _Scoring(temperature, detach_value, need_entropy_grad)
-        if self.training:  # dropout draws a mask for each row, so that equal rows are different samples
-            return self._scored(states, rows, options)
-        # by picture, prompt and output; None stands between the last two, which could otherwise run into each other
+        # dropout draws a mask for each row, so that equal rows are different samples
+        share = not (self.training and draws_masks(self.model))
+        if not share:
+            return self._scored(states, rows, options, share=False)
+        # by picture, prompt and output
         found: dict[tuple[Any, ...], int] = {}
         places = [
-            found.setdefault((state.image_key, *state.input_ids.tolist(), None, *row), len(found))
-            for state, row in zip(states, rows, strict=True)
+            found.setdefault((*state.key, *row), len(found)) for state, row in zip(states, rows, strict=True)
         ]
         # the first row of each kind, and for every row which kind it is of
         firsts = [places.index(place) for place in range(len(found))]
-        scores = self._scored([states[i] for i in firsts], [rows[i] for i in firsts], options)
+        scores = self._scored([states[i] for i in firsts], [rows[i] for i in firsts], options, share=True)
         return scores if len(firsts) == len(rows) else scores.take(places)
 
-    def _scored(self, states: Sequence[EncodedState], rows: Sequence[list[int]], options: _Scoring) -> Scores:
+    def _scored(
+        self, states: Sequence[EncodedState], rows: Sequence[list[int]], options: _Scoring, *, share: bool
+    ) -> Scores:
         """Every row through the network."""
-        width = max(len(row) for row in rows)
-        with self._forward(states, rows) as (inputs, hidden), recomputing(self.model, self.recompute):
-            # L + 1 positions: the last prompt token predicts the first output token
-            logits = self.model(**inputs, logits_to_keep=width + 1, use_cache=False).logits[:, :-1]
-        ban = banned_mask(self.banned, logits.shape[-1], logits.device)
-        logprobs = torch.log_softmax(tempered(logits, ban, options.temperature), -1)  # (B, L, V)
-        # (B, L), end tokens where rows are shorter: any id does there, since the mask hides it
-        targets = torch.full((len(rows), width), self.eos_id, device=logits.device)
-        mask = torch.zeros((len(rows), width), dtype=torch.bool, device=logits.device)
+        found = self.passes.predicted(states, rows, share=share)
+        device = found.logits.device
+        ban = banned_mask(self.banned, found.logits.shape[-1], device)
+        logprobs = torch.log_softmax(tempered(found.logits, ban, options.temperature), -1)  # (M, V)
+        mask = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.bool)
         for index, row in enumerate(rows):
-            targets[index, : len(row)] = torch.tensor(row, device=logits.device)
             mask[index, : len(row)] = True
-        chosen = logprobs.gather(2, targets.unsqueeze(-1)).squeeze(-1)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and options.need_entropy_grad):
-            # -inf at banned tokens, whose probability is 0: 0 * inf would be no number
-            entropies = -(logprobs.exp() * logprobs.masked_fill(ban, 0.0)).sum(-1)
-            entropies = entropies.masked_fill(~mask, 0.0)
-        # L + 1 columns were kept: the first is the last prompt token's
-        prompt_end = hidden[0][:, -width - 1]
-        values = self.value_head(prompt_end.detach() if options.detach_value else prompt_end)
-        return Scores(chosen.masked_fill(~mask, 0.0), entropies, mask, values)
+        mask = mask.to(device)
+        targets = torch.tensor([token for row in rows for token in row], device=device)
+        # of the whole table, flattened: one prediction may have several targets
+        chosen = logprobs.flatten().index_select(0, found.predictors * logprobs.shape[-1] + targets)
+        empty = torch.zeros(mask.shape, device=device)
+        spread = empty  # where nobody asks for it
+        if options.entropy != "none":
+            with torch.set_grad_enabled(torch.is_grad_enabled() and options.entropy == "learnt"):
+                spread = empty.masked_scatter(
+                    mask, entropies(logprobs, ban).index_select(0, found.predictors)
+                )
+        values = self.value_head(found.ends.detach() if options.detach_value else found.ends)
+        return Scores(empty.masked_scatter(mask, chosen), spread, mask, values)
 
     def keep_reference(self, folder: Path) -> None:
         """Hold a frozen copy of the adapters in ``folder`` beside those that learn, for ``reference``.
@@ -363,16 +323,18 @@ class Policy(nn.Module):
     @torch.no_grad()
     def values(self, states: Sequence[EncodedState]) -> Tensor:
         """V(s), float32 (B,), without sampling anything."""
-        values: Tensor = self.value_head(self._prompt_end(states))
+        values: Tensor = self.value_head(self.passes.ends(states))
         return values
 
+    @torch.no_grad()
     def calibrate_value_head(self, states: Sequence[EncodedState]) -> None:
         """Standardise what the critic reads, as it is spread over ``states``; several distinct ones are needed."""
-        self.value_head.calibrate(self._prompt_end(states))
+        self.value_head.calibrate(self.passes.ends(states))
 
-    @torch.no_grad()
-    def _prompt_end(self, states: Sequence[EncodedState]) -> Tensor:
-        """The last prompt tokens' last hidden states, (B, width)."""
-        with self._forward(states, []) as (inputs, hidden):
-            self.model(**inputs, logits_to_keep=1, use_cache=False)
-        return hidden[0][:, -1]
+
+def draws_masks(network: nn.Module) -> bool:
+    """Whether training mode draws masks of dropout anywhere."""
+    modules = list(network.modules())
+    # transformers' attention has no module for it
+    attention = any(getattr(module, "attention_dropout", 0) for module in modules)
+    return bool(attention) or any(isinstance(module, nn.Dropout) and module.p > 0 for module in modules)

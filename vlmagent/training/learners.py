@@ -141,7 +141,7 @@ def make_agent(
         detach_value=config.ppo.detach_value,
         # an exact network generates with the log-probs that scoring gives: a second pass would only cost time
         rescore=learns and not network.exact,
-        need_entropy_grad=config.ppo.entropy_coef > 0,
+        entropy="learnt" if config.ppo.entropy_coef > 0 else "measured",
         rescored_together=MicroBatcher(config.ppo.micro_batch_size, config.ppo.max_tokens_per_micro_batch),
     )
 

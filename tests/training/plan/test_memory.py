@@ -45,7 +45,7 @@ class Real:
 
     def score(self) -> Any:
         return self.policy.score(
-            self.states, self.outputs, temperature=1.0, detach_value=False, need_entropy_grad=False
+            self.states, self.outputs, temperature=1.0, detach_value=False, entropy="measured"
         )
 
 

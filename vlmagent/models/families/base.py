@@ -38,6 +38,11 @@ class EncodedState:
     token_types: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
+    def key(self) -> tuple[bytes, bytes]:
+        """Equal for equal pictures with equal prompts."""
+        return self.image_key, self.input_ids.numpy().tobytes()
+
+    @property
     def nbytes(self) -> int:
         """Memory that picture and prompt take."""
         prompt = (self.input_ids, *self.token_types.values())
@@ -59,12 +64,14 @@ class Family:
         model_types: ``model_type`` of the configs it handles.
         output_type: token type of everything the model writes itself.
         first_position: position id of a row's first token, or None if the model counts for itself.
+        finishes_embeddings: whether ``embed`` gives all that the decoder needs to know of pictures.
         unread_tensors: ends of names of tensors that checkpoints of this family hold and that nothing here reads.
     """
 
     model_types: ClassVar[tuple[str, ...]] = ()
     output_type: ClassVar[int] = 0
     first_position: ClassVar[int | None] = 0
+    finishes_embeddings: ClassVar[bool] = False
     unread_tensors: ClassVar[tuple[str, ...]] = ()
 
     def model_config(self, config: Any, tiles: bool) -> Any:
@@ -155,6 +162,17 @@ class Family:
         # the model only has to see that there are pictures: their features come from ``serving``
         batch["pixel_values"] = states[0].picture["pixel_values"]
         return to_model(model, batch)
+
+    def embed(
+        self, model: Any, ids: Tensor, states: Sequence[EncodedState], features: PictureFeatures
+    ) -> Tensor:
+        """Embeddings of packed tokens with pictures among them, (N, width); where ``finishes_embeddings`` says so.
+
+        Args:
+            ids: int64 (N,), on the model's device.
+            states: whose prompts are among them, in their order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} finishes no embeddings")
 
     def serving(
         self, model: Any, states: Sequence[EncodedState], features: PictureFeatures

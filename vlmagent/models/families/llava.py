@@ -20,6 +20,7 @@ class Llava(Family):
     """CLIP-style tower, MLP projector, any decoder."""
 
     model_types: ClassVar[tuple[str, ...]] = ("llava",)
+    finishes_embeddings: ClassVar[bool] = True
 
     def inputs(
         self,
@@ -32,16 +33,21 @@ class Llava(Family):
         """Embeddings instead of ids; each distinct picture is encoded once."""
         batch = collate(states, outputs, pad_id, self.output_type)
         ids, mask = batch["input_ids"].to(model.device), batch["attention_mask"].to(model.device)
-        embeds = model.get_input_embeddings()(ids)
+        embeds = self.embed(model, ids.flatten(), states, features).view(*ids.shape, -1)
+        return {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions(mask)}
+
+    def embed(
+        self, model: Any, ids: Tensor, states: Sequence[EncodedState], features: PictureFeatures
+    ) -> Tensor:
+        """See ``Family.embed``."""
+        embeds: Tensor = model.get_input_embeddings()(ids)
         if not states[0].picture:
-            return {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions(mask)}
-        # (B, T, 1), spread over the width by `masked_scatter`
-        placeholder = (ids == model.config.image_token_id).unsqueeze(-1)
+            return embeds
         # frozen features are kept between batches; others need their gradients anew
         pictures = _kept_features(model, states, features) if features.frozen else _features(model, states)
-        # in row order: `masked_scatter` fills the places one after the other
-        embeds = embeds.masked_scatter(placeholder, pictures.to(embeds.dtype))
-        return {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions(mask)}
+        places = (ids == model.config.image_token_id).nonzero()[:, 0]
+        # in the order of the states, whose placeholders come one after the other
+        return embeds.index_copy(0, places, pictures.to(embeds.dtype))
 
     def serving(
         self, model: Any, states: Sequence[EncodedState], features: PictureFeatures

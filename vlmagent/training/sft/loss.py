@@ -24,7 +24,7 @@ def response_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
         [policy.encode(sample.prompt, sample.image) for sample in batch],
         [policy.tokenize_output(sample.response) for sample in batch],
         temperature=1.0,
-        need_entropy_grad=False,
+        entropy="none",
     )
 
 
@@ -45,7 +45,7 @@ def text_scores(policy: Policy, batch: Sequence[SftSample]) -> Scores:
         [*state.input_ids[1:].tolist(), *policy.tokenize_output(sample.response)]
         for state, sample in zip(states, batch, strict=True)
     ]
-    scores = policy.score(begins, texts, temperature=1.0, need_entropy_grad=False)
+    scores = policy.score(begins, texts, temperature=1.0, entropy="none")
     # banned tokens have the log-prob -inf
     written = scores.mask & scores.token_logprobs.isfinite()
     return replace(scores, token_logprobs=scores.token_logprobs.where(written, 0.0), mask=written)
