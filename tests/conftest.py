@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.forking import popen
 from vlmagent.config import Config
 
 # Before torch is imported, and for every process that a test starts: tests run side by side, one core each, and threads
@@ -54,3 +58,28 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def small_config() -> Config:
     """A NumberLine recipe that trains in seconds."""
     return Config.model_validate(SMALL)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[tuple[popen.Server, Path] | None]:
+    """One for all tests of this worker, started by the first that wants it; None where a system has no such thing."""
+    if sys.platform != "linux":
+        yield None
+        return
+    # not a folder of pytest's: the path of a socket has to be short
+    with tempfile.TemporaryDirectory(prefix="fork") as folder, popen.serving(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def forked_programs(fork_server: tuple[popen.Server, Path] | None) -> Iterator[None]:
+    """Programs of this repository that a module's tests start do not import torch anew (see ``tests/forking``)."""
+    popen.install(None if fork_server is None else fork_server[0])
+    yield
+    popen.install(None)
+
+
+@pytest.fixture
+def real_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a module with ``forked_programs``: the test whose programs start as those of users do."""
+    monkeypatch.setattr("subprocess.Popen", popen.ORIGINAL)

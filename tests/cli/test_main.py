@@ -15,6 +15,8 @@ from vlmagent.config import load_config
 from vlmagent.paths import Run
 from vlmagent.runs import folders
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 
 def flatten(section, prefix=""):
     for key, value in section.items():

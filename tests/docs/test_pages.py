@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.forking.popen import Server
 from tests.tui.made_runs import make_run
 from vlmagent.store.ask import Questions
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+CLIENT = ROOT / "tests" / "forking" / "client.py"
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("troubleshooting/*.md")])
 BLOCK = re.compile(r"^```sh test\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -81,13 +83,16 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=named)
-def test_marked_commands_run(page: Path, tmp_path: Path, shared_cache: Path):
+def test_marked_commands_run(
+    page: Path, tmp_path: Path, shared_cache: Path, fork_server: tuple[Server, Path] | None
+):
     """Line after line in one empty folder, as a reader would paste them; each has to end with 0."""
     binaries = tmp_path / "bin"
     binaries.mkdir()
-    for name, module in (("vlmagent", "-m vlmagent "), ("python", "")):
+    started = "-m vlmagent" if fork_server is None else f'-I -S "{CLIENT}" "{fork_server[1]}" vlmagent'
+    for name, how in (("vlmagent", started), ("python", "")):
         program = binaries / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {how} "$@"\n')
         program.chmod(0o755)
     work = tmp_path / "work"
     work.mkdir()

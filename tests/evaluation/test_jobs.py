@@ -23,6 +23,7 @@ from vlmagent.runs import folders
 from vlmagent.store.reader import StoreReader
 from vlmagent.training.train import train
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
 QUIET = {"file": io.StringIO(), "force_terminal": False}
 
 

@@ -22,6 +22,7 @@ from vlmagent.evaluation.runtime import known_speed, seconds_needed, sft_samples
 from vlmagent.paths import Run
 from vlmagent.runs import folders, launch
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
 OPTIONS = Options(seeds=2, tasks=("numberline",), episodes=10, overrides=OVERRIDES)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
 ROOT = Path(__file__).parents[2]
 SAMPLE = ("21", "55", "101", "236")
 """Some writes: of the supervised start's progress, its result, the end of its progress; the database, checkpoints."""

@@ -15,7 +15,10 @@ from vlmagent.config import Config
 from vlmagent.paths import Run
 from vlmagent.runs import folders, launch, status
 
-pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+    pytest.mark.usefixtures("forked_programs"),
+]
 SECONDS = 90.0
 
 

@@ -37,6 +37,7 @@ from vlmagent.training.train import train
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="the extra 'deepspeed' is not installed"
 )
+pytestmark = pytest.mark.usefixtures("forked_programs")
 TWO = {
     **SMALL,
     "model": {**SMALL["model"], "device": "cpu"},

@@ -10,6 +10,7 @@ from tests.training.distributed.two_processes import run_two
 from vlmagent.errors import UsageError
 from vlmagent.training.distributed.zero_config import complete, read_zero_config, zero_names
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="the extra 'deepspeed' is not installed"
 )

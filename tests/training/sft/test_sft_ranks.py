@@ -7,6 +7,8 @@ import pytest
 
 from tests.training.distributed.two_processes import run_two
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 
 @pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="the extra 'deepspeed' is not installed"
