@@ -8,7 +8,6 @@ optimisers.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from vlmagent.config import CnnConfig
 from vlmagent.errors import UsageError
-from vlmagent.models.caching import SizedCache
+from vlmagent.models.caching import SizedCache, picture_key
 from vlmagent.models.cnn_encoders import TextFeatures, VisionFeatures, encoder_folder
 from vlmagent.models.fitting import compare, read_tensors, shapes_of
 from vlmagent.models.hf import quiet
@@ -131,9 +130,7 @@ class CnnPolicy(nn.Module):
         Raises:
             UsageError: the encoders give vectors of another size than the network was trained on.
         """
-        # not the array's own bytes where it is a view with gaps
-        key = (hashlib.sha256(np.ascontiguousarray(image).data).digest(), text)
-        return self.known.find_or_make(key, lambda: self._compute(image, text))
+        return self.known.find_or_make((picture_key(image), text), lambda: self._compute(image, text))
 
     def _compute(self, image: ImageArray, text: str) -> Tensor:
         features = torch.cat([self.vision(image), *([self.text(text)] if self.text else [])])

@@ -95,25 +95,29 @@ class Decoder:
         if cache is not None:
             # copies: views would keep queries and the undivided product as well
             cache.append((turned[:, self.heads :].clone(), values.clone()))
-        mixed = torch.cat([turned, values], 1)  # (N, heads and twice the kv heads, head size)
-        batch, width = packed.rows.shape
+        mixed = torch.cat([turned, values], 1).flatten(1)  # (N, heads and twice the kv heads * head size)
         if not packed.dense:
             # `embedding` and not an index: its backward pass adds up rows, many times faster
-            mixed = functional.embedding(packed.rows.flatten(), mixed.flatten(1))
-        # (B, heads, T, head size)
-        mixed = mixed.view(batch, width, -1, self.head_dim).transpose(1, 2)
-        sizes = [self.heads, self.kv_heads, self.kv_heads]
-        queries, keys, values = torch.split(mixed, sizes, 1)
-        seen = functional.scaled_dot_product_attention(
-            queries, self._spread(keys), self._spread(values), is_causal=True
-        )
-        seen = seen.transpose(1, 2).flatten(2).flatten(0, 1)  # (B * T, width)
+            mixed = functional.embedding(packed.cells, mixed)
+        sizes = [rows * width for rows, width in packed.shapes]
+        groups = zip(torch.split(mixed, sizes), packed.shapes, strict=True)
+        seen = torch.cat([self._attended(part, *shape) for part, shape in groups])  # (C, width)
         places = packed.places if kept is None else packed.places[kept]
         if kept is not None or not packed.dense:
             seen = seen.index_select(0, places)
         if kept is not None:
             hidden = hidden.index_select(0, kept)
         return self._finished(layer, hidden, seen)
+
+    def _attended(self, mixed: Tensor, rows: int, width: int) -> Tensor:
+        """Causal attention within a group of rows, (rows * width, heads * head size)."""
+        # (rows, heads, width, head size)
+        mixed = mixed.view(rows, width, -1, self.head_dim).transpose(1, 2)
+        queries, keys, values = torch.split(mixed, [self.heads, self.kv_heads, self.kv_heads], 1)
+        seen = functional.scaled_dot_product_attention(
+            queries, self._spread(keys), self._spread(values), is_causal=True
+        )
+        return seen.transpose(1, 2).flatten(2).flatten(0, 1)
 
     def step(self, embeds: Tensor, positions: Tensor, cache: StepCache) -> Tensor:
         """One more token of every row: its last hidden state, (B, width).

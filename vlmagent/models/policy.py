@@ -9,7 +9,6 @@ ones. Knows nothing of tasks, rewards or optimisers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from vlmagent.errors import UsageError
 from vlmagent.models import lora
-from vlmagent.models.caching import SizedCache
+from vlmagent.models.caching import SizedCache, picture_key
 from vlmagent.models.distribution import Draw, banned_mask, entropies, tempered
 from vlmagent.models.families import EncodedState, family_of
 from vlmagent.models.features import PictureFeatures
@@ -193,8 +192,8 @@ class Policy(nn.Module):
         # not cached: such states are read once, in fine-tuning
         if image is None:
             return self.family.encode_text(self.processor, prompt)
-        # of the pixels alone: the prompt, which changes more often, is the other half of the key
-        digest = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+        # of the picture alone: the prompt, which changes more often, is the other half of the key
+        digest = picture_key(image)
         return self.states.find_or_make(
             (prompt, digest),
             lambda: self.family.encode(self.processor, prompt, Image.fromarray(image), digest),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -33,6 +34,8 @@ from vlmagent.training.schedule import warmup_cosine
 from vlmagent.training.sft.loss import response_scores, split_loss, text_scores
 from vlmagent.training.sft.samples import Stage, stages
 from vlmagent.types import SftSample
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +124,13 @@ class _Loop:
         self.engine.restart(stage.lr)
         steps = -(-stage.samples // size)  # rounded up
         first = self._continued(index, stage, steps)
-        for step in range(first, steps):
+        # exactly as many as the config says: the last batch may be smaller
+        batches = (
+            list(islice(stage.stream, min(size, stage.samples - n * size))) for n in range(first, steps)
+        )
+        for step, batch in enumerate(ahead(batches), first):
             self._pause(index, step, fresh=step == first)
             self.engine.set_lr_factor(warmup_cosine(step, steps, sft.warmup, sft.final_lr_ratio))
-            # exactly as many as the config says: the last batch may be smaller
-            batch = list(islice(stage.stream, min(size, stage.samples - step * size)))
             loss = self._accumulate(batch, (index, step))
             self.engine.step()
             done = self.before + min((step + 1) * size, stage.samples)
@@ -214,6 +219,15 @@ class _Loop:
             self.ranks.share(None)  # nobody goes on before it is there
         if stop:
             raise SftInterruptedError
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1, "samples") as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def _fingerprint(batch: Sequence[SftSample]) -> int:
