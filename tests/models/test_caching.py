@@ -1,8 +1,6 @@
 """A cache with a size: what it keeps, what goes first, what it counts."""
 
-import numpy as np
-
-from vlmagent.models.caching import SizedCache, picture_key
+from vlmagent.models.caching import SizedCache
 
 
 def test_the_least_recently_used_goes_first():
@@ -27,14 +25,3 @@ def test_what_is_too_large_is_used_and_not_kept():
     cache.keep(1, b"x")
     assert cache.find_or_make(2, lambda: b"large") == b"large"
     assert (cache.find(2), cache.find(1)) == (None, b"x")
-
-
-def test_a_pictures_key_is_of_its_pixels_and_its_size() -> None:
-    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    assert picture_key(picture) == picture_key(picture.copy())
-    # a view with gaps, and the same pixels in another shape
-    assert picture_key(picture[::2]) == picture_key(picture[::2].copy())
-    assert picture_key(picture.reshape(2, 8, 3)) != picture_key(picture)
-    changed = picture.copy()
-    changed[3, 3, 2] += 1
-    assert picture_key(changed) != picture_key(picture)

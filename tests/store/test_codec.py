@@ -67,3 +67,14 @@ def test_pictures_are_lossless_and_keyed_by_content_and_shape() -> None:
     assert codec.image_key(image.reshape(9, 7, 3)) != codec.image_key(image)
     with pytest.raises(ValueError, match="uint8"):
         codec.encode_image(image.astype(np.float32))  # type: ignore[arg-type]
+
+
+def test_a_pictures_key_is_of_its_pixels_and_its_size() -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert codec.picture_key(picture) == codec.picture_key(picture.copy())
+    # a view with gaps, and the same pixels in another shape
+    assert codec.picture_key(picture[::2]) == codec.picture_key(picture[::2].copy())
+    assert codec.picture_key(picture.reshape(2, 8, 3)) != codec.picture_key(picture)
+    changed = picture.copy()
+    changed[3, 3, 2] += 1
+    assert codec.picture_key(changed) != codec.picture_key(picture)

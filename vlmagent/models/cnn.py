@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from vlmagent.config import CnnConfig
 from vlmagent.errors import UsageError
-from vlmagent.models.caching import SizedCache, picture_key
+from vlmagent.models.caching import SizedCache
 from vlmagent.models.cnn_encoders import TextFeatures, VisionFeatures, encoder_folder
 from vlmagent.models.fitting import compare, read_tensors, shapes_of
 from vlmagent.models.hf import quiet
 from vlmagent.models.locate import read_json
 from vlmagent.models.logprob import Scores
 from vlmagent.models.value_head import ValueHead
+from vlmagent.store.codec import picture_key
 from vlmagent.types import ImageArray
 
 CONFIG = "cnn.json"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vlmagent.errors import UsageError
 from vlmagent.models import lora
-from vlmagent.models.caching import SizedCache, picture_key
+from vlmagent.models.caching import SizedCache
 from vlmagent.models.distribution import Draw, banned_mask, entropies, tempered
 from vlmagent.models.families import EncodedState, family_of
 from vlmagent.models.features import PictureFeatures
@@ -31,6 +31,7 @@ from vlmagent.models.logprob import Scores
 from vlmagent.models.passes import PackedPasses, PaddedPasses, Passes, Reading, decoder_of
 from vlmagent.models.tokens import banned_tokens, end_tokens, output_lengths
 from vlmagent.models.value_head import ValueHead
+from vlmagent.store.codec import picture_key
 from vlmagent.types import ImageArray
 
 __all__ = ["EncodedState", "Policy", "SampledOutput", "output_lengths"]

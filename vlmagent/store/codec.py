@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from vlmagent.types import ImageArray
@@ -79,6 +80,17 @@ def number(value: Any) -> float | None:
         return None
     plain = float(value)
     return None if math.isnan(plain) else plain
+
+
+def picture_key(image: ImageArray) -> bytes:
+    """Equal for equal pictures, of their pixels and size: for caches, in memory.
+
+    No cryptographic digest, which takes thirty times as long (0.2 ms for 300 x 300): an update asks for each of its
+    pictures in every epoch, which was a tenth of a small model's update.
+    """
+    digest = xxhash.xxh3_128(str(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
 
 
 def image_key(image: ImageArray) -> str:

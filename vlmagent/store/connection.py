@@ -57,7 +57,7 @@ class Database:
         self.path = path
         self.journal_mode = journal_mode
         self.next_beat = 0.0
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[bytes, str] = OrderedDict()
         # short names for what nearly every method does
         self.run = connection.execute
         self.run_many = connection.executemany
@@ -229,11 +229,13 @@ class Database:
 
     def keep_image(self, image: ImageArray) -> str:
         """Store a picture unless its content is already there; returns its key."""
-        # moving it to the end makes this the least recently used that is dropped
+        quick = codec.picture_key(image)
+        known = self._known.get(quick)
+        if known is not None:
+            # at the end it is not the next one to be dropped
+            self._known.move_to_end(quick)
+            return known
         key = codec.image_key(image)
-        if key in self._known:
-            self._known.move_to_end(key)
-            return key
         # not known to this process may still be stored: by an earlier process of the run, or before the key was dropped
         if not self.run("SELECT 1 FROM images WHERE sha256 = ?", (key,)).fetchall():
             height, width = image.shape[:2]
@@ -241,7 +243,7 @@ class Database:
                 "INSERT INTO images (sha256, width, height, mime, data) VALUES (?,?,?,?,?)",
                 (key, width, height, codec.PNG, codec.encode_image(image)),
             )
-        self._known[key] = None
+        self._known[quick] = key
         if len(self._known) > KNOWN_IMAGES:
             self._known.popitem(last=False)
         return key
