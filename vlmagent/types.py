@@ -156,6 +156,11 @@ class Transition:
     bootstrap_value: float | None = None
 
 
+SFT_STAGES = ("primer_samples", "language_samples", "caption_samples", "samples")
+"""Numbers of samples of the stages of supervised fine-tuning, in their order: keys of a
+config's section ``sft``. Here for those who look at runs and need no config: its models take long to build."""
+
+
 @dataclass(frozen=True, slots=True)
 class SftSample:
     """One supervised example: picture, prompt and the solver's whole response; without a picture it teaches words."""

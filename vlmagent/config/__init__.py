@@ -14,7 +14,6 @@ from vlmagent.config.files import (
 )
 from vlmagent.config.model import CnnConfig, LoraConfig, ModelConfig, Section, TinyModelConfig
 from vlmagent.config.sections import (
-    SFT_STAGES,
     CheckpointConfig,
     Config,
     DistributedConfig,
@@ -26,7 +25,6 @@ from vlmagent.config.sections import (
 )
 
 __all__ = [
-    "SFT_STAGES",
     "CheckpointConfig",
     "CnnConfig",
     "Config",

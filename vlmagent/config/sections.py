@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from vlmagent.config.model import CnnConfig, ModelConfig, Section
+from vlmagent.types import SFT_STAGES
 
 
 class SftConfig(Section):
@@ -71,12 +72,7 @@ class SftConfig(Section):
     @property
     def all_samples(self) -> int:
         """Those of every stage."""
-        # written below the class: it names fields of it
         return sum(int(getattr(self, stage)) for stage in SFT_STAGES)
-
-
-SFT_STAGES = ("primer_samples", "language_samples", "caption_samples", "samples")
-"""Numbers of samples of the stages of supervised fine-tuning, in their order."""
 
 
 class RolloutConfig(Section):
@@ -141,6 +137,9 @@ class PpoConfig(Section):
     kl_coef: float = Field(0.0, ge=0, le=10)
     """If positive, log pi(output) - log pi_start(output) times this is taken off each reward: outputs stay close to the
     language that SFT taught, where reward alone lets thoughts decay (paper: none)."""
+    kl_clip: float = Field(20.0, gt=0)
+    """Nats beyond which a single output's distance from the start costs no more. One unlikely token may take an output 20
+    nats away: where that costs as much as a lost game, success with a rare word is unlearnt."""
     entropy_coef: float = Field(0.0, ge=0, le=10)
     """Weight of the mean token entropy, which is maximised."""
     max_grad_norm: float = Field(0.5, gt=0)

@@ -10,13 +10,14 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmagent.config import SFT_STAGES, Config, load_config
+from vlmagent.config import Config, load_config
 from vlmagent.errors import RunFailedError, StoreError, UsageError
 from vlmagent.evaluation.report.runs import Library
 from vlmagent.evaluation.reproduce import Work
 from vlmagent.runs import folders, launch
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.study import Durations, durations
+from vlmagent.types import SFT_STAGES
 
 STEPS_PER_EPISODE = 5
 """Assumed for evaluations, whose episodes were not played yet."""

@@ -7,13 +7,17 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlmagent import paths
-from vlmagent.config import Config, dump_config
 from vlmagent.errors import UsageError, nearest
 from vlmagent.files import new_folder
 from vlmagent.paths import Run
 from vlmagent.text import command
+
+# building the config's models takes as long as all of Textual: whoever lists and replays runs needs none of them
+if TYPE_CHECKING:
+    from vlmagent.config import Config
 
 
 def all_runs(root: Path | None = None) -> list[Run]:
@@ -80,6 +84,8 @@ def create_run(config: Config, run_dir: Path | None = None, *, suffix: str = "")
     Raises:
         UsageError: ``run_dir`` holds something already, or the place is not writable.
     """
+    from vlmagent.config import dump_config
+
     try:
         run = Run(_new_folder(config.task + suffix) if run_dir is None else _given_folder(run_dir))
         # "x", not "w": of two processes that were given one folder only one may begin, the other gets FileExistsError

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlmagent.config import SFT_STAGES
 from vlmagent.errors import StoreError
 from vlmagent.paths import Run
 from vlmagent.runs import status
@@ -22,7 +21,7 @@ from vlmagent.runs.daemon import began_at
 from vlmagent.runs.worked import WorkedTime, end_of
 from vlmagent.store.reader import StoreReader
 from vlmagent.store.rows import EventRow, MetricRow, RunRow, TransitionRow
-from vlmagent.types import ImageArray
+from vlmagent.types import SFT_STAGES, ImageArray
 
 # updates whose speed is averaged for the estimate of the time left: enough to smooth, few enough to follow
 SPEED_UPDATES = 3

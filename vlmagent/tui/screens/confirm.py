@@ -11,7 +11,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
 from vlmagent.paths import Run
-from vlmagent.runs import launch
 from vlmagent.tui.background import attempt
 from vlmagent.tui.data.commands import how_to_resume
 from vlmagent.tui.keys import key
@@ -76,6 +75,9 @@ async def _stop(app: App[Any], run: Run) -> None:
     if not await app.push_screen_wait(ConfirmScreen(question, "Stop the run")):
         return
     app.notify(f"{name} is finishing its step …", markup=False)
+    # here: it builds the models of every setting, a fifth of the time to the first frame
+    from vlmagent.runs import launch
+
     state = await attempt(app, lambda: launch.stop_run(run, STOP_SECONDS))
     if state is not None:
         app.notify(f"{name}: {state}.", markup=False)
