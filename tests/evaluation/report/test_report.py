@@ -199,6 +199,9 @@ def test_curves():
     assert curve.steps[-1] == 100
     assert curve.values[0] == 0.0
     assert curve.values[-1] == curve.peak == pytest.approx(0.5)
+    # all are won since the fiftieth: of 75 a third
+    assert curve.reaches(1 / 3) == 75
+    assert curve.reaches(0.51) is None
     returns = source.curve("return")
     assert returns is not None
     assert returns.values[0] == -1.0

@@ -55,6 +55,11 @@ class Curve:
         """The paper's way to sum up a curve."""
         return float(self.values.max())
 
+    def reaches(self, bar: float) -> float | None:
+        """Env steps at its first point that is at least ``bar``; None if there is none."""
+        high = self.values >= bar
+        return float(self.steps[high.argmax()]) if high.any() else None
+
 
 class Source(Protocol):
     """A finished run, as far as tables and figures look at it."""

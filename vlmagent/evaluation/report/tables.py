@@ -19,9 +19,10 @@ from vlmagent.evaluation.published import (
 )
 from vlmagent.evaluation.report.catalogue import HOUSEHOLD, LABELS, NO_COT, RL, Variant
 from vlmagent.evaluation.report.collect import Collection, Trained
-from vlmagent.evaluation.report.sources import LOGPROB_SAMPLES
+from vlmagent.evaluation.report.sources import LOGPROB_SAMPLES, Curve
 from vlmagent.evaluation.results import EvalResult
 from vlmagent.evaluation.statistics import spread
+from vlmagent.training.learnt import BARS
 
 NOTHING = "—"
 Number = Callable[[EvalResult], float]
@@ -83,14 +84,14 @@ def _logprob_cells(found: Collection, task: str, start: bool) -> tuple[str, str]
 def table2(found: Collection) -> str:
     """Success of every method on every task; then the peak of the training curves, as the paper counts RL methods."""
     cards = _without_household(found)
-    parts = [_methods(cards, success, 1), _peaks(cards)] if cards.tasks else []
+    parts = [_methods(cards, success, 1), _peaks(cards), _reached(cards)] if cards.tasks else []
     return "\n\n".join([*parts, _alfworld(found, ("BUTLER_g", "BUTLER", *_METHODS, WITH_COT))])
 
 
 def table3(found: Collection) -> str:
     """Success with and without chain of thought."""
     cards = _without_household(found)
-    parts = [_with_and_without(cards), _peaks(cards)] if cards.tasks else []
+    parts = [_with_and_without(cards), _peaks(cards), _reached(cards)] if cards.tasks else []
     return "\n\n".join([*parts, _alfworld(found, (WITH_COT, WITHOUT_COT))])
 
 
@@ -203,6 +204,29 @@ def _peaks(found: Collection) -> str:
 def _peak(run: Trained) -> float | None:
     curve = run.source.curve("success")
     return curve.peak if curve else None
+
+
+def _reached(found: Collection) -> str:
+    """How soon: environment steps until each run's training curve first stood at a bar."""
+    rows = []
+    for variant in found.item.variants:
+        cells = []
+        for task in found.tasks:
+            study = found.study(task, variant)
+            curves = [run.source.curve("success") for run in study.runs] if study else []
+            cells += [_steps_to(bar, [curve for curve in curves if curve is not None]) for bar in BARS]
+        rows.append([variant.label, *cells])
+    heads = [f"{title} {100 * bar:.0f} %" for title in _titles(found) for bar in BARS]
+    return "Environment steps until the training curve first stood at (ours):\n\n" + table(
+        ["env steps", *heads], rows
+    )
+
+
+def _steps_to(bar: float, curves: Sequence[Curve]) -> str:
+    """Over the seeds that came so far, and how many these are where not all did."""
+    steps = [at for at in (curve.reaches(bar) for curve in curves) if at is not None]
+    cell = mean_and_spread(steps, 0)
+    return cell if len(steps) in (0, len(curves)) else f"{cell} ({len(steps)} of {len(curves)})"
 
 
 def _alfworld(found: Collection, systems: Sequence[str]) -> str:
