@@ -1,5 +1,6 @@
 # make demo   a trained agent from nothing     make test   the whole suite     make lint   ruff and mypy
 # make docs   the documentation as a site, in docs/_build
+# make bench  how fast everything is, as ratios; writes docs/performance.md
 # make map    the map of the code: modules, circles, floors, longest files and functions
 # make constraints   writes the versions that are installed now into constraints.txt
 PYTHON ?= python3
@@ -18,7 +19,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL = $(PIP) install $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: demo test slow lint docs map install install-test install-docs constraints wheel clean
+.PHONY: demo test slow lint docs bench map install install-test install-docs constraints wheel clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -76,6 +77,9 @@ docs: install-docs
 	$(BIN)/python docs/pages.py
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo "Open docs/_build/index.html"
+
+bench: install-test
+	$(BIN)/python -m benchmarks.speed
 
 map:
 	$(PYTHON) -m tests.code_map

@@ -34,8 +34,8 @@ READING_VECTORS, READING_INNER = 3, 5
 STREAM_VECTORS = 6
 """Around the layers: embeddings before and after pictures are put in, the last norm in float32 and what it gives."""
 SAMPLING_TABLES = 6
-"""Float32 tables (environments x vocabulary) of one step: logits, a copy of ``generate``'s, tempered, masked, the
-softmax that is drawn from, the chosen log-probs (``models.distribution``)."""
+"""Float32 tables (environments x vocabulary) of one step: logits, a copy of ``generate``'s, log-probs, probabilities,
+and their sums in float64, which count twice (``models.distribution``)."""
 SCORING_TABLES, SCORING_TABLES_ENTROPY = 5, 8
 """Float32 tables (rows x positions x vocabulary) while outputs are scored: logits, their log-softmax and three of the
 entropy (``Policy.score``); three of them stay, with gradients of their own, where the entropy has a gradient."""
