@@ -132,7 +132,6 @@ RULES: Mapping[str, Rule] = {
     "ppo.value_clip": _LEARNT,
     "ppo.detach_value": _LEARNT,
     "ppo.kl_coef": _LEARNT,
-    "ppo.kl_clip": _LEARNT,
     "ppo.entropy_coef": _LEARNT,
     "ppo.max_grad_norm": _LEARNT,
     "ppo.gamma": _LEARNT,

@@ -137,9 +137,6 @@ class PpoConfig(Section):
     kl_coef: float = Field(0.0, ge=0, le=10)
     """If positive, log pi(output) - log pi_start(output) times this is taken off each reward: outputs stay close to the
     language that SFT taught, where reward alone lets thoughts decay (paper: none)."""
-    kl_clip: float = Field(20.0, gt=0)
-    """Nats beyond which a single output's distance from the start costs no more. One unlikely token may take an output
-    twenty nats away: where that costs as much as a lost game, a won one is unlearnt for one word."""
     entropy_coef: float = Field(0.0, ge=0, le=10)
     """Weight of the mean token entropy, which is maximised."""
     max_grad_norm: float = Field(0.5, gt=0)

@@ -201,10 +201,10 @@ class PpoLoop:
         if isinstance(network, Policy) and network.has_adapters:
             # a second copy of the adapters is some hundred megabytes at 7 B, a second model 14 gigabytes
             network.keep_reference(folder)
-            return Reference(self._agent, ppo.kl_coef, ppo.kl_clip, batcher, network.reference)
+            return Reference(self._agent, ppo.kl_coef, batcher, network.reference)
         start, _ = load_network(folder, self._config.model)
         start.to(choose_device(self._config.model.device))
-        return Reference(make_agent(self._config, self._task, start), ppo.kl_coef, ppo.kl_clip, batcher)
+        return Reference(make_agent(self._config, self._task, start), ppo.kl_coef, batcher)
 
     def _present_state(self, update: int) -> TrainerState:
         return TrainerState(update, self._rollout.steps, self._rollout.snapshot(), self._engine.state_dict())

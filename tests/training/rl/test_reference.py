@@ -43,7 +43,7 @@ class Start:
 def test_the_penalty_is_the_change_of_the_whole_outputs_logprob():
     start = Start()
     outputs = [transition(-1.0, -1.0), transition(-0.25), transition(-1.5, -0.5, -2.0)]
-    result = Reference(start, 0.5, 20.0, MicroBatcher(2)).penalties(outputs)
+    result = Reference(start, 0.5, MicroBatcher(2)).penalties(outputs)
     assert result.values == pytest.approx([0.0, 0.5 * 0.75, 0.5 * -1.0])
     assert result.drift == pytest.approx((0.0 + 0.75 - 1.0) / 3)
     assert start.scored == [2, 1]
@@ -52,11 +52,11 @@ def test_the_penalty_is_the_change_of_the_whole_outputs_logprob():
 def test_outputs_go_through_in_as_many_passes_as_tokens_and_memory_allow():
     outputs = [transition(*[-2.0] * length) for length in (1, 3, 2, 3)]
     by_tokens = Start()
-    result = Reference(by_tokens, 1.0, 20.0, MicroBatcher(4, max_tokens=26)).penalties(outputs)
+    result = Reference(by_tokens, 1.0, MicroBatcher(4, max_tokens=26)).penalties(outputs)
     assert result.values == [-1.0, -3.0, -2.0, -3.0]  # in their own order
     assert by_tokens.scored == [2, 2]
     small = Start(room=1)
-    assert Reference(small, 1.0, 20.0, MicroBatcher(4)).penalties(outputs).values == result.values
+    assert Reference(small, 1.0, MicroBatcher(4)).penalties(outputs).values == result.values
     assert small.scored[:3] == [4, 2, 1]
 
 
@@ -74,13 +74,13 @@ def test_the_starting_weights_are_there_while_scoring_and_only_then():
             steps.append("score")
             return super().score(transitions)
 
-    Reference(Watching(), 1.0, 20.0, MicroBatcher(1), switched).penalties([transition(-1.0), transition(-2.0)])
+    Reference(Watching(), 1.0, MicroBatcher(1), switched).penalties([transition(-1.0), transition(-2.0)])
     assert steps == ["start", "score", "score", "present"]
 
 
 def test_one_garbled_output_does_not_outweigh_all_others():
     garbled = transition(*[0.0] * 300)
-    result = Reference(Start(), 0.05, 20.0, MicroBatcher(8)).penalties([garbled, transition(-1.0)])
+    result = Reference(Start(), 0.05, MicroBatcher(8)).penalties([garbled, transition(-1.0)])
     assert result.values == pytest.approx([0.05 * 20, 0.0])
     assert result.drift == pytest.approx(150.0)
 
@@ -98,4 +98,4 @@ def test_an_output_without_tokens_has_no_penalty():
             return Scores(*(torch.zeros(1, 1),) * 3, torch.zeros(1))
 
     with pytest.raises(ValueError, match="transition 7 has no tokens"):
-        Reference(Never(), 0.1, 20.0, MicroBatcher(4)).penalties([without])
+        Reference(Never(), 0.1, MicroBatcher(4)).penalties([without])

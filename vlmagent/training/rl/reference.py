@@ -1,9 +1,6 @@
 """A penalty on leaving the policy that RL started from, as in RL from human feedback.
 
-    r'(s, a) = r(s, a) - kl_coef * clip(log pi(v_out) - log pi_start(v_out), -kl_clip, kl_clip)
-
-One garbled output of a thousand nats would otherwise outweigh all others. The log-ratio of one sample is a noisy
-measure: an output with one unlikely token is many nats away, though the policy is near.
+    r'(s, a) = r(s, a) - kl_coef * clip(log pi(v_out) - log pi_start(v_out), -20, 20)
 
 Reward alone lets thoughts decay: what is written before the action costs nothing as long as the action pays. The paper
 has no such term (kl_coef = 0). Knows nothing of environments, prompts or files.
@@ -22,6 +19,10 @@ from vlmagent.models.batching import MicroBatcher, in_micro_batches
 from vlmagent.training.rl.ppo import Scorer
 from vlmagent.types import Transition
 
+MAX_DRIFT = 20.0
+"""Nats beyond which a single output costs no more: one garbled output of a thousand nats would otherwise outweigh all
+others once advantages are normalised."""
+
 
 @dataclass(frozen=True, slots=True)
 class Penalties:
@@ -37,7 +38,6 @@ class Reference:
     Args:
         scorer: scores with the weights that RL started from, within ``switched``.
         coef: ``ppo.kl_coef``.
-        clip: ``ppo.kl_clip``, nats per output.
         batcher: cuts the transitions into forward passes, and makes these smaller when memory runs out.
         switched: while open, ``scorer`` has those weights; where it always has them there is nothing to switch.
     """
@@ -46,13 +46,11 @@ class Reference:
         self,
         scorer: Scorer,
         coef: float,
-        clip: float,
         batcher: MicroBatcher,
         switched: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._scorer = scorer
         self._coef = coef
-        self._clip = clip
         self._batcher = batcher
         self._switched = switched
 
@@ -68,7 +66,7 @@ class Reference:
         with torch.no_grad(), self._switched():
             reference = in_micro_batches(self._batcher, self._scorer.sizes(transitions), score)
         drifts = [_logprob(t) - value for t, value in zip(transitions, reference, strict=True)]
-        bounded = np.clip(drifts, -self._clip, self._clip)
+        bounded = np.clip(drifts, -MAX_DRIFT, MAX_DRIFT)
         # the drift that is reported is not clipped: an explosion has to be seen
         return Penalties((self._coef * bounded).tolist(), float(np.mean(drifts)))
 
