@@ -66,8 +66,11 @@ def test_it_is_like_one_that_was_not_forked(forked_programs, monkeypatch: pytest
     real = about()
     monkeypatch.setattr("subprocess.Popen", popen.ForkedPopen)
     forked = about()
-    for size in ("COLUMNS", "LINES"):  # set by readline, wherever it is imported
-        real["environment"].pop(size, None)
+    # set by readline, in whichever process imports it; what it starts inherits them, as do the workers of pytest-xdist
+    for size in ("COLUMNS", "LINES"):
+        for one in (real, forked):
+            one["environment"].pop(size, None)
+    assert forked["environment"] == real["environment"]
     differing = {name for name in real if real[name] != forked[name]}
     # one file more: the socket to its helper
     assert differing == {"pid", "drawn", "torch", "files"}
