@@ -16,6 +16,7 @@ from vlmagent.cli import dashboard, evaluate, play, processes, report, runs, tra
 from vlmagent.cli.doctor import command
 from vlmagent.cli.output import OutputError, broken_output, flush_output, is_of_output, prepare_output
 from vlmagent.errors import VlmAgentError
+from vlmagent.runs.threads import WAITING
 
 app = typer.Typer(
     name="vlmagent",
@@ -41,9 +42,9 @@ for part in (train, evaluate, runs, dashboard, play, processes, report, command)
 
 def main() -> None:
     """Entry point: our errors become one message and an exit code; a reader who has gone is no error of ours."""
-    # before anything loads torch: threads that wait must not spin, or an evaluation beside a training run takes the
-    # cores that both of them need
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # before anything loads torch
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)
     # before anything is printed, an error message included
     prepare_output()
     try:

@@ -32,6 +32,7 @@ from vlmagent.evaluation.report.sources import Conditions, RunSource, evaluated
 from vlmagent.evaluation.systems import temperature_of
 from vlmagent.paths import Run
 from vlmagent.runs import folders, launch, status
+from vlmagent.runs.threads import WAITING
 from vlmagent.text import command
 from vlmagent.training.plan.hardware import usable_cores
 
@@ -224,7 +225,7 @@ def _run(words: Sequence[str], environment: Mapping[str, str], cancelled: thread
         stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",  # what it says is quoted, never relied on
-        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **environment, "PYTHONIOENCODING": "utf-8"},
+        env={**WAITING, **os.environ, **environment, "PYTHONIOENCODING": "utf-8"},
         start_new_session=True,  # a ctrl-c is for us: we pass on what it needs to know
     )
     while True:

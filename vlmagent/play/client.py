@@ -19,6 +19,7 @@ from multiprocessing import Pipe
 from vlmagent.config import Config
 from vlmagent.paths import Run
 from vlmagent.play.messages import Begin, Died, Event, Finished, Request, Think
+from vlmagent.runs.threads import WAITING
 from vlmagent.text import harmless
 
 # of its log, in one sentence on the screen: the last line of a traceback and what led to it
@@ -54,7 +55,7 @@ class ThinkingProcess:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 # waiting threads must not spin: the screen and a training run need the cores too
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                env={**WAITING, **os.environ},
             )
         self._outbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         for target in (self._read, self._write):

@@ -18,6 +18,7 @@ from vlmagent.files import remedy, write_text
 from vlmagent.paths import Run
 from vlmagent.runs.daemon import DaemonInfo, already_running, daemon_info, process_of
 from vlmagent.runs.status import START_SECONDS, RunState, is_alive, run_state
+from vlmagent.runs.threads import WAITING
 from vlmagent.text import command
 
 POLL_SECONDS = 0.05
@@ -96,8 +97,7 @@ def start_daemon(
             start_new_session=True,
             close_fds=True,
             env={
-                # waiting threads must not spin: two runs on the same cores would each slow down tenfold
-                "OMP_WAIT_POLICY": "PASSIVE",
+                **WAITING,
                 **os.environ,
                 **(environment or {}),
                 # without a buffer: a process that is killed would take its last lines with it
