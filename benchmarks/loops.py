@@ -28,7 +28,11 @@ from vlmagent.training.checkpoint import TrainerState
 from vlmagent.training.learners import initial_network
 from vlmagent.training.loop import PpoLoop
 
-PAPERS_SCHEDULE = {"rollout": {"num_envs": 1}, "ppo": {"micro_batch_size": 1}}
+PAPERS_SCHEDULE = {
+    "rollout": {"num_envs": 1},
+    # few steps: one by one they cost the same however many there are
+    "ppo": {"micro_batch_size": 1, "steps_per_update": 32, "minibatch_size": 32},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class _Mute(_Clocked):
 def config_of(task: str, over: Mapping[str, Any], updates: int) -> Config:
     """The shipped recipe for so many updates, whatever it has learnt by then."""
     shipped = load_config(find_config(task))
-    ppo = {**over.get("ppo", {}), "env_steps": updates * shipped.ppo.steps_per_update}
+    ppo = {"steps_per_update": shipped.ppo.steps_per_update, **over.get("ppo", {})}
+    ppo["env_steps"] = updates * ppo["steps_per_update"]
     ppo["stop_when"] = {"success": 0}
     return load_config(find_config(task), {**over, "ppo": ppo})
 

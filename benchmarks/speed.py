@@ -16,7 +16,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,23 +31,25 @@ PAGE, RECORD = DOCS / "performance.md", DOCS / "performance.json"
 BLOCK = re.compile(r"(<!-- speed -->\n).*?(<!-- end -->)", re.DOTALL)
 LOOPS = ("numberline", "ezpoints")
 
-Part = Callable[[int], dict[str, Any]]
+Part = Callable[[int, Sequence[str]], dict[str, Any]]
 PARTS: dict[str, Part] = {
-    "envs": parts.envs,
-    "collect": lambda rounds: {task: parts.collect(task, rounds) for task in LOOPS},
-    "update": lambda rounds: {task: parts.update(task, rounds) for task in LOOPS},
-    "loop": lambda rounds: {task: parts.whole(task, rounds) for task in LOOPS},
-    "start": starting.start,
-    "growth": growth.growth,
+    "envs": lambda rounds, _: parts.envs(rounds),
+    "collect": lambda rounds, tasks: {task: parts.collect(task, rounds) for task in tasks},
+    "update": lambda rounds, tasks: {task: parts.update(task, rounds) for task in tasks},
+    "loop": lambda rounds, tasks: {task: parts.whole(task, rounds) for task in tasks},
+    "start": lambda rounds, _: starting.start(rounds),
+    "growth": lambda rounds, _: growth.growth(rounds),
 }
 
 
-def measure(names: list[str], rounds: int, told: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    names: Sequence[str], tasks: Sequence[str], rounds: int, told: Callable[[str], None]
+) -> dict[str, Any]:
     """The parts asked for, each as plain numbers."""
     found: dict[str, Any] = {"machine": machine(), "date": date.today().isoformat(), "rounds": rounds}
     for name in names:
         told(f"{name} ...")
-        found[name] = PARTS[name](rounds)
+        found[name] = PARTS[name](rounds, tasks)
     return found
 
 
@@ -130,6 +132,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=PARTS, action="append", help="a part, instead of all; prints alone")
+    parser.add_argument("--task", action="append", help="of collect, update and loop, instead of both")
     parser.add_argument("--rounds", type=int, default=3, help="of each comparison")
     parser.add_argument("--threads", type=int, default=0, help="torch's; 0 takes as many as a run would take")
     options = parser.parse_args()
@@ -137,8 +140,12 @@ def main() -> None:
         parser.error(f"--rounds must be at least 1, but is {options.rounds}")
     if options.threads:
         torch.set_num_threads(options.threads)
+    names = options.only or list(PARTS)
     found = measure(
-        options.only or list(PARTS), options.rounds, lambda line: print(line, file=sys.stderr, flush=True)
+        names,
+        options.task or LOOPS,
+        options.rounds,
+        lambda line: print(line, file=sys.stderr, flush=True),
     )
     text = page(found)
     print(text)
