@@ -16,6 +16,8 @@ from vlmagent.runs import folders
 from vlmagent.store.writer import StoreWriter
 from vlmagent.text import encodable, plain_characters
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 ENCODINGS = ("latin-1", "ascii", "cp1252", "utf-8")
 NAME = "lauf-Ω-ж-€-😀"
 

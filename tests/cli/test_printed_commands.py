@@ -30,6 +30,8 @@ from vlmagent.store.writer import StoreWriter
 from vlmagent.text import command
 from vlmagent.training.saved import find_checkpoint
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 NAMES = ("a run", "[red]run[b]", "it's", 'say "run"', "-rf", "$HOME", "run;ls", "läuf*?", "`run`")
 
 

@@ -24,6 +24,8 @@ from vlmagent.store.reader import StoreReader
 from vlmagent.store.writer import StoreWriter
 from vlmagent.tasks.registry import task_from_config
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 AT_ONCE = 8
 
 
@@ -92,25 +94,8 @@ def test_runs_and_sessions(small_config: Config):
         session.close()
 
 
-PROCESS = """
-import sys, time
-time.strftime = lambda *_: "20260101-000000"
-from pathlib import Path
-from vlmagent.config import Config
-from vlmagent.evaluation.evaluate import EvaluationPlan, evaluate
-from vlmagent.evaluation.systems import baseline_system
-from vlmagent.tasks.registry import task_from_config
-config = Config.model_validate({"task": "numberline"})
-task = task_from_config(config)
-plan = EvaluationPlan(config, task, baseline_system("random", task), episodes=3, seed=0, folder=Path(sys.argv[1]))
-print("ready", flush=True)
-sys.stdin.readline()
-print(evaluate(plan).result.database)
-"""
-
-
 def test_processes(tmp_path: Path):
-    command = [sys.executable, "-c", PROCESS, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.evaluation.names_process", str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipes) for _ in range(3)]
     for process in processes:

@@ -85,6 +85,7 @@ def run(module: str) -> NoReturn:
     That would take longer than most programs: every object is touched, and with it copied.
     """
     code = 0
+    sys.modules.pop(module, None)  # runpy would warn of a module that is run after it was imported
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as error:

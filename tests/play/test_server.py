@@ -34,6 +34,8 @@ from vlmagent.play.messages import (
 )
 from vlmagent.tasks.registry import build_task
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 SECONDS = 300.0
 
 

@@ -37,6 +37,8 @@ from vlmagent.evaluation.systems import baseline_system, estimate_cost
 from vlmagent.store.reader import StoreReader
 from vlmagent.tasks.registry import build_task, task_from_config
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 KEY = "sk-planted-4f1d9c77e2"
 
 
