@@ -13,7 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.play.made import plan_play
-from tests.tui.driving import until
+from tests.tui.driving import shown, until
 from tests.tui.made_episodes import Host
 from vlmagent.paths import Run
 from vlmagent.play.messages import Decided, Event, Finished, Judged, Loading, Ready, Request, Think, Writing
@@ -142,3 +142,12 @@ def database(pilot: Pilot[Any]) -> Path:
     session = game(pilot).session
     assert session is not None
     return session.database
+
+
+def words(pilot: Pilot[Any], selector: str) -> str:
+    return shown(table(pilot).query_one(selector))
+
+
+def mind(pilot: Pilot[Any]) -> str:
+    """What stands in the pane, as one line."""
+    return " ".join(" ".join(words(pilot, part) for part in ("#mind-facts", "#mind-output")).split())
