@@ -194,21 +194,21 @@ async def test_paging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(episode_list, "PAGE", 20)
     monkeypatch.setattr(episode_list.read_page, "__defaults__", (20,))
     monkeypatch.setattr(module, "NEAR_END", 5)
-    run = make_episodes(tmp_path / "run", 130)
+    run = make_episodes(tmp_path / "run", 70)
     async with Host(EpisodesScreen(run)).run_test(size=(80, 24)) as pilot:
         await begin(pilot)
         assert len(names(pilot)) < 60
-        for _ in range(12):
+        for _ in range(7):
             await press(pilot, "pagedown")
-        await until(pilot, lambda: len(names(pilot)) == 130)
-        assert names(pilot) == [f"e{id_}" for id_ in episodes(130)]
+        await until(pilot, lambda: len(names(pilot)) == 70)
+        assert names(pilot) == [f"e{id_}" for id_ in episodes(70)]
         await press(pilot, "end")
         assert screen(pilot).table.current == "e1"
         await press(pilot, "l")
-        for _ in range(30):
+        for _ in range(16):
             await press(pilot, "pagedown")
-        await until(pilot, lambda: len(names(pilot)) == 390)
-        assert len(set(names(pilot))) == 390
+        await until(pilot, lambda: len(names(pilot)) == 210)
+        assert len(set(names(pilot))) == 210
 
 
 async def test_rare_rows_are_looked_for_in_several_goes(

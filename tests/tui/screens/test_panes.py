@@ -224,14 +224,18 @@ async def test_every_pane_may_stand_alone(run: Run, size: tuple[int, int]) -> No
     async with VlmAgentApp(run).run_test(size=size) as pilot:
         train = await begin(pilot)
         await pilot.press("5", "6")
+        assert all(train.query_one(f"#{one}").display for one in panes.PANES)
+        await pilot.press(*"23456")
         for number, name in enumerate(panes.PANES, start=1):
-            others = [key for key in "123456" if key != str(number)]
-            await pilot.press(*others)
+            if number > 1:  # the next one beside the one before, which goes
+                await pilot.press(str(number), str(number - 1))
             await pilot.pause()
+            assert [one for one in panes.PANES if train.query_one(f"#{one}").display] == [name]
             pane = train.query_one(f"#{name}")
             assert pane.display
             assert pane.size.height >= 1
             assert pane.size.width > size[0] // 3
             await pilot.press(str(number))  # the last one stays
             assert pane.display
-            await pilot.press(*others)
+        await pilot.press(*"12345")
+        assert all(train.query_one(f"#{one}").display for one in panes.PANES)

@@ -1,3 +1,4 @@
+import functools
 import math
 import random
 import threading
@@ -212,7 +213,13 @@ class TokenApp(App[None]):
 
 def pieces_of(row: TransitionRow) -> Pieces:
     assert row.token_ids is not None
-    found = split_output(row.output, row.token_ids.tolist(), tokenizer().decode, tokenizer().id_to_token)
+    return split(row.output, tuple(row.token_ids.tolist()))
+
+
+@functools.cache
+def split(output: str, ids: tuple[int, ...]) -> Pieces:
+    """Once for each output: a hundred thousand tokens take seconds."""
+    found = split_output(output, list(ids), tokenizer().decode, tokenizer().id_to_token)
     assert found is not None
     return found
 
