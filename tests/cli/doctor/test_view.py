@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 
+import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -15,6 +16,8 @@ from tests.cli.doctor.made import NOTE, OK, PROBLEM, finding
 from vlmagent.cli import main
 from vlmagent.cli.doctor import checks, view
 from vlmagent.cli.doctor.findings import Check, Diagnosis, Finding, examine
+
+pytestmark = pytest.mark.usefixtures("forked_programs")
 
 
 def shown(diagnosis: Diagnosis, width: int = 80, encoding: str = "utf-8", terminal: bool = True) -> str:

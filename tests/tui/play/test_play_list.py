@@ -1,5 +1,6 @@
 """Actions chosen from a list that filters as one types."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,8 +114,17 @@ async def test_a_task_without_an_expert() -> None:
         assert "[red]A shelf" in text
 
 
+@pytest.fixture(scope="module")
+def household(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the tests that play ALFWorld: its household takes seconds to write."""
+    return tmp_path_factory.mktemp("household")
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_the_goal_stands_above_and_the_text_scrolls(size: tuple[int, int]) -> None:
+async def test_the_goal_stands_above_and_the_text_scrolls(
+    size: tuple[int, int], household: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLMAGENT_CACHE", str(household))
     async with host(alone("alfworld")).run_test(size=size) as pilot:
         playing = await begin(pilot)
         you = playing.you
